@@ -1,0 +1,32 @@
+"""The embedded default: drawn images, small models, the same stages and the same code as real data.
+
+    python main.py --config=configs/synthetic.py --workdir=runs/synthetic
+
+Hardware: 2 CPU cores. Time and result: see the table in README.md.
+"""
+
+import ml_collections
+
+from segfusion_jax import config as segfusion_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Everything small enough for minutes on a CPU."""
+    config = segfusion_config.default()
+    config.data.collection = "synthetic"
+    config.data.synthetic_images = 900
+    config.splits.num_folds = 3
+    config.splits.test_fraction = 0.25
+
+    config.segmenter.image_size = (48, 64)
+    config.segmenter.filters = 8
+    config.segmenter.loss = "bce_dice"
+    config.segmenter.training.epochs = 6
+    config.segmenter.training.batch_size = 16
+
+    config.classifier.image_size = (64, 64)
+    config.classifier.width = 0.5
+    config.classifier.depth = 0.5
+    config.classifier.training.epochs = 12
+    config.classifier.training.batch_size = 16
+    return config

@@ -1,0 +1,54 @@
+"""Runs an experiment: `python main.py --config=configs/ham10000.py --config.data.root=PATH --workdir=DIR`."""
+
+import logging as std_logging
+import os
+import pathlib
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from segfusion_jax import experiment, parallel
+from segfusion_jax.config import Config
+from segfusion_jax.stages import evaluate
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file of configs/.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder that the run writes.", required=True)
+_STAGES = flags.DEFINE_list("stages", list(experiment.STAGES), "Stages to run, in their order.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", 'host:port of process 0 of several; "auto" on Slurm, Kubernetes and Cloud TPU.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes there are, with --coordinator=host:port.")
+_PROCESS = flags.DEFINE_integer("process", 0, "Index of this process, with --coordinator=host:port.")
+
+
+def main(argv: list[str]) -> None:
+    """Checks the config, starts the devices, runs the stages, prints the metrics."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_ours_or_serious)
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "segfusion_jax" / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
+    try:
+        config = Config.from_config_dict(_CONFIG.value)
+        if _COORDINATOR.value:
+            parallel.start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
+        experiment.run(config, workdir, _STAGES.value)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        logging.debug("stopped", exc_info=True)
+        sys.exit(f"error: {error}")
+    if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
+        print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
+
+
+def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:
+    """Keeps the libraries' remarks, which share absl's log, out of ours."""
+    return record.levelno >= std_logging.WARNING or "segfusion_jax" in pathlib.Path(record.pathname).parts
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,326 @@
+"""Every field of a run: its default, unit and meaning, and every check of a value.
+
+Configs are written as `ml_collections.ConfigDict` (see `configs/`) and become these frozen dataclasses at the door.
+Nothing below this module sees a ConfigDict or a flag.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import types
+from typing import Any, Self
+
+import ml_collections
+
+COLLECTIONS = ("synthetic", "ham10000", "isic2019", "isic2020")
+BRIDGE_MODES = (
+    "none",
+    "black",
+    "dim",
+    "soft",
+    "dilate",
+    "crop",
+    "crop_dilate",
+    "channel",
+    "background_only",
+    "mask_only",
+)
+
+
+def _refuse(section: Any, name: str, accepted: str) -> None:
+    raise ValueError(f"{name} = {getattr(section, name)!r}: must be {accepted}")
+
+
+def _one_of(section: Any, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(section, name) not in choices:
+        _refuse(section, name, "one of " + ", ".join(map(repr, choices)))
+
+
+def _in_range(section: Any, name: str, low: float, high: float) -> None:
+    value = getattr(section, name)
+    if not low <= value <= high:  # false for NaN too
+        _refuse(section, name, f"in [{low:g}, {high:g}]")
+
+
+def _at_least(section: Any, name: str, low: int) -> None:
+    if getattr(section, name) < low:
+        _refuse(section, name, f"at least {low}")
+
+
+def _image_size(section: Any, *, divisor: int) -> None:
+    if any(side < 16 or side % divisor for side in section.image_size):
+        multiples = f" and a multiple of {divisor}" if divisor > 1 else ""
+        _refuse(section, "image_size", f"(height, width), each at least 16{multiples}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which images are read, and what happens to those that cannot be."""
+
+    collection: str = "synthetic"  # one of COLLECTIONS
+    root: str = ""  # folder of the official files; "" looks for <collection>/ in the folders of SEGFUSION_DATA
+    mask_collection: str = ""  # collection that brings the annotated masks; "" = the collection itself
+    mask_root: str = ""  # its folder, found like `root`
+    records: str = ""  # where prepared records are kept; "" = <workdir>/records
+    on_error: str = "raise"  # "raise" stops at an unusable file, "skip" leaves it out and lists it
+    akiec: str = "malignant"  # HAM10000's 'akiec' (327 images): "malignant" or "exclude"
+    max_side: int = 1024  # pixels; larger images are reduced to this longer side when prepared
+    synthetic_images: int = 600  # images that the synthetic collection draws
+    synthetic_seed: int = 0
+
+    def __post_init__(self):
+        _one_of(self, "collection", COLLECTIONS)
+        _one_of(self, "mask_collection", ("", *COLLECTIONS))
+        _one_of(self, "on_error", ("raise", "skip"))
+        _one_of(self, "akiec", ("malignant", "exclude"))
+        _at_least(self, "max_side", 32)
+        _at_least(self, "synthetic_images", 20)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Splits:
+    """How groups (lesions, patients, duplicates) are dealt to test, validation and cross-fitting folds."""
+
+    test_fraction: float = 0.15  # of groups, held out and looked at once
+    validation_fraction: float = 0.15  # of groups; chooses checkpoint and threshold of the classifier
+    num_folds: int = 5  # U-Nets that are cross-fitted over all groups outside test
+    seed: int = 0
+
+    def __post_init__(self):
+        _in_range(self, "test_fraction", 0.01, 0.9)
+        _in_range(self, "validation_fraction", 0.01, 0.9)
+        _at_least(self, "num_folds", 3)
+        if self.test_fraction + self.validation_fraction >= 0.95:
+            _refuse(self, "validation_fraction", "test_fraction + validation_fraction below 0.95")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random geometry, drawn anew for every example; the same for image and mask. Borders repeat the nearest pixel."""
+
+    rotation: float = 15.0  # degrees, drawn from [-rotation, rotation]
+    shift_height: float = 0.2  # fraction of the height, drawn from [-shift, shift]
+    shift_width: float = 0.2  # fraction of the width
+    zoom: float = 0.2  # scale drawn from [1 - zoom, 1 + zoom] for each axis
+    flip_horizontal: bool = True  # mirrored with probability 1/2
+    flip_vertical: bool = True
+
+    def __post_init__(self):
+        _in_range(self, "rotation", 0.0, 180.0)
+        _in_range(self, "shift_height", 0.0, 1.0)
+        _in_range(self, "shift_width", 0.0, 1.0)
+        _in_range(self, "zoom", 0.0, 0.9)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """Optimisation of one model."""
+
+    epochs: int = 10  # passes over the training images
+    batch_size: int = 32  # images a step over all devices
+    optimizer: str = "adam"  # "adam", "adamw" or "sgd" (Nesterov momentum 0.9)
+    learning_rate: float = 1e-3  # at its peak
+    weight_decay: float = 0.0  # decoupled in "adamw", L2 in "sgd"; on kernels, not on biases or norms
+    schedule: str = "cosine"  # "cosine" to zero after the warm-up, or "constant"
+    warmup_epochs: float = 0.0  # linear rise of the learning rate from zero
+    gradient_clip: float = 0.0  # largest global gradient norm; 0 = no clipping
+    ema_decay: float = 0.0  # exponential moving average of the weights, evaluated and released; 0 = none
+
+    def __post_init__(self):
+        _at_least(self, "epochs", 1)
+        _at_least(self, "batch_size", 1)
+        _one_of(self, "optimizer", ("adam", "adamw", "sgd"))
+        _in_range(self, "learning_rate", 1e-8, 10.0)
+        _in_range(self, "weight_decay", 0.0, 1.0)
+        _one_of(self, "schedule", ("cosine", "constant"))
+        _in_range(self, "warmup_epochs", 0.0, float(self.epochs))
+        _in_range(self, "gradient_clip", 0.0, math.inf)
+        _in_range(self, "ema_decay", 0.0, 0.99999)
+        if self.optimizer == "adam" and self.weight_decay:
+            _refuse(self, "weight_decay", '0.0 with optimizer "adam"; "adamw" decays weights')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segmenter:
+    """The U-Net and its training."""
+
+    image_size: tuple[int, int] = (256, 384)  # height and width in pixels
+    filters: int = 16  # of the first level; doubled at each of the four below
+    dropout: float = 0.1
+    loss: str = "bce"  # "bce", "dice", or "bce_dice" (their sum)
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training(epochs=10)
+
+    def __post_init__(self):
+        _image_size(self, divisor=16)
+        _at_least(self, "filters", 1)
+        _in_range(self, "dropout", 0.0, 0.95)
+        _one_of(self, "loss", ("bce", "dice", "bce_dice"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bridge:
+    """The Data Processing Bridge: how the mask meets the image."""
+
+    mode: str = "dim"  # one of BRIDGE_MODES
+    alpha: float = 0.53  # what is left of the background in mode "dim"
+    threshold: float = 0.5  # probability from which a pixel is lesion
+    dilation: float = 0.05  # of the diagonal, in modes "dilate" and "crop_dilate"
+    margin: float = 0.1  # of the box's sides, added at each side in modes "crop" and "crop_dilate"
+    min_area: float = 0.005  # of the image; a smaller mask falls back to the whole image
+    max_border: float = 0.9  # of the image's border; a mask that covers more falls back to the whole image
+
+    def __post_init__(self):
+        _one_of(self, "mode", BRIDGE_MODES)
+        _in_range(self, "alpha", 0.0, 1.0)
+        _in_range(self, "threshold", 0.01, 0.99)
+        _in_range(self, "dilation", 0.0, 0.5)
+        _in_range(self, "margin", 0.0, 2.0)
+        _in_range(self, "min_area", 0.0, 0.5)
+        _in_range(self, "max_border", 0.1, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """The EfficientNet on bridged images and its training."""
+
+    image_size: tuple[int, int] = (224, 224)  # height and width in pixels
+    width: float = 1.0  # multiplies B0's channels
+    depth: float = 1.0  # multiplies B0's block counts
+    pretrained: str = ""  # weight file (.npz), found like `data.root`; "" = from scratch
+    dropout: float = 0.1  # before the last layer
+    drop_path: float = 0.2  # of the last block; stochastic depth, falling to 0 at the first
+    loss: str = "bce"  # "bce" or "focal"
+    focal_gamma: float = 2.0
+    class_weights: str = "none"  # "balanced" weights classes by inverse frequency
+    frozen_epochs: int = 0  # leading epochs, in addition to training.epochs, that train the last layer only
+    frozen_learning_rate: float = 1e-3  # constant, in those epochs
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training(epochs=50)
+
+    def __post_init__(self):
+        _image_size(self, divisor=1)
+        _in_range(self, "width", 0.1, 4.0)
+        _in_range(self, "depth", 0.1, 4.0)
+        _in_range(self, "dropout", 0.0, 0.95)
+        _in_range(self, "drop_path", 0.0, 0.95)
+        _one_of(self, "loss", ("bce", "focal"))
+        _in_range(self, "focal_gamma", 0.0, 10.0)
+        _one_of(self, "class_weights", ("none", "balanced"))
+        _at_least(self, "frozen_epochs", 0)
+        _in_range(self, "frozen_learning_rate", 1e-8, 10.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """How a step is spread over devices."""
+
+    api: str = "shard_map"  # "shard_map" (jit of shard_map) or "pmap"; both give the same numbers
+    sync_batch_norm: bool = True  # batch statistics over all devices; otherwise over each device's share
+
+    def __post_init__(self):
+        _one_of(self, "api", ("shard_map", "pmap"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Input:
+    """How examples are read. Changes speed, never results: the only section that may differ when a run goes on."""
+
+    num_threads: int = 4  # that decode and augment, in each reading process
+    num_workers: int = 0  # processes that read; 0 = the training process itself
+    log_seconds: float = 10.0  # between progress lines
+
+    def __post_init__(self):
+        _at_least(self, "num_threads", 1)
+        _at_least(self, "num_workers", 0)
+        _in_range(self, "log_seconds", 0.0, math.inf)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    seed: int = 0  # of initial weights, dropout, input order and augmentation
+    compute_dtype: str = "auto"  # "float32", "bfloat16"; "auto" = bfloat16 on an accelerator, float32 on a CPU
+    data: Data = Data()
+    splits: Splits = Splits()
+    segmenter: Segmenter = Segmenter()
+    bridge: Bridge = Bridge()
+    classifier: Classifier = Classifier()
+    parallel: Parallel = Parallel()
+    input: Input = Input()
+
+    def __post_init__(self):
+        _at_least(self, "seed", 0)
+        _one_of(self, "compute_dtype", ("auto", "float32", "bfloat16"))
+
+    @classmethod
+    def from_config_dict(cls, config_dict: ml_collections.ConfigDict) -> Self:
+        """Checks every value of `config_dict` and freezes it.
+
+        Raises:
+          ValueError: names the field, its value and what is accepted: an unknown or missing field, a wrong type, a
+            value out of range.
+        """
+        return _from_dict(cls, config_dict.to_dict(), "config")
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote."""
+        return _from_dict(cls, json.loads(text), "config")
+
+    def to_json(self) -> str:
+        """The config as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    def to_config_dict(self) -> ml_collections.ConfigDict:
+        """The config as a ConfigDict that configs and flags may change field by field."""
+        return ml_collections.ConfigDict(dataclasses.asdict(self))
+
+
+def default() -> ml_collections.ConfigDict:
+    """All fields at their defaults: what a file in `configs/` starts from."""
+    return Config().to_config_dict()
+
+
+def find(name: str) -> pathlib.Path | None:
+    """The file or folder called `name`: as a path, else in the folders of SEGFUSION_DATA or one level below them.
+
+    SEGFUSION_DATA is a list of folders, separated like PATH.
+    """
+    if pathlib.Path(name).expanduser().exists():
+        return pathlib.Path(name).expanduser()
+    folders = [pathlib.Path(f) for f in os.environ.get("SEGFUSION_DATA", "").split(os.pathsep) if f]
+    candidates = (path for folder in folders for path in (folder / name, *sorted(folder.glob(f"*/{name}"))))
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _from_dict(cls: type, values: dict[str, Any], path: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name in sorted(set(values) - set(fields)):
+        raise ValueError(f"{path}.{name} = {values[name]!r}: unknown field; accepted are {', '.join(fields)}")
+    for name in sorted(set(fields) - set(values)):
+        raise ValueError(f"{path}.{name} is missing")
+    converted = {name: _convert(field.type, values[name], f"{path}.{name}") for name, field in fields.items()}
+    try:
+        return cls(**converted)
+    except ValueError as error:
+        raise ValueError(f"{path}.{error}") from None
+
+
+def _convert(kind: Any, value: Any, path: str) -> Any:
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{path} = {value!r}: must be a section of fields")
+        return _from_dict(kind, value, path)
+    if isinstance(kind, types.GenericAlias):
+        if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int for v in value):
+            return tuple(value)
+        raise ValueError(f"{path} = {value!r}: must be (height, width), two whole numbers")
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{path} = {value!r}: must be of type {kind.__name__}")
+    return value

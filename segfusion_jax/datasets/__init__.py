@@ -1,0 +1,1 @@
+"""What the images are: official collections read, checked, grouped and kept as records."""

@@ -1,0 +1,23 @@
+"""Progress of long loops over images, in the log."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from absl import logging
+
+_Item = TypeVar("_Item")
+
+
+def logged(items: Iterable[_Item], *, total: int, what: str, seconds: float = 10.0) -> Iterator[_Item]:
+    """Yields `items`; every `seconds` it logs how many of `total` are done, the rate and the time left."""
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - last >= seconds:
+            rate = done / (now - start)
+            left = (total - done) / max(rate, 1e-9)
+            logging.info("%s: %d of %d images, %.0f a second, %.0f s left", what, done, total, rate, left)
+            last = now
+        yield item
+    logging.info("%s: %d images in %.1f s", what, total, time.monotonic() - start)

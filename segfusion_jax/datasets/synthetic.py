@@ -1,0 +1,78 @@
+"""A collection that needs no download: drawn lesions whose labels overlap like real ones.
+
+A lesion's looks follow from one hidden number, its severity, which is normal with unit variance around 0 for nevi and
+around `SEPARATION` for melanomas. No classifier can therefore expect an ROC-AUC above Phi(SEPARATION / sqrt(2)) = 0.944
+on new lesions, however large it is. A score above that is a leak.
+"""
+
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from segfusion_jax import config
+from segfusion_jax.datasets import rendering
+from segfusion_jax.datasets.record import Problem, Record
+
+TITLE = "synthetic lesions"
+ADDRESS = "drawn by segfusion_jax.datasets.synthetic; nothing to download"
+SEPARATION = 2.25  # between the mean severities of the two classes, in standard deviations
+MALIGNANT_SHARE = 0.3  # of lesions
+VIEWS = (0.62, 0.26, 0.12)  # odds that a lesion is photographed once, twice, three times
+
+_SITES = ("abdomen", "back", "chest", "face", "lower extremity", "upper extremity")
+
+
+def read(root: pathlib.Path, data: config.Data) -> tuple[list[Record], list[Problem]]:
+    """Draws `data.synthetic_images` images; image i depends on `data.synthetic_seed` and i only.
+
+    Args:
+      root: not used.
+      data: fields `synthetic_images` and `synthetic_seed`.
+
+    Returns:
+      Records with JPEG images of 192 x 144 pixels (width x height), PNG masks of 0 and 255 in the same frame, and no
+      problems.
+    """
+    del root
+    records: list[Record] = []
+    number = 0
+    while len(records) < data.synthetic_images:
+        records.extend(_photographs(data.synthetic_seed, number, first=len(records)))
+        number += 1
+    return records[: data.synthetic_images], []
+
+
+def _photographs(seed: int, number: int, *, first: int) -> list[Record]:
+    """All views of lesion `number`, whose images are numbered from `first`."""
+    rng = np.random.default_rng((seed, 1, number))
+    malignant = int(rng.random() < MALIGNANT_SHARE)
+    lesion = rendering.lesion(rng, severity=rng.normal(SEPARATION * malignant))
+    age, sex = float(np.clip(5 * round(rng.normal(50, 16) / 5), 15, 85)), str(rng.choice(["female", "male"]))
+    site = str(rng.choice(_SITES))
+    records = []
+    for index in range(first, first + 1 + int(rng.choice(len(VIEWS), p=VIEWS))):
+        view_rng = np.random.default_rng((seed, 2, index))
+        image, mask = rendering.view(view_rng, lesion)
+        records.append(
+            Record(
+                image_id=f"SYN_{index:07d}",
+                image=_encode(image, "JPEG", quality=int(view_rng.integers(82, 96))),
+                mask=_encode(mask, "PNG"),
+                lesion_id=f"SYNL_{number:07d}",
+                diagnosis="melanoma" if malignant else "nevus",
+                malignant=malignant,
+                age=age,
+                sex=sex,
+                site=site,
+                source="synthetic",
+            )
+        )
+    return records
+
+
+def _encode(pixels: np.ndarray, image_format: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, image_format, **options)
+    return buffer.getvalue()

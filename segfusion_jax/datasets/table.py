@@ -1,0 +1,110 @@
+"""The tables that preparing writes: one row an image, one row a problem. CSV, whole or not at all."""
+
+import csv
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from segfusion_jax.datasets.record import Problem
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is known about one stored image, and the part it plays.
+
+    Attributes:
+      position: index into the record store.
+      image_id: unique among the rows.
+      group: images of one group never part; the smallest image id in it.
+      lesion_id: "" = unknown.
+      patient_id: "" = unknown.
+      diagnosis: "" = unknown.
+      malignant: 1, 0, or -1 where the image takes no part in classification.
+      age: years; NaN = unknown.
+      sex: "" = unknown.
+      site: "" = unknown.
+      source: collection that brought the row.
+      has_mask: whether an annotated mask is stored.
+      split: "train", "validation" or "test"; "" before it is assigned.
+      fold: cross-fitting fold from 0; -1 in test.
+    """
+
+    position: int
+    image_id: str
+    group: str
+    lesion_id: str
+    patient_id: str
+    diagnosis: str
+    malignant: int
+    age: float
+    sex: str
+    site: str
+    source: str
+    has_mask: bool
+    split: str = ""
+    fold: int = -1
+
+
+_COLUMNS = {field.name: field.type for field in dataclasses.fields(Row)}
+
+
+def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
+    """Writes `rows` as CSV; has_mask as 0 or 1, an unknown age empty."""
+    _write(path, list(_COLUMNS), ([_text(getattr(row, name)) for name in _COLUMNS] for row in rows))
+
+
+def read_rows(path: pathlib.Path) -> tuple[Row, ...]:
+    """Reads what `write_rows` wrote.
+
+    Raises:
+      ValueError: the table has other columns.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != list(_COLUMNS):
+            raise ValueError(f"{path}: columns {reader.fieldnames}; must be {list(_COLUMNS)}")
+        return tuple(Row(**{name: _value(_COLUMNS[name], text) for name, text in line.items()}) for line in reader)
+
+
+def write_problems(path: pathlib.Path, problems: Iterable[Problem]) -> None:
+    """Writes `problems` as CSV."""
+    _write(path, ["image_id", "what"], ([problem.image_id, problem.what] for problem in problems))
+
+
+def read_problems(path: pathlib.Path) -> tuple[Problem, ...]:
+    """Reads what `write_problems` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(Problem(**line) for line in csv.DictReader(file))
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(text.encode())
+    temporary.replace(path)
+
+
+def _write(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *lines])
+    temporary.replace(path)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:g}"
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _value(kind: object, text: str) -> Any:
+    if kind is float:
+        return float(text) if text else math.nan
+    if kind is bool:
+        return text == "1"
+    return int(text) if kind is int else text

@@ -1,0 +1,1 @@
+"""How good the models are, with what certainty, and the page that says so."""

@@ -1,0 +1,216 @@
+"""Trained models, ready to predict: the U-Nets, the classifier, and `SegFusion`, which joins them."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segfusion_jax import bridge as bridging
+from segfusion_jax.config import Config
+from segfusion_jax.input import decode
+from segfusion_jax.input.loader import Batch, Source
+from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.models.pretrained import load_weights
+from segfusion_jax.parallel import Devices, make_devices
+from segfusion_jax.training import steps
+from segfusion_jax.training.predict import predict
+
+METADATA = "metadata.json"
+"""Name of the file in a model folder that says what the weights beside it are."""
+
+
+class Segmenters:
+    """The cross-fitted U-Nets.
+
+    Args:
+      config: of the run that trained them.
+      devices: where they run.
+      weights: their files, by the fold that each never saw.
+    """
+
+    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path]):
+        unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
+        self._variables = [load_weights(path, unet.params, unet.batch_stats) for path in weights]
+        self._compiled = devices.compile_predict(steps.make_segment(unet.apply))
+        self._config = config
+        self._devices = devices
+
+    def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and lesion probability [height, width] float32.
+
+        It is the mean of the U-Nets named by `unets`, or of all.
+        """
+        chosen = self._variables if unets is None else [self._variables[unet] for unet in unets]
+        variables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *chosen)
+        batch_size = self._devices.round_up(self._config.segmenter.training.batch_size)
+        return predict(
+            self._compiled,
+            variables,
+            source,
+            batch_size=batch_size,
+            devices=self._devices,
+            config=self._config.input,
+        )
+
+
+class Classifier:
+    """The classifier.
+
+    Args:
+      config: of the run that trained it.
+      devices: where it runs.
+      weights: its file.
+    """
+
+    def __init__(self, config: Config, devices: Devices, weights: pathlib.Path):
+        dtype = devices.compute_dtype(config.compute_dtype)
+        classifier = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype)
+        self._variables = load_weights(weights, classifier.params, classifier.batch_stats)
+        self._compiled = devices.compile_predict(steps.make_classify(classifier.apply, config.bridge))
+        self._config = config
+        self._devices = devices
+
+    def predict(self, source: Source) -> Iterator[tuple[Any, float]]:
+        """Yields each example's row and probability of 'malignant'; the examples bring their masks."""
+        batch_size = self._devices.round_up(self._config.classifier.training.batch_size)
+        logits = predict(
+            self._compiled,
+            self._variables,
+            source,
+            batch_size=batch_size,
+            devices=self._devices,
+            config=self._config.input,
+        )
+        return ((row, float(sigmoid(logit))) for row, logit in logits)
+
+
+class Prediction(NamedTuple):
+    """What SegFusion says of one image.
+
+    Attributes:
+      mask: [height, width] bool lesion, of the image's own size; where `fallback` is set, the whole image.
+      probability: of 'malignant', in [0, 1].
+      malignant: whether the probability reaches the threshold that was chosen on validation data.
+      fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
+    """
+
+    mask: np.ndarray
+    probability: float
+    malignant: bool
+    fallback: str
+
+
+class SegFusion:
+    """The whole chain: image, U-Nets, Data Processing Bridge, classifier.
+
+    Research use only: not a medical device.
+
+    Args:
+      config: of the run that trained the models.
+      segmenters: the U-Nets; an image's mask is the mean of all.
+      classifier: the classifier.
+      threshold: probability from which an image is called malignant.
+    """
+
+    def __init__(self, config: Config, segmenters: Segmenters, classifier: Classifier, threshold: float):
+        self.config = config
+        self.threshold = threshold
+        self._segmenters = segmenters
+        self._classifier = classifier
+
+    @classmethod
+    def load(cls, folder: str | pathlib.Path) -> Self:
+        """Loads a run's workdir, or the folder `model` in it.
+
+        Raises:
+          FileNotFoundError: there is no model in the folder.
+          ValueError: its weights do not fit its config.
+        """
+        folder = pathlib.Path(folder).expanduser()
+        folders = [path for path in (folder, folder / "model") if (path / METADATA).exists()]
+        if not folders:
+            raise FileNotFoundError(
+                f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir"
+            )
+        metadata = json.loads((folders[0] / METADATA).read_text())
+        config = Config.from_json(json.dumps(metadata["config"]))
+        devices = make_devices(config.parallel)
+        segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]])
+        classifier = Classifier(config, devices, folders[0] / metadata["classifier"])
+        return cls(config, segmenters, classifier, metadata["threshold"])
+
+    def predict(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[Prediction]:
+        """Segments and classifies images.
+
+        Args:
+          images: uint8 [N, height, width, 3] RGB, or a sequence of uint8 [height, width, 3] arrays and paths of JPEG
+            or PNG files, of any sizes.
+
+        Raises:
+          ValueError: an array is not uint8 [height, width, 3], or a file is not an image; names which.
+        """
+        loaded = [_load(image, number) for number, image in enumerate(images)]
+        if not loaded:
+            return []
+        probabilities = self._segmenters.predict(_Images(loaded, self.config.segmenter.image_size))
+        quantised = [np.round(p * bridging.WHOLE).astype(np.uint8) for _, p in probabilities]
+        masks, fallbacks = zip(*(bridging.clean(mask, self.config.bridge) for mask in quantised), strict=True)
+        framed = [bridging.frame(*pair, self.config.bridge) for pair in zip(loaded, masks, strict=True)]
+        inputs, input_masks = zip(*framed, strict=True)
+        classified = self._classifier.predict(_Images(inputs, self.config.classifier.image_size, input_masks))
+        limit = self.config.bridge.threshold * bridging.WHOLE
+        return [
+            Prediction(
+                decode.resize(mask, image.shape[:2]) >= limit, probability, probability >= self.threshold, fallback
+            )
+            for image, mask, (_, probability), fallback in zip(loaded, masks, classified, fallbacks, strict=True)
+        ]
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-logits)) in float64."""
+    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """Arrays as a source of examples; rows are their numbers."""
+
+    images: Sequence[np.ndarray]
+    image_size: tuple[int, int]
+    masks: Sequence[np.ndarray] | None = None
+
+    @property
+    def rows(self) -> Sequence[int]:
+        return range(len(self.images))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        mask = np.zeros(self.image_size, np.uint8) if self.masks is None else self.masks[index]
+        return {
+            "image": decode.resize(self.images[index], self.image_size),
+            "mask": decode.resize(mask, self.image_size)[..., None],
+            "label": np.int32(-1),
+            "weight": np.float32(1),
+        }
+
+
+def _load(image: np.ndarray | str | pathlib.Path, number: int) -> np.ndarray:
+    if isinstance(image, str | pathlib.Path):
+        try:
+            return decode.decode_image(pathlib.Path(image).expanduser().read_bytes())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ValueError(f"{image} is not a readable image: {error}") from error
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(f"image {number} is {array.dtype} {array.shape}: must be uint8 (height, width, 3)")
+    return array

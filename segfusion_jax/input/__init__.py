@@ -1,0 +1,1 @@
+"""How images reach the device: decoding, augmentation, batches. Nothing here imports jax."""

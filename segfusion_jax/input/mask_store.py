@@ -1,0 +1,66 @@
+"""The bridge's masks on disk: one encoded mask an image, in an ArrayRecord file, and a table of what they are."""
+
+import csv
+import functools
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import grain
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class MaskRow(NamedTuple):
+    """What is known of a mask.
+
+    Attributes:
+      image_id: of the image.
+      unets: folds of the U-Nets that made it, joined by '+'; none of them saw the image's group.
+      area: share of the image that is lesion.
+      fallback: why it is the whole image, "" where it is not.
+    """
+
+    image_id: str
+    unets: str
+    area: float
+    fallback: str
+
+
+class MaskStore:
+    """Random access to the masks that `write` wrote; can be sent to other processes."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._path = str(folder / "masks.array_record")
+        with (folder / "masks.csv").open(newline="") as file:
+            self.rows = [
+                MaskRow(r["image_id"], r["unets"], float(r["area"]), r["fallback"]) for r in csv.DictReader(file)
+            ]
+        self._positions = {row.image_id: position for position, row in enumerate(self.rows)}
+
+    @functools.cached_property
+    def _source(self):
+        return grain.sources.ArrayRecordDataSource(self._path)
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "_source"}
+
+    def read(self, image_id: str) -> bytes:
+        """The encoded mask of an image.
+
+        Raises:
+          KeyError: there is none of this image.
+        """
+        return self._source[self._positions[image_id]]
+
+
+def write(folder: pathlib.Path, masks: Iterable[tuple[MaskRow, bytes]]) -> None:
+    """Writes masks one after the other; keeps none in memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = array_record_module.ArrayRecordWriter(str(folder / "masks.array_record"), "group_size:1")
+    with (folder / "masks.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(MaskRow._fields)
+        for row, encoded in masks:
+            table.writerow(row)
+            writer.write(encoded)
+    writer.close()

@@ -1,0 +1,36 @@
+"""The pure boundary around a Flax NNX module: nested dicts of arrays in, nested dicts of arrays out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+Variables = dict[Any, Any]
+"""Nested dict of arrays."""
+
+
+class Functional(NamedTuple):
+    """A module as a pure function and its arrays.
+
+    Attributes:
+      apply: `apply(params, batch_stats, *args, method="__call__", **kwargs)` calls the module's method on those arrays
+        and returns its output and the new batch-norm statistics.
+      params: parameters.
+      batch_stats: batch-norm statistics.
+    """
+
+    apply: Callable[..., tuple[Any, Variables]]
+    params: Variables
+    batch_stats: Variables
+
+
+def functional(module: nnx.Module) -> Functional:
+    """Splits a module once, so that steps carry plain dicts and never traverse its object graph."""
+    graph, params, batch_stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+
+    def apply(params: Variables, batch_stats: Variables, *args, method: str = "__call__", **kwargs):
+        merged = nnx.merge(graph, params, batch_stats, copy=True)
+        output = getattr(merged, method)(*args, **kwargs)
+        return output, nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
+
+    return Functional(apply, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats))

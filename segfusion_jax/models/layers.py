@@ -1,0 +1,141 @@
+"""Layers that the models share.
+
+Kernels are [height, width, in, out] ('HWIO'); images are [batch, height, width, channels]. Parameters and batch-norm
+statistics are float32; a layer computes in its `dtype`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from segfusion_jax.ops import depthwise, resampling
+
+he_normal = jax.nn.initializers.he_normal()
+fan_out_normal = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def same_padding(shape: tuple[int, ...], size: int, stride: int) -> depthwise.Padding:
+    """TensorFlow's 'SAME' padding of the height and width in `shape` [batch, height, width, channels].
+
+    The output has ceil(side / stride) pixels a side; of an odd number of zeros the larger half comes after.
+    """
+
+    def pad(length: int) -> tuple[int, int]:
+        total = max((-(-length // stride) - 1) * stride + size - length, 0)
+        return total // 2, total - total // 2
+
+    return pad(shape[1]), pad(shape[2])
+
+
+class Conv(nnx.Module):
+    """Convolution with 'SAME' padding; of size 1 it is a matrix product, which is what it costs."""
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        size: int,
+        *,
+        stride: int = 1,
+        use_bias: bool = False,
+        init: Callable = he_normal,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(init(rngs.params(), (size, size, channels, filters), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32)) if use_bias else None
+        self.stride = stride
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
+        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        if kernel.shape[:2] == (1, 1) and self.stride == 1:
+            y = x @ kernel[0, 0]
+        else:
+            strides, padding = (self.stride, self.stride), same_padding(x.shape, kernel.shape[0], self.stride)
+            y = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+
+
+class DepthwiseConv(nnx.Module):
+    """One kernel [size, size, channels] a channel, 'SAME' padding, no bias."""
+
+    def __init__(self, channels: int, size: int, *, stride: int, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        std = (2.0 / (size * size)) ** 0.5
+        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (size, size, channels), jnp.float32))
+        self.stride = stride
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), channels]."""
+        kernel = self.kernel[...].astype(self.dtype)
+        padding = same_padding(x.shape, kernel.shape[0], self.stride)
+        return depthwise.depthwise_conv(x.astype(self.dtype), kernel, self.stride, padding)
+
+
+class TransposedConv(nnx.Module):
+    """Doubles height and width: 3x3 transposed convolution of stride 2, with bias."""
+
+    def __init__(self, channels: int, filters: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(he_normal(rngs.params(), (3, 3, channels, filters), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channels] -> [batch, 2 height, 2 width, filters]."""
+        kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
+        return resampling.transposed_conv_3x3(x.astype(self.dtype), kernel) + bias
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last (Ioffe and Szegedy, arXiv 1502.03167).
+
+    In training the statistics are the batch's own, over all devices of the axis `axis_name` where it is given; the
+    running ones move towards them by 1 - momentum. Statistics are float32 whatever the dtype of the input.
+    """
+
+    def __init__(self, channels: int, *, epsilon: float, momentum: float = 0.9, axis_name: str | None = None):
+        self.scale = nnx.Param(jnp.ones((channels,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros((channels,), jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones((channels,), jnp.float32))
+        self.epsilon = epsilon
+        self.momentum = momentum
+        self.axis_name = axis_name
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[..., channels] -> the same, by the batch's statistics in training and by the running ones otherwise."""
+        mean, var = self._batch_statistics(x) if train else (self.mean[...], self.var[...])
+        scale = self.scale[...] * lax.rsqrt(var + self.epsilon)
+        shift = self.bias[...] - mean * scale
+        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+
+    def _batch_statistics(self, x):
+        axes = tuple(range(x.ndim - 1))
+        wide = x.astype(jnp.float32)
+        mean, square = wide.mean(axes), jnp.square(wide).mean(axes)
+        if self.axis_name is not None:
+            mean, square = lax.pmean((mean, square), self.axis_name)
+        var = jnp.maximum(square - jnp.square(mean), 0.0)
+        self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * lax.stop_gradient(mean)
+        self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * lax.stop_gradient(var)
+        return mean, var
+
+
+def dropout(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:
+    """Zeroes each value with probability `rate` and scales the others by 1 / (1 - rate); key None leaves x as it is."""
+    if key is None or rate == 0.0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+
+
+def drop_path(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:
+    """Stochastic depth (arXiv 1603.09382): `dropout` of whole examples, the first axis of x."""
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return jnp.where(keep, x / (1 - rate), 0)

@@ -1,0 +1,145 @@
+"""Devices: the mesh, the processes, compiling a step, moving batches. No other module knows them.
+
+A train step is a pure function of one device's share, `(state, batch) -> (state, metrics)`, with collectives over the
+axis "data". `Devices` compiles it for a one-dimensional mesh of all devices of all processes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from segfusion_jax.config import Parallel
+
+AXIS = "data"
+"""Name of the axis that a step's collectives run over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """All devices of all processes, in one row.
+
+    Attributes:
+      mesh: one-dimensional, its axis called AXIS.
+      api: "shard_map" or "pmap".
+    """
+
+    mesh: Mesh
+    api: str
+
+    @property
+    def process(self) -> int:
+        """Index of this process."""
+        return jax.process_index()
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes share the work."""
+        return jax.process_count()
+
+    @property
+    def is_lead(self) -> bool:
+        """Whether this process is the one that writes logs and reports."""
+        return jax.process_index() == 0
+
+    def describe(self) -> str:
+        """How many devices of what kind, and how many processes."""
+        return f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}, {self.num_processes} process(es)"
+
+    def check_batch_size(self, name: str, batch_size: int) -> None:
+        """Raises ValueError where a batch cannot be shared evenly."""
+        if batch_size % self.mesh.size:
+            raise ValueError(f"{name} = {batch_size}: must be divisible by the {self.mesh.size} devices")
+
+    def round_up(self, batch_size: int) -> int:
+        """The smallest batch of at least `batch_size` that can be shared evenly."""
+        return -(-batch_size // self.mesh.size) * self.mesh.size
+
+    def compute_dtype(self, name: str) -> jnp.dtype:
+        """The dtype that config.compute_dtype means here."""
+        if name == "auto":
+            name = "float32" if self.mesh.devices.flat[0].platform == "cpu" else "bfloat16"
+        return jnp.dtype(name)
+
+    def replicate(self, tree: Any) -> Any:
+        """Copies arrays to every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+
+    def compile_train_step(self, step: Callable) -> Callable:
+        """Compiles `(state, batch) -> (state, metrics)`; the caller's state is donated, its batch is on the host.
+
+        `check_vma` is off: with it on, autodiff already sums the gradient of replicated parameters over the axis, and
+        the step's own sum of gradients would come out too large by the number of devices.
+        """
+        if self.api == "pmap":
+            mapped = jax.pmap(
+                step,
+                axis_name=AXIS,
+                in_axes=(None, 0),
+                out_axes=None,
+                devices=list(self.mesh.devices.flat),
+            )
+            return lambda state, batch: mapped(state, self._split(batch))
+        mapped = jax.shard_map(step, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False)
+        compiled = jax.jit(mapped, donate_argnums=0)
+        return lambda state, batch: compiled(state, self._shard(batch))
+
+    def compile_predict(self, predict: Callable) -> Callable[[Any, Mapping[str, np.ndarray]], Any]:
+        """Compiles `(variables, batch) -> outputs`, outputs being arrays with a row an example.
+
+        The compiled function takes this process's share of a batch and returns the outputs of all of it, on the host.
+        """
+        if self.api == "pmap":
+            devices = list(self.mesh.devices.flat)
+            mapped = jax.pmap(predict, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=devices)
+            return lambda variables, batch: jax.tree.map(
+                lambda array: array.reshape(-1, *array.shape[2:]), jax.device_get(mapped(variables, self._split(batch)))
+            )
+        mapped = jax.shard_map(predict, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
+        compiled = jax.jit(mapped)
+        return lambda variables, batch: self._gather(compiled(variables, self._shard(batch)))
+
+    def _shard(self, batch):
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(functools.partial(jax.make_array_from_process_local_data, sharding), dict(batch))
+
+    def _split(self, batch):
+        local = self.mesh.local_mesh.size
+        return jax.tree.map(lambda array: array.reshape(local, -1, *array.shape[1:]), dict(batch))
+
+    def _gather(self, outputs):
+        if self.num_processes == 1:
+            return jax.device_get(outputs)
+        return multihost_utils.process_allgather(outputs, tiled=True)
+
+
+def make_devices(config: Parallel) -> Devices:
+    """All devices that this program sees.
+
+    Raises:
+      ValueError: "pmap" is asked for on several processes.
+    """
+    if config.api == "pmap" and jax.process_count() > 1:
+        raise ValueError('parallel.api = "pmap": is for one process; "shard_map" runs on several')
+    return Devices(mesh=jax.make_mesh((jax.device_count(),), (AXIS,), (jax.sharding.AxisType.Auto,)), api=config.api)
+
+
+def start_distributed(coordinator: str, num_processes: int, process: int) -> None:
+    """Joins the other processes: before anything else touches a device.
+
+    Args:
+      coordinator: "host:port" of process 0; "auto" where the environment tells (Slurm, Kubernetes, Cloud TPU).
+      num_processes: how many there are; 0 with "auto".
+      process: index of this one.
+    """
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    else:
+        jax.distributed.initialize(coordinator, num_processes, process)

@@ -1,0 +1,57 @@
+"""Stage 3: one mask an image, always from U-Nets that never saw the image's group."""
+
+import collections
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from absl import logging
+
+from segfusion_jax import bridge as bridging
+from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.inference import Segmenters
+from segfusion_jax.input import decode, mask_store
+from segfusion_jax.input.loader import Examples
+from segfusion_jax.parallel import Devices, make_devices
+from segfusion_jax.stages.workdir import load_prepared, unet_weights
+
+
+def bridge(config: Config, workdir: pathlib.Path) -> None:
+    """Writes `masks/`: the cleaned mask of every image of the config's own collection, and a table of where it is from.
+
+    An image in fold k gets the mask of the U-Net that never saw fold k; a test image, which is in no fold, the mean of
+    all U-Nets.
+    """
+    devices = make_devices(config.parallel)
+    prepared = load_prepared(config, workdir)
+    rows = [row for row in prepared.rows if row.source == config.data.collection]
+    masks = _masks(config, devices, prepared, rows, unet_weights(config, workdir))
+    if not devices.is_lead:
+        collections.deque(masks, maxlen=0)
+        return
+    mask_store.write(workdir / "masks", masks)
+    written = mask_store.MaskStore(workdir / "masks").rows
+    fallbacks = collections.Counter(row.fallback for row in written if row.fallback)
+    logging.info("bridge: %d masks, whole image instead: %s", len(written), dict(fallbacks) or "none")
+
+
+def unets_for(row: Row, config: Config) -> list[int]:
+    """Which U-Nets may segment an image: those that never saw its group."""
+    return [row.fold] if row.fold >= 0 else list(range(config.splits.num_folds))
+
+
+def _masks(
+    config: Config, devices: Devices, prepared: Prepared, rows: list[Row], weights: list[pathlib.Path]
+) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
+    segmenters = Segmenters(config, devices, weights)
+    for fold in sorted({row.fold for row in rows}):
+        members = tuple(row for row in rows if row.fold == fold)
+        unets = unets_for(members[0], config)
+        logging.info("bridge: %d images by U-Net %s", len(members), "+".join(map(str, unets)))
+        for row, probability in segmenters.predict(Examples(prepared, members, config.segmenter.image_size), unets):
+            mask, fallback = bridging.clean(np.round(probability * bridging.WHOLE).astype(np.uint8), config.bridge)
+            area = float((mask >= config.bridge.threshold * bridging.WHOLE).mean())
+            names = "+".join(map(str, unets))
+            yield mask_store.MaskRow(row.image_id, names, round(area, 5), fallback), decode.encode_mask(mask)

@@ -1,0 +1,142 @@
+"""Stage 4: the classifier, on bridged images."""
+
+import collections
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+import optax
+from absl import logging
+from sklearn import metrics
+
+from segfusion_jax.config import Config, Training
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.inference import sigmoid
+from segfusion_jax.input.loader import Examples, TrainStream
+from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.models.from_config import load_pretrained, make_classifier
+from segfusion_jax.models.functional import Functional, Variables
+from segfusion_jax.models.pretrained import save_weights
+from segfusion_jax.parallel import AXIS, Devices, make_devices
+from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_prepared
+from segfusion_jax.training import steps
+from segfusion_jax.training.loop import Fit, fit
+from segfusion_jax.training.optimizer import make_optimizer
+from segfusion_jax.training.predict import predict
+from segfusion_jax.training.seeds import derive_seed
+from segfusion_jax.training.state import create_state
+
+
+def classify(config: Config, workdir: pathlib.Path) -> None:
+    """Trains on the images of the split 'train' and chooses the weights by ROC-AUC on 'validation'.
+
+    With `frozen_epochs`, the last layer alone is trained first. Writes `classification/weights.safetensors` and, for
+    each phase, `classification/<phase>/metrics.jsonl`.
+    """
+    devices = make_devices(config.parallel)
+    devices.check_batch_size("config.classifier.training.batch_size", config.classifier.training.batch_size)
+    prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
+    train, validation = (examples(config, prepared, masks, split) for split in ("train", "validation"))
+    classifier = make_classifier(
+        config.classifier,
+        config.bridge,
+        seed=derive_seed(config.seed, "classify", "weights"),
+        dtype=devices.compute_dtype(config.compute_dtype),
+        axis_name=AXIS if config.parallel.sync_batch_norm else None,
+    )
+    classifier = load_pretrained(config.classifier, classifier)
+    logging.info("classifier starts from %s", config.classifier.pretrained or "random weights")
+    trainer = _Trainer(config, devices, workdir / "classification", train, validation, classifier)
+    variables = (classifier.params, classifier.batch_stats)
+    if config.classifier.frozen_epochs:
+        variables = trainer.train("frozen", variables)
+    variables = trainer.train("all", variables)
+    if devices.is_lead:
+        save_weights(classifier_weights(workdir), *variables)
+
+
+def examples(config: Config, prepared: Prepared, masks: MaskStore, split: str) -> Examples:
+    """The bridged images of a split."""
+    return Examples(
+        prepared, classifier_rows(prepared, config, split), config.classifier.image_size, masks, config.bridge
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trainer:
+    config: Config
+    devices: Devices
+    folder: pathlib.Path
+    train_examples: Examples
+    validation_examples: Examples
+    classifier: Functional
+
+    def train(self, phase: str, variables: tuple[Variables, Variables]) -> Any:
+        """Trains all weights, or the last layer in the phase "frozen"; returns the best params and batch_stats."""
+        training = self._training(phase)
+        steps_per_epoch = max(1, len(self.train_examples) // training.batch_size)
+        optimizer = make_optimizer(training, steps_per_epoch)
+        if phase == "frozen":
+            optimizer = optax.masked(optimizer, {name: name == "head" for name in self.classifier.params})
+        objective = steps.classification_objective(
+            self.classifier.apply,
+            self.config.bridge,
+            self.config.classifier,
+            class_weights=self._class_weights(),
+            head_only=phase == "frozen",
+        )
+        seed = derive_seed(self.config.seed, "classify", phase)
+        step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay)
+        compiled = self.devices.compile_predict(steps.make_classify(self.classifier.apply, self.config.bridge))
+        task = Fit(
+            name=f"classifier ({phase})",
+            folder=self.folder / phase,
+            train_step=self.devices.compile_train_step(step),
+            stream=TrainStream(
+                self.train_examples,
+                self.config.classifier.augmentation,
+                training.batch_size,
+                derive_seed(seed, "input"),
+            ),
+            validate=lambda params, batch_stats: self._validate(compiled, (params, batch_stats)),
+            best_metric="roc_auc",
+            epochs=training.epochs,
+            steps_per_epoch=steps_per_epoch,
+        )
+        state = create_state(*variables, optimizer, ema_decay=training.ema_decay)
+        return fit(task, state, self.devices, self.config.input).evaluated
+
+    def _training(self, phase: str) -> Training:
+        config = self.config.classifier
+        if phase == "all":
+            return config.training
+        return Training(
+            epochs=config.frozen_epochs,
+            batch_size=config.training.batch_size,
+            learning_rate=config.frozen_learning_rate,
+            schedule="constant",
+        )
+
+    def _class_weights(self) -> tuple[float, float]:
+        """Of benign and malignant; balanced ones are inverse frequencies, 1 on average over the training images."""
+        if self.config.classifier.class_weights == "none":
+            return 1.0, 1.0
+        counts = collections.Counter(row.malignant for row in self.train_examples.rows)
+        return len(self.train_examples) / (2 * counts[0]), len(self.train_examples) / (2 * counts[1])
+
+    def _validate(self, compiled, variables):
+        logits = predict(
+            compiled,
+            variables,
+            self.validation_examples,
+            batch_size=self.config.classifier.training.batch_size,
+            devices=self.devices,
+            config=self.config.input,
+        )
+        rows, values = zip(*logits, strict=True)
+        labels, probabilities = [row.malignant for row in rows], sigmoid(np.array(values, np.float64))
+        return {
+            "roc_auc": float(metrics.roc_auc_score(labels, probabilities)),
+            "loss": float(metrics.log_loss(labels, probabilities, labels=[0, 1])),
+        }

@@ -1,0 +1,155 @@
+"""Stage 6: all of a run on one page, and its models in a folder that `SegFusion.load` reads."""
+
+import csv
+import datetime
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from segfusion_jax.config import Config
+from segfusion_jax.evaluation import report as page
+from segfusion_jax.inference import METADATA
+from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.parallel import make_devices
+from segfusion_jax.stages.workdir import classifier_weights, unet_weights
+
+FIGURES = {
+    "roc_curve": ("ROC curve", "Test images; the dot is the threshold that was chosen on validation images."),
+    "pr_curve": ("Precision-recall curve", "Test images; the line is the prevalence, which guessing reaches."),
+    "confusion_matrix": ("Confusion matrix", "Test images at the threshold that was chosen on validation images."),
+    "probabilities": ("Predicted probabilities", "Test images, by label."),
+    "segmentation_overlays": ("Predicted and annotated lesions", "Test images: the worst, then from worse to better."),
+    "bridge_panels": ("Data Processing Bridge", "Test images, their masks, and what the classifier sees."),
+    "augmentation": ("Augmentation", "Training images, as they are, then augmented."),
+    "training_curves_classifier": ("Training of the classifier", ""),
+}
+"""Files in evaluation/figures, without `.png`, with title and caption, in the order of the page."""
+NUM_FAILURES = 20
+
+
+def report(config: Config, workdir: pathlib.Path) -> None:
+    """Writes `report/index.html` and `model/`."""
+    devices = make_devices(config.parallel)
+    if not devices.is_lead:
+        return
+    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
+    audit = json.loads((workdir / "splits" / "audit.json").read_text())
+    _release(config, workdir, metrics)
+    content = page.Report(
+        title=f"SegFusion on {config.data.collection}",
+        summary=_summary(config, metrics),
+        warnings=_warnings(config, workdir, metrics, audit),
+        metrics=metrics,
+        counts={split: _numbers(counts) for split, counts in audit["splits"].items()},
+        facts=_facts(workdir, devices),
+        figures=_figures(config, workdir),
+        config=config.to_json(),
+        failures=_failures(workdir, metrics["classification"]["threshold"]["value"]),
+    )
+    page.write(workdir / "report" / "index.html", content)
+
+
+def _release(config: Config, workdir: pathlib.Path, metrics: dict) -> None:
+    """Writes the weights and what is needed to use them: the folder `model`."""
+    folder = workdir / "model"
+    folder.mkdir(exist_ok=True)
+    names = [f"unet_{number}.safetensors" for number in range(config.splits.num_folds)]
+    for source, name in zip(unet_weights(config, workdir), names, strict=True):
+        shutil.copyfile(source, folder / name)
+    shutil.copyfile(classifier_weights(workdir), folder / "classifier.safetensors")
+    metadata = {
+        "config": json.loads(config.to_json()),
+        "unets": names,
+        "classifier": "classifier.safetensors",
+        "classes": ["benign", "malignant"],
+        "threshold": metrics["classification"]["threshold"]["value"],
+        "metrics": metrics,
+        "use": "Research use only. Not a medical device.",
+    }
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
+
+
+def _summary(config: Config, metrics: dict) -> str:
+    classification, segmentation = metrics["classification"], metrics["segmentation"]
+    text = (
+        f"Benign against malignant on {classification['n']['value']:.0f} held-out images "
+        f"({classification['prevalence']['value']:.1%} malignant), bridge mode '{config.bridge.mode}': ROC-AUC "
+        f"{_with_interval(classification['roc_auc'])}."
+    )
+    if segmentation:
+        text += f" Lesion masks of {segmentation['n']['value']:.0f} held-out images: mean Dice "
+        text += f"{_with_interval(segmentation['dice'])}."
+    return text
+
+
+def _with_interval(entry: dict) -> str:
+    return f"{entry['value']:.3f} (95 % interval {entry['low']:.3f} to {entry['high']:.3f})"
+
+
+def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict) -> list[str]:
+    warnings = []
+    siblings = audit["siblings_in_training"]
+    if siblings["this_split"]:
+        warnings.append(f"{siblings['this_split']:.1%} of test images have a sibling in training: the split leaks.")
+    warnings.append(
+        f"A split by image instead of by group would put a sibling of {siblings['image_level_split']:.1%} of test "
+        "images into training; this split puts none."
+    )
+    if audit["left_out"]:
+        left_out = ", ".join(f"{count} {kind}" for kind, count in audit["left_out"].items())
+        warnings.append(f"Left out as unusable: {left_out}; splits/problems.csv lists them.")
+    masks = MaskStore(workdir / "masks").rows
+    fallbacks = sum(bool(mask.fallback) for mask in masks)
+    warnings.append(f"{fallbacks} of {len(masks)} images had no usable mask; the classifier saw the whole image.")
+    if config.data.collection == "synthetic":
+        warnings.append("The images are drawn by a program: these numbers say nothing about patients.")
+    if metrics["classification"]["roc_auc"]["low"] <= 0.5:
+        warnings.append("The interval of the ROC-AUC includes 0.5: the classifier may be no better than chance.")
+    return warnings
+
+
+def _numbers(counts: dict[str, Any]) -> dict[str, int]:
+    return {name.replace("_", " "): value for name, value in counts.items() if isinstance(value, int)}
+
+
+def _facts(workdir: pathlib.Path, devices) -> dict[str, str]:
+    versions = json.loads((workdir / "config.json").read_text())["versions"]
+    stages = {path.parent.name: json.loads(path.read_text())["seconds"] for path in sorted(workdir.glob("*/done.json"))}
+    return {
+        "Date": datetime.date.today().isoformat(),
+        "Devices": devices.describe(),
+        "Seconds by stage": ", ".join(f"{name} {seconds:g}" for name, seconds in stages.items()),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def _figures(config: Config, workdir: pathlib.Path) -> list[page.Figure]:
+    unets = {
+        f"training_curves_unet_{fold}": (f"Training of U-Net {fold}", f"It never meets fold {fold}.")
+        for fold in range(config.splits.num_folds)
+    }
+    folder = workdir / "evaluation" / "figures"
+    figures = [page.Figure(*texts, folder / f"{name}.png") for name, texts in (FIGURES | unets).items()]
+    return [figure for figure in figures if figure.path.exists()]
+
+
+def _failures(workdir: pathlib.Path, threshold: float) -> list[page.Failure]:
+    """The misclassified test images, the most certain errors first, missed malignant ones before false alarms."""
+    with (workdir / "evaluation" / "segmentation.csv").open(newline="") as file:
+        dice = {line["image_id"]: float(line["dice"]) for line in csv.DictReader(file)}
+    with (workdir / "evaluation" / "predictions.csv").open(newline="") as file:
+        wrong = [
+            line for line in csv.DictReader(file) if (float(line["probability"]) >= threshold) != (line["label"] == "1")
+        ]
+    wrong.sort(key=lambda line: (line["label"] == "0", -abs(float(line["probability"]) - threshold)))
+    return [
+        page.Failure(
+            line["image_id"],
+            line["group"],
+            int(line["label"]),
+            float(line["probability"]),
+            dice.get(line["image_id"]),
+        )
+        for line in wrong[:NUM_FAILURES]
+    ]

@@ -1,0 +1,110 @@
+"""Stage 2: U-Nets on annotated masks, one a fold, each blind to its fold."""
+
+import pathlib
+
+import jax
+import numpy as np
+from absl import logging
+
+from segfusion_jax.config import Config
+from segfusion_jax.input.loader import Examples, TrainStream
+from segfusion_jax.models.from_config import make_unet
+from segfusion_jax.models.functional import Functional, Variables
+from segfusion_jax.models.pretrained import save_weights
+from segfusion_jax.parallel import AXIS, Devices, make_devices
+from segfusion_jax.stages.workdir import fold_folder, load_prepared
+from segfusion_jax.training import steps
+from segfusion_jax.training.loop import Fit, fit
+from segfusion_jax.training.optimizer import make_optimizer
+from segfusion_jax.training.predict import predict
+from segfusion_jax.training.seeds import derive_seed
+from segfusion_jax.training.state import create_state
+
+
+def segment(config: Config, workdir: pathlib.Path) -> None:
+    """Trains U-Net k on all folds but k and k + 1, and chooses its weights on fold k + 1: fold k it never meets.
+
+    Writes `segmentation/fold_<k>/weights.safetensors` and `metrics.jsonl`. The test groups are in no fold.
+
+    Raises:
+      ValueError: a fold has no annotated masks to train or validate on.
+    """
+    devices = make_devices(config.parallel)
+    devices.check_batch_size("config.segmenter.training.batch_size", config.segmenter.training.batch_size)
+    prepared = load_prepared(config, workdir)
+    folds = range(config.splits.num_folds)
+    annotated = {fold: [row for row in prepared.rows if row.has_mask and row.fold == fold] for fold in folds}
+    for fold in folds:
+        if not annotated[fold]:
+            raise ValueError(
+                f"fold {fold} has no image with an annotated mask to train a U-Net on; "
+                "config.data.mask_collection names a collection that brings masks"
+            )
+    num_trained = sum(map(len, annotated.values())) * (len(folds) - 2) // len(folds)
+    trainer = _Trainer(config, devices, max(1, num_trained // config.segmenter.training.batch_size))
+    for fold in folds:
+        weights = fold_folder(workdir, fold) / "weights.safetensors"
+        if weights.exists():
+            logging.info("U-Net %d: done before", fold)
+            continue
+        chooses = (fold + 1) % len(folds)
+        train = [row for other in folds if other not in (fold, chooses) for row in annotated[other]]
+        size = config.segmenter.image_size
+        best = trainer.train(
+            fold, workdir, *(Examples(prepared, tuple(rows), size) for rows in (train, annotated[chooses]))
+        )
+        if devices.is_lead:
+            save_weights(weights, *best)
+
+
+class _Trainer:
+    """Trains U-Nets one after the other with steps that are compiled once, all for the same number of steps."""
+
+    def __init__(self, config: Config, devices: Devices, steps_per_epoch: int):
+        training = config.segmenter.training
+        self._config = config
+        self._devices = devices
+        self._steps_per_epoch = steps_per_epoch
+        self._optimizer = make_optimizer(training, steps_per_epoch)
+        apply = self._make_unet(seed=0).apply
+        objective = steps.segmentation_objective(apply, config.segmenter)
+        seed = derive_seed(config.seed, "segment")
+        step = steps.make_train_step(objective, self._optimizer, seed=seed, ema_decay=training.ema_decay)
+        self._step = devices.compile_train_step(step)
+        self._scores = devices.compile_predict(steps.make_segmentation_scores(apply))
+
+    def train(
+        self, fold: int, workdir: pathlib.Path, train: Examples, validation: Examples
+    ) -> tuple[Variables, Variables]:
+        """Returns the best params and batch_stats."""
+        config, training = self._config, self._config.segmenter.training
+        unet = self._make_unet(seed=derive_seed(config.seed, "segment", "weights", fold))
+        input_seed = derive_seed(config.seed, "segment", "input", fold)
+        task = Fit(
+            name=f"U-Net {fold}",
+            folder=fold_folder(workdir, fold),
+            train_step=self._step,
+            stream=TrainStream(train, config.segmenter.augmentation, training.batch_size, input_seed),
+            validate=lambda params, batch_stats: self._validate((params, batch_stats), validation),
+            best_metric="dice",
+            epochs=training.epochs,
+            steps_per_epoch=self._steps_per_epoch,
+        )
+        state = create_state(unet.params, unet.batch_stats, self._optimizer, ema_decay=training.ema_decay)
+        return fit(task, state, self._devices, config.input).evaluated
+
+    def _make_unet(self, *, seed: int) -> Functional:
+        dtype = self._devices.compute_dtype(self._config.compute_dtype)
+        axis_name = AXIS if self._config.parallel.sync_batch_norm else None
+        return make_unet(self._config.segmenter, seed=seed, dtype=dtype, axis_name=axis_name)
+
+    def _validate(self, variables: tuple[Variables, Variables], examples: Examples) -> dict[str, float]:
+        scores = predict(
+            self._scores,
+            variables,
+            examples,
+            batch_size=self._config.segmenter.training.batch_size,
+            devices=self._devices,
+            config=self._config.input,
+        )
+        return jax.tree.map(lambda *values: float(np.mean(values)), *(score for _, score in scores))

@@ -1,0 +1,41 @@
+"""Where the stages keep what they write, and which images each of them uses."""
+
+import pathlib
+
+from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared, load
+from segfusion_jax.datasets.table import Row
+
+
+def load_prepared(config: Config, workdir: pathlib.Path) -> Prepared:
+    """What the stage `prepare` wrote."""
+    return load(records_folder(config, workdir), workdir / "splits")
+
+
+def records_folder(config: Config, workdir: pathlib.Path) -> pathlib.Path:
+    """Of the prepared records."""
+    return pathlib.Path(config.data.records).expanduser() if config.data.records else workdir / "records"
+
+
+def fold_folder(workdir: pathlib.Path, fold: int) -> pathlib.Path:
+    """Of the U-Net that never saw `fold`."""
+    return workdir / "segmentation" / f"fold_{fold}"
+
+
+def unet_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Weight files of the U-Nets, by the fold that each never saw."""
+    return [fold_folder(workdir, fold) / "weights.safetensors" for fold in range(config.splits.num_folds)]
+
+
+def classifier_weights(workdir: pathlib.Path) -> pathlib.Path:
+    """Weight file of the classifier."""
+    return workdir / "classification" / "weights.safetensors"
+
+
+def classifier_rows(prepared: Prepared, config: Config, split: str) -> tuple[Row, ...]:
+    """The labelled images of the config's own collection in 'train', 'validation' or 'test'."""
+    return tuple(
+        row
+        for row in prepared.rows
+        if row.split == split and row.malignant >= 0 and row.source == config.data.collection
+    )

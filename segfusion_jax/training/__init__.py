@@ -1,0 +1,1 @@
+"""State, losses, steps, the loop and its checkpoints."""

@@ -1,0 +1,176 @@
+"""The training loop: steps, validation, checkpoints, progress; and going on where a stopped run was."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from segfusion_jax.config import Input
+from segfusion_jax.input.loader import TrainStream
+from segfusion_jax.models.functional import Variables
+from segfusion_jax.parallel import Devices
+from segfusion_jax.training.checkpoint import Checkpoints
+from segfusion_jax.training.metric_log import MetricLog
+from segfusion_jax.training.state import TrainState
+
+Validate = Callable[[Variables, Variables], dict[str, float]]
+"""Params and batch_stats to metrics on validation data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """One training.
+
+    Attributes:
+      name: in progress lines.
+      folder: of its checkpoints and metrics.
+      train_step: `(state, batch) -> (state, metrics)`, compiled.
+      stream: of training batches.
+      validate: run after every epoch.
+      best_metric: of `validate`; its largest value chooses the weights.
+      epochs: how many.
+      steps_per_epoch: how long one is.
+    """
+
+    name: str
+    folder: pathlib.Path
+    train_step: Callable[[TrainState, dict], tuple[TrainState, dict[str, jax.Array]]]
+    stream: TrainStream
+    validate: Validate
+    best_metric: str
+    epochs: int
+    steps_per_epoch: int
+
+
+def fit(task: Fit, state: TrainState, devices: Devices, config: Input) -> TrainState:
+    """Trains to the end, from the newest checkpoint of `task.folder` where there is one.
+
+    Returns:
+      The state with the best validation metric.
+
+    Raises:
+      FloatingPointError: a loss or gradient is not finite; names the step, the images and the last good checkpoint.
+      ValueError: the checkpoint was written by another model or for other images.
+    """
+    checkpoints = Checkpoints(task.folder / "checkpoints", best_metric=task.best_metric)
+    state = devices.replicate(state)
+    if checkpoints.latest_step() is not None:
+        state, position = checkpoints.restore_latest(state)
+        if position != _position(task.stream, int(state.step)):
+            raise ValueError(f"{task.folder}: the checkpoint's input position {position} is not of these images")
+    with MetricLog(task.folder, from_step=int(state.step), enabled=devices.is_lead) as log:
+        for epoch in range(int(state.step) // task.steps_per_epoch, task.epochs):
+            state = _train_epoch(task, state, epoch, devices, config, log, checkpoints.latest_step())
+            metrics = task.validate(*state.evaluated)
+            log.write(int(state.step), epoch + 1, "validation", metrics)
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            logging.info("%s: epoch %d of %d: validation %s", task.name, epoch + 1, task.epochs, shown)
+            checkpoints.save(state, _position(task.stream, int(state.step)), metrics)
+        best = checkpoints.restore_best(state)
+    checkpoints.close()
+    return best
+
+
+def _train_epoch(
+    task: Fit,
+    state: TrainState,
+    epoch: int,
+    devices: Devices,
+    config: Input,
+    log: MetricLog,
+    last_good: int | None,
+) -> TrainState:
+    first, stop = int(state.step), (epoch + 1) * task.steps_per_epoch
+    batches: Iterator[dict] = task.stream.batches(
+        first, stop, config, process=devices.process, num_processes=devices.num_processes
+    )
+    pending: list[tuple[int, dict[str, Any]]] = []
+    progress = _Progress(task, first, config.log_seconds)
+    for step in range(first, stop):
+        state, metrics = task.train_step(state, next(batches))
+        pending.append((step, metrics))
+        if step == first:
+            jax.block_until_ready(metrics)  # the first step may compile, which says nothing about the rate
+            progress.restart()
+        if step + 1 == stop or progress.is_due():
+            recent = _fetch(pending, task, last_good)
+            log.write(step + 1, (step + 1) / task.steps_per_epoch, "train", recent | progress.rates(step))
+            progress.show(step + 1, recent["loss"])
+            pending = []
+    return state
+
+
+def _fetch(pending, task, last_good) -> dict[str, float]:
+    """The mean of the metrics since the last call, after checking that each of them is finite."""
+    values = jax.device_get([metrics for _, metrics in pending])
+    for (step, _), metrics in zip(pending, values, strict=True):
+        for name, value in metrics.items():
+            if not np.isfinite(value):
+                kept = (
+                    "there is no checkpoint yet" if last_good is None else f"the checkpoint of step {last_good} is good"
+                )
+                images = ", ".join(task.stream.image_ids(step))
+                raise FloatingPointError(f"{task.name}: {name} is {value} at step {step}; {kept}; images: {images}")
+    return {name: float(np.mean([metrics[name] for metrics in values])) for name in values[0]}
+
+
+def _position(stream: TrainStream, step: int) -> dict[str, Any]:
+    """Where the input is after `step` steps, and which input it is."""
+    rows = [(row.image_id, row.malignant) for row in stream.examples.rows]
+    images = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return {"next_step": step, "seed": stream.seed, "batch_size": stream.batch_size, "images": images}
+
+
+class _Progress:
+    """Says now and then how far a training is, how fast, and when it will be done."""
+
+    def __init__(self, task: Fit, first: int, seconds: float):
+        self._task = task
+        self._step = first
+        self._seconds = seconds
+        self._rate = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        self._shown = self._measured = time.monotonic()
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._shown >= self._seconds
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Images a second since the last call."""
+        now = time.monotonic()
+        self._rate = (step - self._step) * self._task.stream.batch_size / (now - self._measured)
+        self._measured, self._step = now, step
+        return {"images_per_second": self._rate}
+
+    def show(self, step: int, loss: float) -> None:
+        self._shown = time.monotonic()
+        total = self._task.epochs * self._task.steps_per_epoch
+        left = (total - step) * self._task.stream.batch_size / self._rate if self._rate else math.inf
+        logging.info(
+            "%s: step %d of %d, loss %.4f, %.1f images/s, %s left",
+            self._task.name,
+            step,
+            total,
+            loss,
+            self._rate,
+            duration(left) if math.isfinite(left) else "?",
+        )
+
+
+def duration(seconds: float) -> str:
+    """5 s, 3 min 20 s, 2 h 5 min."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

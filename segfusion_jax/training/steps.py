@@ -1,0 +1,162 @@
+"""Train and predict steps: pure functions of one device's share of a batch, with collectives over the axis "data"."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from segfusion_jax import bridge as bridging
+from segfusion_jax.config import Bridge, Classifier, Segmenter
+from segfusion_jax.models.functional import Variables
+from segfusion_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from segfusion_jax.parallel import AXIS
+from segfusion_jax.training import losses
+from segfusion_jax.training.state import TrainState
+
+DeviceBatch = dict[str, jax.Array]
+
+
+class Objective(Protocol):
+    """Loss of each example of a batch in training mode."""
+
+    def __call__(
+        self, params: Variables, batch_stats: Variables, batch: DeviceBatch, key: jax.Array
+    ) -> tuple[jax.Array, Variables]:
+        """Returns the losses [batch] and the new batch-norm statistics."""
+        ...
+
+
+def segmentation_objective(apply: Callable, config: Segmenter) -> Objective:
+    """Of a U-Net against annotated masks."""
+
+    def objective(params, batch_stats, batch, key):
+        logits, batch_stats = apply(params, batch_stats, _unit(batch["image"]), train=True, key=key)
+        return losses.segmentation_loss(logits, _unit(batch["mask"]), kind=config.loss), batch_stats
+
+    return objective
+
+
+def classification_objective(
+    apply: Callable, bridge: Bridge, config: Classifier, *, class_weights: tuple[float, float], head_only: bool
+) -> Objective:
+    """Of a classifier on bridged images.
+
+    Args:
+      apply: of the classifier.
+      bridge: how the mask meets the image.
+      config: which loss.
+      class_weights: of benign and malignant.
+      head_only: train the last layer on features of the frozen rest, which runs in inference mode, its statistics too.
+    """
+
+    def logits_of(params, batch_stats, inputs, key):
+        if not head_only:
+            return apply(params, batch_stats, inputs, train=True, key=key)
+        frozen = lax.stop_gradient(params)
+        features, _ = apply(frozen, batch_stats, inputs, train=False, method="features")
+        logits, _ = apply(params, batch_stats, features, key=key, method="classify")
+        return logits, batch_stats
+
+    def objective(params, batch_stats, batch, key):
+        logits, batch_stats = logits_of(params, batch_stats, classifier_inputs(batch, bridge), key)
+        loss = losses.classification_loss(
+            logits[:, 0], batch["label"], kind=config.loss, focal_gamma=config.focal_gamma, class_weights=class_weights
+        )
+        return loss, batch_stats
+
+    return objective
+
+
+def make_train_step(
+    objective: Objective, optimizer: optax.GradientTransformation, *, seed: int, ema_decay: float
+) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]:
+    """One update by the mean loss over the batches of all devices.
+
+    The step's metrics are `loss` and `gradient_norm`, equal on all devices. Padding (weight 0) does not count.
+    Randomness is a function of seed, step and device.
+    """
+
+    def step(state: TrainState, batch: DeviceBatch):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), lax.axis_index(AXIS))
+        total = lax.psum(batch["weight"].sum(), AXIS)
+
+        def share_of_loss(params):
+            values, batch_stats = objective(params, state.batch_stats, batch, key)
+            return (values * batch["weight"]).sum() / total, batch_stats
+
+        (loss, batch_stats), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(state.params)
+        loss, gradients = lax.psum((loss, gradients), AXIS)
+        batch_stats = lax.pmean(batch_stats, AXIS)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = cast(Variables, optax.apply_updates(state.params, updates))
+        average = _averaged(state.average, (params, batch_stats), ema_decay, state.step)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics
+
+    return step
+
+
+def make_segmentation_scores(apply: Callable) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:
+    """Images and masks to `dice` and `loss` (cross-entropy), each [batch], at the network's resolution.
+
+    The variables it takes are (params, batch_stats). Dice is that of the masks thresholded at one half; 1 where both
+    are empty.
+    """
+
+    def scores(variables, batch):
+        logits, _ = apply(*variables, _unit(batch["image"]), train=False)
+        mask = _unit(batch["mask"])
+        predicted, annotated = logits > 0, mask >= 0.5
+        overlap, total = (predicted & annotated).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + annotated.sum((1, 2, 3))
+        dice = jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 1.0)
+        return {"dice": dice, "loss": losses.segmentation_loss(logits, mask, kind="bce")}
+
+    return scores
+
+
+def make_segment(apply: Callable) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images to lesion probability [batch, height, width] float32, the mean over U-Nets of equal shape.
+
+    The variables it takes are (params, batch_stats) with a leading axis, one entry a U-Net.
+    """
+
+    def segment(variables, batch):
+        def probability(one):
+            logits, _ = apply(*one, _unit(batch["image"]), train=False)
+            return jax.nn.sigmoid(logits[..., 0])
+
+        return lax.map(probability, variables).mean(0)
+
+    return segment
+
+
+def make_classify(apply: Callable, bridge: Bridge) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images and masks to logits of 'malignant' [batch] float32. The variables it takes are (params, batch_stats)."""
+
+    def classify(variables, batch):
+        logits, _ = apply(*variables, classifier_inputs(batch, bridge), train=False)
+        return logits[:, 0]
+
+    return classify
+
+
+def classifier_inputs(batch: DeviceBatch, bridge: Bridge) -> jax.Array:
+    """Bridged images, normalised by ImageNet's mean and deviation; a fourth channel, the mask, stays in [0, 1]."""
+    bridged = bridging.apply(_unit(batch["image"]), _unit(batch["mask"]), bridge)
+    colour = (bridged[..., :3] - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+    return jnp.concatenate([colour, bridged[..., 3:]], axis=-1)
+
+
+def _unit(pixels):
+    return pixels.astype(jnp.float32) / 255
+
+
+def _averaged(average, variables, decay, step):
+    """The moving average; it starts as the mean of the first steps, so that it does not remember initial weights."""
+    if not average:
+        return ()
+    rate = jnp.minimum(decay, step / (step + 1.0))
+    return jax.tree.map(lambda old, new: rate * old + (1 - rate) * new, average, variables)
