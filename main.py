@@ -28,7 +28,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().addFilter(_is_ours_or_serious)
+    handler = logging.get_absl_handler()
+    handler.addFilter(_is_ours_or_serious)
+    handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "segfusion_jax" / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
@@ -44,6 +46,14 @@ def main(argv: list[str]) -> None:
         print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; of a field that the config does not have, ml_collections raises what it raises."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError) as error:
+        sys.exit(f"error: the config has no field {error.args[0]}")
+
+
 def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:
     """Keeps the libraries' remarks, which share absl's log, out of ours."""
     return record.levelno >= std_logging.WARNING or "segfusion_jax" in pathlib.Path(record.pathname).parts
@@ -51,4 +61,4 @@ def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)

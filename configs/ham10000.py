@@ -39,3 +39,4 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
 
     config.classifier.image_size = (80, 80)
     config.classifier.training.epochs = 8
+    config.classifier.training.ema_decay = 0.99

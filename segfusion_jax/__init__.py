@@ -5,15 +5,42 @@
     model = sf.SegFusion.load("workdir")
     predictions = model.predict(["lesion.jpg"])
 
-Importing it starts no device, defines no flag and configures nothing.
+Importing it starts no device, defines no flag and configures nothing. Names are loaded when they are first used, so that
+processes which only read images never load jax.
 """
 
-from segfusion_jax import bridge
-from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import load_dataset
-from segfusion_jax.inference import Prediction, SegFusion
-from segfusion_jax.models.efficientnet import EfficientNet
-from segfusion_jax.models.functional import functional
-from segfusion_jax.models.unet import UNet
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segfusion_jax import bridge
+    from segfusion_jax.config import Config
+    from segfusion_jax.datasets.prepared import load_dataset
+    from segfusion_jax.inference import Prediction, SegFusion
+    from segfusion_jax.models.efficientnet import EfficientNet
+    from segfusion_jax.models.functional import functional
+    from segfusion_jax.models.unet import UNet
 
 __all__ = ["Config", "EfficientNet", "Prediction", "SegFusion", "UNet", "bridge", "functional", "load_dataset"]
+
+_MODULES = {
+    "Config": "config",
+    "EfficientNet": "models.efficientnet",
+    "Prediction": "inference",
+    "SegFusion": "inference",
+    "UNet": "models.unet",
+    "functional": "models.functional",
+    "load_dataset": "datasets.prepared",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name == "bridge":
+        return importlib.import_module(f"{__name__}.bridge")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

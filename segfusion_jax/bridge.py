@@ -108,6 +108,6 @@ def _box(mask, bridge):
 
 def _cut(array, top, bottom, left, right):
     height, width = array.shape[:2]
-    rows = slice(int(np.floor(top * height)), max(int(np.ceil(bottom * height)), 1))
-    columns = slice(int(np.floor(left * width)), max(int(np.ceil(right * width)), 1))
-    return array[rows, columns]
+    ends = np.round([top * height, bottom * height, left * width, right * width], 6)  # 24 / 49 * 49 is more than 24
+    (top, left), (bottom, right) = np.floor(ends[::2]).astype(int), np.ceil(ends[1::2]).astype(int)
+    return array[top:bottom, left:right]

@@ -62,10 +62,13 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
+    devices = make_devices(config.parallel)
     _check_owner(config, workdir)
     fingerprint = _fingerprint(config)
     _check_fingerprints(workdir, fingerprint)
-    _claim(config, workdir)
+    devices.wait_for_all("workdir checked")
+    if devices.is_lead:
+        _claim(config, workdir)
     done = True
     for name, stage in STAGES.items():
         marker = workdir / stage.folder / "done.json"
@@ -78,8 +81,9 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
         start = time.monotonic()
         stage.run(config, workdir)
         seconds = time.monotonic() - start
-        if make_devices(config.parallel).is_lead:
+        if devices.is_lead:
             marker.write_text(json.dumps({"fingerprint": fingerprint, "seconds": round(seconds, 1)}) + "\n")
+        devices.wait_for_all(name)
         logging.info("stage %s took %s", name, duration(seconds))
 
 
@@ -115,7 +119,7 @@ def _check_fingerprints(workdir: pathlib.Path, fingerprint: str) -> None:
 def _claim(config: Config, workdir: pathlib.Path) -> None:
     """Writes `config.json`, with the versions that made the run, where there is none."""
     path = workdir / "config.json"
-    if path.exists() or not make_devices(config.parallel).is_lead:
+    if path.exists():
         return
     workdir.mkdir(parents=True, exist_ok=True)
     packages = ("segfusion_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")

@@ -49,6 +49,11 @@ class Devices:
         """Whether this process is the one that writes logs and reports."""
         return jax.process_index() == 0
 
+    def wait_for_all(self, name: str) -> None:
+        """Returns when every process has called it with this name."""
+        if self.num_processes > 1:
+            multihost_utils.sync_global_devices(name)
+
     def describe(self) -> str:
         """How many devices of what kind, and how many processes."""
         return f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}, {self.num_processes} process(es)"

@@ -121,8 +121,8 @@ class BatchNorm(nnx.Module):
         if self.axis_name is not None:
             mean, square = lax.pmean((mean, square), self.axis_name)
         var = jnp.maximum(square - jnp.square(mean), 0.0)
-        self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * lax.stop_gradient(mean)
-        self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * lax.stop_gradient(var)
+        self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * lax.stop_gradient(mean))
+        self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * lax.stop_gradient(var))
         return mean, var
 
 

@@ -6,6 +6,7 @@ Loading is strict both ways: every array of the file is used once, every paramet
 import pathlib
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import jax
@@ -40,9 +41,9 @@ def load_efficientnet(path: pathlib.Path, params: Variables, batch_stats: Variab
       ValueError: names every array of the file that is missing, superfluous or of another shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.lib.npyio.NpzFile(path, allow_pickle=False) as file:
             arrays = {_translate(name): _transpose(name, file[name]) for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a readable .npz weight file: {error}") from error
     flat = flatten(params)
     expected = {name: array for name, array in (flat | flatten(batch_stats)).items() if not name.startswith("head.")}
@@ -120,4 +121,5 @@ def _translate(name: str) -> str:
 def _transpose(name: str, array: np.ndarray) -> np.ndarray:
     if array.ndim != 4:
         return array
-    return array[:, 0].transpose(1, 2, 0) if "_depthwise_conv" in name else array.transpose(2, 3, 1, 0)
+    kernel = array.transpose(2, 3, 1, 0)
+    return kernel[:, :, 0] if "_depthwise_conv" in name and kernel.shape[2] == 1 else kernel

@@ -8,13 +8,17 @@ from jax import lax
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """The largest of each 2x2 block: [batch, height, width, channels] -> [batch, height/2, width/2, channels].
 
+    The gradient goes to the first of equal values. That of `x.max` divides by how many values equal the largest, which
+    is none, and the gradient NaN, where XLA computes x again for the comparison and rounds it otherwise.
+
     Raises:
       ValueError: height or width is odd.
     """
-    batch, height, width, channels = x.shape
+    height, width = x.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"max_pool_2x2 needs an even height and width, got {height}x{width}")
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    rows = _larger(x[:, ::2], x[:, 1::2])
+    return _larger(rows[:, :, ::2], rows[:, :, 1::2])
 
 
 def transposed_conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -37,6 +41,10 @@ def transposed_conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = product.reshape(batch, height, width, 3, 3, filters)
     rows = _interleave(taps, axis=1)
     return _interleave(rows, axis=2)
+
+
+def _larger(a, b):
+    return jnp.where(a >= b, a, b)
 
 
 def _interleave(taps, axis):

@@ -4,14 +4,16 @@ import pathlib
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared
+from segfusion_jax.parallel import make_devices
 from segfusion_jax.stages.workdir import records_folder
 
 
 def prepare(config: Config, workdir: pathlib.Path) -> None:
-    """Writes the records, `splits/splits.csv` and `splits/audit.json`.
+    """Writes the records, `splits/splits.csv` and `splits/audit.json`; of several processes, the first does.
 
     Raises:
       FileNotFoundError: the official files are not there; says where they are published.
       ValueError: files that cannot be used, with data.on_error "raise".
     """
-    prepared.prepare(config.data, config.splits, records_folder(config, workdir), workdir / "splits")
+    if make_devices(config.parallel).is_lead:
+        prepared.prepare(config.data, config.splits, records_folder(config, workdir), workdir / "splits")

@@ -1,0 +1,36 @@
+"""Four CPU devices for every test, a compile cache that all tests share, and one finished run."""
+
+import os
+import pathlib
+
+# Level 1 compiles more than twice as fast as the default.
+_XLA_FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] = f"{_XLA_FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["MPLBACKEND"] = "agg"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+from segfusion_jax import experiment  # noqa: E402
+from tests import tiny  # noqa: E402
+
+flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory) -> pathlib.Path:
+    """Compiles equal programs once a session."""
+    folder = tmp_path_factory.mktemp("compiled")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> pathlib.Path:
+    """The workdir of a run of all stages with `tiny.config()`. Not to be written into."""
+    workdir = tmp_path_factory.mktemp("finished") / "workdir"
+    experiment.run(tiny.config(), workdir)
+    return workdir
