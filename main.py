@@ -51,7 +51,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError) as error:
-        sys.exit(f"error: the config has no field {error.args[0]}")
+        inner = error.args[0]
+        sys.exit(f"error: the config has no field {inner.args[0] if isinstance(inner, KeyError) else inner}")
 
 
 def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:

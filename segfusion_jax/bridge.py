@@ -90,7 +90,7 @@ def apply(image, mask, bridge: Bridge):
 def _dilate(mask, bridge):
     hard = mask >= bridge.threshold * WHOLE
     distance = np.asarray(ndimage.distance_transform_edt(~hard))
-    grown = distance <= bridge.dilation * np.hypot(*mask.shape)
+    grown = hard.any() & (distance <= bridge.dilation * np.hypot(*mask.shape))  # without lesion SciPy measures nonsense
     return np.where(grown, WHOLE, 0).astype(np.uint8)
 
 

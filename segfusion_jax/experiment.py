@@ -13,7 +13,8 @@ from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared
-from segfusion_jax.parallel import make_devices
+from segfusion_jax.models.from_config import find_pretrained
+from segfusion_jax.parallel import Devices, make_devices
 from segfusion_jax.stages.bridge import bridge
 from segfusion_jax.stages.classify import classify
 from segfusion_jax.stages.evaluate import evaluate
@@ -56,27 +57,26 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
       stages: which ones.
 
     Raises:
-      ValueError: an unknown stage, a stage whose input is not there yet, or a workdir of another config or of other
-        data; the workdir is left as it was.
+      ValueError: an unknown stage, a stage whose input is not there yet, a batch that the devices cannot share, or a
+        workdir of another config or of other data; the workdir is left as it was.
+      FileNotFoundError: the pretrained weights or the official files are not there.
     """
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
     devices = make_devices(config.parallel)
+    _check_means(config, devices)
     _check_owner(config, workdir)
     fingerprint = _fingerprint(config)
     _check_fingerprints(workdir, fingerprint)
+    _check_order(workdir, stages)
     devices.wait_for_all("workdir checked")
     if devices.is_lead:
         _claim(config, workdir)
-    done = True
     for name, stage in STAGES.items():
         marker = workdir / stage.folder / "done.json"
         if name not in stages or marker.exists():
-            done = done and marker.exists()
             continue
-        if not done:
-            raise ValueError(f"stage {name!r} needs the stages before it: run them first, or leave out --stages")
         logging.info("stage %s", name)
         start = time.monotonic()
         stage.run(config, workdir)
@@ -85,6 +85,14 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
             marker.write_text(json.dumps({"fingerprint": fingerprint, "seconds": round(seconds, 1)}) + "\n")
         devices.wait_for_all(name)
         logging.info("stage %s took %s", name, duration(seconds))
+
+
+def _check_means(config: Config, devices: Devices) -> None:
+    """Before the first stage, not after hours."""
+    devices.check_batch_size("config.segmenter.training.batch_size", config.segmenter.training.batch_size)
+    devices.check_batch_size("config.classifier.training.batch_size", config.classifier.training.batch_size)
+    if config.classifier.pretrained:
+        find_pretrained(config.classifier)
 
 
 def _check_owner(config: Config, workdir: pathlib.Path) -> None:
@@ -114,6 +122,17 @@ def _check_fingerprints(workdir: pathlib.Path, fingerprint: str) -> None:
             raise ValueError(
                 f"{workdir}: the files of data.root changed since its stage {name!r}. Give another --workdir"
             )
+
+
+def _check_order(workdir: pathlib.Path, stages: Sequence[str]) -> None:
+    missing = None
+    for name, stage in STAGES.items():
+        if (workdir / stage.folder / "done.json").exists():
+            continue
+        if name not in stages:
+            missing = missing or name
+        elif missing:
+            raise ValueError(f"stage {name!r} needs stage {missing!r}, which is not done: run it too, or no --stages")
 
 
 def _claim(config: Config, workdir: pathlib.Path) -> None:

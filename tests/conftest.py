@@ -30,7 +30,7 @@ def compile_cache(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> pathlib.Path:
-    """The workdir of a run of all stages with `tiny.config()`. Not to be written into."""
+    """The workdir of a run of all stages with `tiny.BASE`. Not to be written into."""
     workdir = tmp_path_factory.mktemp("finished") / "workdir"
-    experiment.run(tiny.config(), workdir)
+    experiment.run(tiny.BASE, workdir)
     return workdir

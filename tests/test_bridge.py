@@ -104,14 +104,14 @@ class TestClean:
             (("9990", "9999", "9999", "9999"), Bridge(max_border=0.92), ""),
             (("9999", "9009", "9009", "9999"), Bridge(max_border=0.9), "border"),
             (("9900", "0000", "0000", "0099"), Bridge(min_area=0.2), "tiny"),  # the largest alone is meant
-            (("9999", "9009", "9009", "9999"), Bridge(min_area=0.5, max_border=1.0), ""),  # its holes count
+            (("000000", "099999", *3 * ["090009"], "099999"), Bridge(min_area=0.5), ""),  # 16 of 36, 25 with its hole
         ],
     )
     def test_a_mask_that_makes_no_sense_falls_back_to_the_whole_image(self, rows, config, reason):
         mask, fallback = bridge.clean(pixels(*rows), config)
         assert fallback == reason
         if reason:
-            np.testing.assert_array_equal(mask, np.full((4, 4), bridge.WHOLE))
+            np.testing.assert_array_equal(mask, np.full_like(mask, bridge.WHOLE))
 
     @given(hnp.arrays(np.uint8, st.tuples(st.integers(2, 12), st.integers(2, 12))), st.floats(0.01, 0.99))
     @settings(deadline=None)

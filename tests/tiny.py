@@ -1,5 +1,6 @@
 """The shipped configs, shrunk until a run of all stages takes seconds."""
 
+import csv
 import importlib.util
 import pathlib
 
@@ -13,8 +14,7 @@ CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 def config(name: str = "synthetic", **overrides) -> Config:
     """The shipped config `name` ("file" or "file:variant"), shrunk; then fields by their dotted names.
 
-    Batches are larger than the sets of images, so that an epoch has one step in all of them and the compiled steps are
-    the same.
+    The learning rate is constant, so that the number of steps is no part of the compiled step and most of them share it.
     """
     values = shipped(name)
     shrunk = {
@@ -24,18 +24,31 @@ def config(name: str = "synthetic", **overrides) -> Config:
         "splits.validation_fraction": 0.25,
         "segmenter.image_size": (16, 32),
         "segmenter.filters": 2,
-        "segmenter.loss": "bce_dice",
         "segmenter.training.epochs": 1,
-        "segmenter.training.batch_size": 48,
+        "segmenter.training.batch_size": 8,
+        "segmenter.training.schedule": "constant",
         "segmenter.training.learning_rate": 1e-2,
         "classifier.image_size": (32, 32),
         "classifier.width": 0.25,
         "classifier.depth": 0.25,
         "classifier.training.epochs": 1,
-        "classifier.training.batch_size": 48,
+        "classifier.training.batch_size": 8,
+        "classifier.training.schedule": "constant",
     }
     values.update_from_flattened_dict(shrunk | {field.replace("__", "."): value for field, value in overrides.items()})
     return Config.from_config_dict(values)
+
+
+def tree(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of every file."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def table(path: pathlib.Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def shipped(name: str) -> ml_collections.ConfigDict:
@@ -46,3 +59,13 @@ def shipped(name: str) -> ml_collections.ConfigDict:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(variant) if variant else module.get_config()
+
+
+BASE = config(
+    "synthetic",
+    segmenter__training__epochs=2,
+    classifier__frozen_epochs=1,
+    classifier__frozen_learning_rate=1e-2,
+    classifier__training__epochs=7,
+)
+"""Of the run that the fixture `finished` makes."""

@@ -35,5 +35,6 @@ def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if array.shape[:2] == size:
         return array
-    shrinks = height < array.shape[0] and width < array.shape[1]
-    return cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    reduced = min(width, array.shape[1]), min(height, array.shape[0])
+    array = cv2.resize(array, reduced, interpolation=cv2.INTER_AREA)
+    return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)

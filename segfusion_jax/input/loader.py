@@ -121,7 +121,9 @@ class TrainStream:
         """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers."""
         dataset = grain.MapDataset.source(self.examples).seed(self.seed).shuffle().repeat()
         dataset = dataset.random_map(_Augment(self.augmentation))
-        dataset = dataset[process::num_processes].batch(self.batch_size // num_processes)
+        share = self.batch_size // num_processes
+        # The stream has no end and no remainder; where Grain keeps one, batches of 1 make more than len() can count.
+        dataset = dataset[process::num_processes].batch(share, drop_remainder=True)
         return _read_ahead(dataset[start:stop], config)
 
     def image_ids(self, step: int) -> list[str]:

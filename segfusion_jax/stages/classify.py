@@ -35,7 +35,6 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
     each phase, `classification/<phase>/metrics.jsonl`.
     """
     devices = make_devices(config.parallel)
-    devices.check_batch_size("config.classifier.training.batch_size", config.classifier.training.batch_size)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
     train, validation = (examples(config, prepared, masks, split) for split in ("train", "validation"))
     classifier = make_classifier(

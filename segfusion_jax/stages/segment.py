@@ -30,7 +30,6 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
       ValueError: a fold has no annotated masks to train or validate on.
     """
     devices = make_devices(config.parallel)
-    devices.check_batch_size("config.segmenter.training.batch_size", config.segmenter.training.batch_size)
     prepared = load_prepared(config, workdir)
     folds = range(config.splits.num_folds)
     annotated = {fold: [row for row in prepared.rows if row.has_mask and row.fold == fold] for fold in folds}

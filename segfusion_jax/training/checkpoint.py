@@ -43,7 +43,7 @@ class Checkpoints:
         """The newest state, with the shapes and shardings of `like`, and the input's position.
 
         Raises:
-          ValueError: names an array that is missing, superfluous or of another shape.
+          ValueError: an array is missing, superfluous or of another shape.
         """
         args = ocp.args.Composite(state=ocp.args.StandardRestore(like), position=ocp.args.JsonRestore())
         restored = self._manager.restore(self.latest_step(), args=args)

@@ -1,5 +1,6 @@
 """The training loop: steps, validation, checkpoints, progress; and going on where a stopped run was."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -60,7 +61,11 @@ def fit(task: Fit, state: TrainState, devices: Devices, config: Input) -> TrainS
       FloatingPointError: a loss or gradient is not finite; names the step, the images and the last good checkpoint.
       ValueError: the checkpoint was written by another model or for other images.
     """
-    checkpoints = Checkpoints(task.folder / "checkpoints", best_metric=task.best_metric)
+    with contextlib.closing(Checkpoints(task.folder / "checkpoints", best_metric=task.best_metric)) as checkpoints:
+        return _fit(task, state, devices, config, checkpoints)
+
+
+def _fit(task: Fit, state: TrainState, devices: Devices, config: Input, checkpoints: Checkpoints) -> TrainState:
     state = devices.replicate(state)
     if checkpoints.latest_step() is not None:
         state, position = checkpoints.restore_latest(state)
@@ -74,9 +79,7 @@ def fit(task: Fit, state: TrainState, devices: Devices, config: Input) -> TrainS
             shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             logging.info("%s: epoch %d of %d: validation %s", task.name, epoch + 1, task.epochs, shown)
             checkpoints.save(state, _position(task.stream, int(state.step)), metrics)
-        best = checkpoints.restore_best(state)
-    checkpoints.close()
-    return best
+        return checkpoints.restore_best(state)
 
 
 def _train_epoch(

@@ -93,7 +93,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = cast(Variables, optax.apply_updates(state.params, updates))
         average = _averaged(state.average, (params, batch_stats), ema_decay, state.step)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
         return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics
 
     return step

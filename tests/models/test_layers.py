@@ -137,13 +137,14 @@ class TestBatchNorm:
         assert np.abs(gradient).max() > 0.01
 
     def test_a_bfloat16_input_keeps_float32_statistics(self):
-        # a bfloat16 sum of 1024 ones stops at 256
+        # two neighbours among bfloat16 numbers: their mean is none, and their squares' difference is lost
         layer = filled(lambda: BatchNorm(1, epsilon=1e-3, momentum=0.0))
-        x = jnp.ones((1024, 1), jnp.bfloat16)
+        x = jnp.array([[1.0], [1.0 + 2**-7]], jnp.bfloat16)
         output, moved = layer.apply(layer.params, layer.batch_stats, x, train=True)
         assert output.dtype == jnp.bfloat16
-        assert moved["mean"].dtype == np.float32
-        assert moved["mean"].item() == 1
+        assert moved["mean"].dtype == moved["var"].dtype == np.float32
+        assert moved["mean"].item() == 1.0 + 2**-8
+        assert moved["var"].item() == pytest.approx(2**-16, abs=2e-7)
 
 
 class TestDropout:

@@ -61,7 +61,7 @@ def test_every_value_of_the_file_is_used_once_and_the_last_layer_is_kept(small, 
         leaf for name, leaf in flatten(params | {"statistics": batch_stats}).items() if not name.startswith("head.")
     ]
     assert len(loaded) == len(arrays)
-    sums = (sorted(float(np.sum(leaf, dtype=np.float64)) for leaf in leaves) for leaves in (loaded, arrays.values()))
+    sums = (sorted(np.asarray(leaf, np.float64).sum() for leaf in leaves) for leaves in (loaded, arrays.values()))
     np.testing.assert_allclose(*sums, atol=1e-4)
 
 

@@ -1,0 +1,270 @@
+"""Every field of a config: what it accepts, what it refuses, and in which words."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import ml_collections
+import pytest
+
+from segfusion_jax import config
+from segfusion_jax.config import Config
+from tests import tiny
+
+AUGMENTATION = {
+    "rotation": (90.0, 181.0),
+    "shift_height": (1.0, -0.1),
+    "shift_width": (0.0, 1.1),
+    "zoom": (0.9, 1.0),
+    "flip_horizontal": (False, 0),
+    "flip_vertical": (False, "no"),
+}
+TRAINING = {
+    "epochs": (3, 0),
+    "batch_size": (1, 0),
+    "optimizer": ("sgd", "Adam"),
+    "learning_rate": (1.0, 0.0),
+    "weight_decay": (0.0, 1.5),
+    "schedule": ("constant", "linear"),
+    "warmup_epochs": (2.5, -1.0),
+    "gradient_clip": (1e9, -1.0),
+    "ema_decay": (0.999, 1.0),
+}
+FIELDS = {
+    # field: (an unusual value that is accepted, one that is not)
+    "seed": (7, -1),
+    "compute_dtype": ("bfloat16", "float16"),
+    "data.collection": ("isic2020", "isic2021"),
+    "data.root": ("/data", 3),
+    "data.mask_collection": ("ham10000", "none"),
+    "data.mask_root": ("~/ham", None),
+    "data.records": ("records", True),
+    "data.on_error": ("skip", "ignore"),
+    "data.akiec": ("exclude", "benign"),
+    "data.max_side": (32, 31),
+    "data.synthetic_images": (20, 19),
+    "data.synthetic_seed": (-1, True),
+    "splits.test_fraction": (0.01, 0.0),
+    "splits.validation_fraction": (0.79, float("nan")),
+    "splits.num_folds": (3, 2),
+    "splits.seed": (1, "1"),
+    "segmenter.image_size": ((16, 32), (16, 40)),
+    "segmenter.filters": (1, 0),
+    "segmenter.dropout": (0.0, 1.0),
+    "segmenter.loss": ("dice", "iou"),
+    "bridge.mode": ("crop_dilate", "Crop"),
+    "bridge.alpha": (0.0, 1.01),
+    "bridge.threshold": (0.99, 1.0),
+    "bridge.dilation": (0.5, 0.6),
+    "bridge.margin": (2.0, -0.1),
+    "bridge.min_area": (0.0, 0.6),
+    "bridge.max_border": (1.0, 0.0),
+    "classifier.image_size": ((17, 33), (15, 32)),
+    "classifier.width": (0.25, 0.0),
+    "classifier.depth": (0.25, 5.0),
+    "classifier.pretrained": ("b0.npz", 0),
+    "classifier.dropout": (0.95, -0.1),
+    "classifier.drop_path": (0.0, 1.0),
+    "classifier.loss": ("focal", "dice"),
+    "classifier.focal_gamma": (0.0, 11.0),
+    "classifier.class_weights": ("balanced", "inverse"),
+    "classifier.frozen_epochs": (3, -1),
+    "classifier.frozen_learning_rate": (0.1, 0.0),
+    "parallel.api": ("pmap", "pjit"),
+    "parallel.sync_batch_norm": (False, 1),
+    "input.num_threads": (1, 0),
+    "input.num_workers": (2, -1),
+    "input.log_seconds": (0.0, -1.0),
+    **{f"{model}.augmentation.{name}": v for model in ("segmenter", "classifier") for name, v in AUGMENTATION.items()},
+    **{f"{model}.training.{name}": v for model in ("segmenter", "classifier") for name, v in TRAINING.items()},
+}
+
+
+def flat(value, path: str = "") -> dict:
+    if not dataclasses.is_dataclass(value):
+        return {path.removesuffix("."): value}
+    leaves = (flat(getattr(value, field.name), f"{path}{field.name}.") for field in dataclasses.fields(value))
+    return {name: leaf for section in leaves for name, leaf in section.items()}
+
+
+def with_values(**changes) -> ml_collections.ConfigDict:
+    """The defaults with fields set whatever the type, as a config file could."""
+    values = config.default().to_dict()
+    for path, value in changes.items():
+        *sections, name = path.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    return ml_collections.ConfigDict(values, convert_dict=True)
+
+
+def test_every_field_is_held_below():
+    assert set(flat(Config())) == set(FIELDS)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_can_be_overridden_and_only_it_changes(field):
+    accepted = FIELDS[field][0]
+    values = config.default()
+    values.update_from_flattened_dict({field: accepted})  # what --config.<field>=<value> does
+    changed = flat(Config.from_config_dict(values))
+    assert changed[field] == accepted
+    assert type(changed[field]) is type(flat(Config())[field])
+    assert changed | {field: None} == flat(Config()) | {field: None}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_wrong_value_is_refused_with_path_value_and_what_is_accepted(field):
+    refused = FIELDS[field][1]
+    with pytest.raises(ValueError) as caught:
+        Config.from_config_dict(with_values(**{field: refused}))
+    message = str(caught.value)
+    assert message.startswith(f"config.{field} = {refused!r}: must be ")
+    expected = flat(Config())[field]
+    if type(refused) is not type(expected):
+        assert message.endswith(f"must be of type {type(expected).__name__}")
+    elif isinstance(expected, str):
+        assert message.endswith(repr(FIELDS[field][0])) or f"{FIELDS[field][0]!r}, " in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"splits.test_fraction": 0.5, "splits.validation_fraction": 0.45},
+            "config.splits.validation_fraction = 0.45: ",
+        ),
+        ({"segmenter.training.epochs": 2, "segmenter.training.warmup_epochs": 2.5}, r"warmup_epochs = 2.5: .*\[0, 2\]"),
+        ({"classifier.training.weight_decay": 0.1}, r'weight_decay = 0.1: must be 0.0 with optimizer "adam"; "adamw"'),
+        (
+            {"segmenter.image_size": (0, 16)},
+            r"image_size = \(0, 16\): must be \(height, width\), .*16 and a multiple of 16",
+        ),
+        ({"segmenter.image_size": (16, 16, 16)}, r"image_size = \(16, 16, 16\): must be .* two whole numbers"),
+        ({"segmenter.image_size": (16.0, 16)}, r"config.segmenter.image_size = \(16.0, 16\): .* two whole numbers"),
+        ({"classifier.image_size": 224}, "config.classifier.image_size = 224: .* two whole numbers"),
+        ({"bridge": "dim"}, "config.bridge = 'dim': must be a section of fields"),
+        ({"nonsense": 1}, r"config.nonsense = 1: unknown field; accepted are seed, compute_dtype, data, splits"),
+        ({"bridge.mod": "dim"}, "config.bridge.mod = 'dim': unknown field; accepted are mode, alpha, threshold"),
+    ],
+)
+def test_combinations_and_structure(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Config.from_config_dict(with_values(**changes))
+
+
+def test_weight_decay_is_accepted_with_an_optimizer_that_decays():
+    values = with_values(**{"classifier.training.weight_decay": 0.1, "classifier.training.optimizer": "adamw"})
+    assert Config.from_config_dict(values).classifier.training.weight_decay == 0.1
+
+
+def test_a_missing_field_is_named():
+    values = config.default().to_dict()
+    del values["classifier"]["training"]["epochs"]
+    with pytest.raises(ValueError, match="config.classifier.training.epochs is missing"):
+        Config.from_config_dict(ml_collections.ConfigDict(values))
+
+
+def test_a_whole_number_is_a_float_where_one_is_due():
+    values = with_values(**{"segmenter.training.learning_rate": 1, "bridge.alpha": 0})
+    converted = Config.from_config_dict(values)
+    assert converted.segmenter.training.learning_rate == 1.0
+    assert all(type(value) is float for value in (converted.segmenter.training.learning_rate, converted.bridge.alpha))
+
+
+def test_sections_check_themselves_too():
+    with pytest.raises(ValueError, match="mode = 'dimm': must be one of 'none', 'black'"):
+        config.Bridge(mode="dimm")
+
+
+def test_a_config_cannot_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 1  # pyright: ignore[reportAttributeAccessIssue]
+    assert hash(Config()) == hash(Config())
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {field: accepted for field, (accepted, _) in FIELDS.items()}], ids=["default", "odd"]
+)
+def test_json_returns_the_same_config(changes):
+    original = Config.from_config_dict(with_values(**changes))
+    text = original.to_json()
+    assert Config.from_json(text) == original
+    assert json.loads(text)["segmenter"]["image_size"] == list(original.segmenter.image_size)
+    assert Config.from_config_dict(original.to_config_dict()) == original
+
+
+def test_json_is_checked_like_a_config():
+    values = json.loads(Config().to_json())
+    values["bridge"]["alpha"] = 2
+    with pytest.raises(ValueError, match=r"config.bridge.alpha = 2.0: must be in \[0, 1\]"):
+        Config.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in tiny.CONFIGS.glob("*.py")) + ["ham10000:quick"])
+def test_shipped_configs_are_accepted(name):
+    shipped = Config.from_config_dict(tiny.shipped(name))
+    assert shipped.data.collection == name.partition(":")[0]
+    if shipped.data.collection.startswith("isic"):
+        assert shipped.data.mask_collection == "ham10000"
+
+
+class TestFind:
+    @pytest.fixture(autouse=True)
+    def folders(self, tmp_path, monkeypatch):
+        """Two folders of SEGFUSION_DATA, and another one to be in."""
+        for folder in ("here", "one", "two"):
+            (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setenv("SEGFUSION_DATA", os.pathsep.join(str(tmp_path / name) for name in ("one", "two")))
+        self.root = tmp_path
+
+    def make(self, path: str) -> pathlib.Path:
+        (self.root / path).parent.mkdir(exist_ok=True)
+        (self.root / path).touch()
+        return self.root / path
+
+    def test_a_path_is_taken_first(self):
+        self.make("one/weights.npz")
+        assert config.find(str(self.make("weights.npz"))) == self.root / "weights.npz"
+        self.make("here/weights.npz")
+        assert config.find("weights.npz") == pathlib.Path("weights.npz")
+
+    def test_home_is_understood(self, monkeypatch):
+        monkeypatch.setenv("HOME", str(self.root))
+        assert config.find("~/two") == self.root / "two"
+
+    def test_folders_are_searched_in_order(self):
+        second = self.make("two/weights.npz")
+        assert config.find("weights.npz") == second
+        first = self.make("one/weights.npz")
+        assert config.find("weights.npz") == first
+
+    def test_one_level_below_comes_after_the_folder_itself(self):
+        below = self.make("one/weights/b0.npz")
+        assert config.find("b0.npz") == below
+        assert config.find("weights/b0.npz") == below
+        self.make("two/b0.npz")
+        assert config.find("b0.npz") == below
+        beside = self.make("one/b0.npz")
+        assert config.find("b0.npz") == beside
+
+    def test_two_levels_below_are_not_searched(self):
+        (self.root / "one" / "deep").mkdir()
+        self.make("one/deep/deeper/b0.npz")
+        assert config.find("b0.npz") is None
+
+    @pytest.mark.parametrize("value", ["", None])
+    def test_without_folders_only_paths_are_found(self, monkeypatch, value):
+        self.make("one/b0.npz")
+        if value is None:
+            monkeypatch.delenv("SEGFUSION_DATA")
+        else:
+            monkeypatch.setenv("SEGFUSION_DATA", value)
+        assert config.find("b0.npz") is None
+        assert config.find(str(self.root / "one" / "b0.npz")) is not None
+
+    def test_a_missing_absolute_path_is_not_found(self):
+        assert config.find("/nowhere/b0.npz") is None

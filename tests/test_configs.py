@@ -1,0 +1,92 @@
+"""Every shipped config, shrunk, from official-looking files to the report."""
+
+import ast
+import json
+import re
+
+import pytest
+
+from segfusion_jax import experiment
+from segfusion_jax.config import Config
+from tests import tiny
+from tests.datasets import official
+
+WRITERS = {
+    "ham10000": official.write_ham10000,
+    "isic2019": official.write_isic2019,
+    "isic2020": official.write_isic2020,
+}
+SHIPPED = ["synthetic", "ham10000", "ham10000:quick", "isic2019", "isic2020"]
+OFFICIAL = SHIPPED[1:]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with a small copy of every official collection, 80 images each."""
+    folder = tmp_path_factory.mktemp("official")
+    for name, write in WRITERS.items():
+        write(folder / name, 80)
+    return folder
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_all_stages_run(name, data, tmp_path, monkeypatch):
+    collection = name.partition(":")[0]
+    config = tiny.config(name, data__root=str(data / collection), splits__seed=1)
+    if config.data.mask_collection:
+        monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
+    experiment.run(config, tmp_path)
+    rows = tiny.table(tmp_path / "splits/splits.csv")
+    own = [row for row in rows if row["source"] == collection]
+    assert len(own) == 80
+    masks, predictions = tiny.table(tmp_path / "masks/masks.csv"), tiny.table(tmp_path / "evaluation/predictions.csv")
+    assert {mask["image_id"] for mask in masks} == {row["image_id"] for row in own}
+    assert [p["image_id"] for p in predictions] == [row["image_id"] for row in own if row["split"] == "test"]
+    metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    assert 0 <= metrics["classification"]["roc_auc"]["value"] <= 1
+    annotated = [row for row in rows if row["split"] == "test" and row["has_mask"] == "1"]
+    assert metrics["segmentation"]["n"]["value"] == len(annotated) > 5
+    assert (tmp_path / "report/index.html").exists() and (tmp_path / "model/metadata.json").exists()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_configs_are_valid_as_they_are(name):
+    config = Config.from_config_dict(tiny.shipped(name))
+    assert config.data.collection == name.partition(":")[0]
+    assert config.bridge.mode == "dim" and config.classifier.augmentation.rotation == 15.0
+
+
+def test_quick_differs_from_the_full_size_in_size_only():
+    full, quick = (Config.from_config_dict(tiny.shipped(name)) for name in ("ham10000", "ham10000:quick"))
+    assert (full.segmenter.image_size, full.classifier.image_size) == ((256, 384), (224, 224))
+    assert (quick.data, quick.bridge, quick.parallel) == (full.data, full.bridge, full.parallel)
+    assert quick.classifier.training.epochs < full.classifier.training.epochs
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="configs/ham10000.py:fast is not known; 'quick' is"):
+        tiny.shipped("ham10000:fast")
+
+
+@pytest.mark.parametrize("path", sorted(tiny.CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_docstrings_give_a_command_whose_fields_exist(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring and f"python main.py --config=configs/{path.name}" in docstring and "Hardware" in docstring
+    fields = json.loads(Config.from_config_dict(tiny.shipped(path.stem)).to_json())
+    for name in re.findall(r"--config\.([\w.]+)=", docstring):
+        section = fields
+        for part in name.split("."):
+            section = section[part]
+
+
+@pytest.mark.parametrize("name", ["ham10000", "isic2019", "isic2020"])
+def test_missing_folders_say_where_the_data_are_published(name, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFUSION_DATA", str(tmp_path))
+    addresses = {"ham10000": "DBW86T", "isic2019": "challenge.isic-archive.com", "isic2020": "isic-archive.com"}
+    with pytest.raises(FileNotFoundError, match=f"{addresses[name]}.*--config.data.root=FOLDER"):
+        experiment.run(tiny.config(name), tmp_path / "new")
+    if name != "ham10000":
+        config = tiny.config(name, data__root=str(data / name))
+        with pytest.raises(FileNotFoundError, match="HAM10000: no folder ham10000.*DBW86T.*--config.data.mask_root"):
+            experiment.run(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

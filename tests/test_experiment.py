@@ -1,0 +1,173 @@
+"""What a run of all stages does to its workdir, and what it refuses."""
+
+import dataclasses
+import json
+import logging
+import shutil
+
+import pytest
+
+from segfusion_jax import experiment
+from segfusion_jax.config import Config, Input, Parallel
+from tests import tiny
+from tests.datasets import official
+
+EVERY = ["prepare", "segment", "bridge", "classify", "evaluate", "report"]
+FOLDERS = ["splits", "segmentation", "masks", "classification", "evaluation", "report"]
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run that may be changed."""
+    return shutil.copytree(finished, tmp_path / "workdir")
+
+
+def forget(workdir, *folders: str):
+    for folder in folders:
+        (workdir / folder / "done.json").unlink()
+
+
+def changed(**fields):
+    """The finished run's config with other values of some fields, by their dotted names."""
+    values = tiny.BASE.to_config_dict()
+    values.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return Config.from_config_dict(values)
+
+
+def stages_run(caplog) -> list[str]:
+    messages = [record.getMessage() for record in caplog.records]
+    return [m.removeprefix("stage ") for m in messages if m.startswith("stage ") and " took " not in m]
+
+
+def ham10000(tmp_path, **overrides):
+    return tiny.config("ham10000", data__root=str(tmp_path / "official"), **overrides)
+
+
+def test_every_stage_leaves_its_mark(finished):
+    assert list(experiment.STAGES) == EVERY and [s.folder for s in experiment.STAGES.values()] == FOLDERS
+    marks = [json.loads((finished / folder / "done.json").read_text()) for folder in FOLDERS]
+    assert len({mark["fingerprint"] for mark in marks}) == 1 and all(mark["seconds"] >= 0 for mark in marks)
+    written = json.loads((finished / "config.json").read_text())
+    assert written["config"] == json.loads(tiny.BASE.to_json())
+    assert {"jax", "flax", "optax", "python", "segfusion_jax"} <= set(written["versions"])
+
+
+def test_a_second_run_does_nothing(finished, caplog):
+    before = tiny.tree(finished)
+    with caplog.at_level(logging.INFO, logger="absl"):
+        experiment.run(tiny.BASE, finished)
+    assert tiny.tree(finished) == before and stages_run(caplog) == []
+
+
+def test_how_examples_are_read_may_change(finished):
+    before = tiny.tree(finished)
+    experiment.run(dataclasses.replace(tiny.BASE, input=Input(num_threads=1)), finished)
+    assert tiny.tree(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 5}, "seed is 0 there, 5 here"),
+        ({"bridge__alpha": 0.25}, "bridge.alpha is 0.53 there, 0.25 here"),
+        ({"parallel__api": "pmap", "splits__num_folds": 4}, "parallel.api is 'shard_map' there, 'pmap' here; splits.num"),
+    ],
+)
+def test_another_config_is_refused_and_nothing_touched(finished, changes, named):
+    before = tiny.tree(finished)
+    with pytest.raises(ValueError, match=rf"{finished} belongs to another config: {named}.*Give another --workdir"):
+        experiment.run(changed(**changes), finished)
+    assert tiny.tree(finished) == before
+
+
+def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no config.json"):
+        experiment.run(tiny.BASE, tmp_path)
+    assert list(tiny.tree(tmp_path)) == ["thesis.tex"]
+
+
+def test_changed_data_are_refused(tmp_path):
+    ids = official.write_ham10000(tmp_path / "official", 60)
+    experiment.run(ham10000(tmp_path), tmp_path / "run", ["prepare"])
+    experiment.run(ham10000(tmp_path), tmp_path / "run", ["prepare"])  # nothing has changed
+    before = tiny.tree(tmp_path / "run")
+    image = tmp_path / f"official/HAM10000_images_part_1/{ids[0]}.jpg"
+    image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(ValueError, match="the files of data.root changed since its stage 'prepare'"):
+        experiment.run(ham10000(tmp_path), tmp_path / "run")
+    assert tiny.tree(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (["prepare", "segmnet"], "stage 'segmnet': must be one of prepare, segment, bridge, classify, evaluate, report"),
+        (["bridge"], "stage 'bridge' needs stage 'prepare'"),
+        (["prepare", "segment", "classify"], "stage 'classify' needs stage 'bridge'"),
+    ],
+)
+def test_unknown_stages_and_gaps_are_refused_before_anything_is_written(tmp_path, stages, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.run(tiny.BASE, tmp_path / "new", stages)
+    assert not (tmp_path / "new").exists()
+
+
+def test_some_stages(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="absl"):
+        experiment.run(tiny.BASE, tmp_path, ["prepare"])
+    assert stages_run(caplog) == ["prepare"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "records", "splits"]
+    with pytest.raises(ValueError, match="stage 'report' needs stage 'segment'"):
+        experiment.run(tiny.BASE, tmp_path, ["report"])
+
+
+def test_a_run_that_was_stopped_between_stages_goes_on(finished, copied, caplog):
+    forget(copied, "evaluation", "report")
+    shutil.rmtree(copied / "evaluation")
+    kept = {name: facts for name, facts in tiny.tree(copied).items() if not name.startswith(("report", "model"))}
+    with caplog.at_level(logging.INFO, logger="absl"):
+        experiment.run(tiny.BASE, copied)
+    assert stages_run(caplog) == ["evaluate", "report"]
+    assert kept.items() <= tiny.tree(copied).items()
+    for name in ("metrics.json", "predictions.csv", "segmentation.csv"):
+        assert (copied / "evaluation" / name).read_bytes() == (finished / "evaluation" / name).read_bytes()
+
+
+def test_a_run_that_was_stopped_within_a_stage_goes_on(finished, copied, caplog):
+    forget(copied, "segmentation")
+    weights = [copied / f"segmentation/fold_{fold}/weights.safetensors" for fold in range(3)]
+    weights[2].unlink()
+    before = [path.stat().st_mtime_ns for path in weights[:2]]
+    with caplog.at_level(logging.INFO, logger="absl"):
+        experiment.run(tiny.BASE, copied, ["segment"])
+    assert stages_run(caplog) == ["segment"]
+    assert [path.stat().st_mtime_ns for path in weights[:2]] == before
+    assert weights[2].read_bytes() == (finished / "segmentation/fold_2/weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("model", ["segmenter", "classifier"])
+def test_batches_that_devices_cannot_share_are_refused_at_once(tmp_path, model):
+    config = tiny.config(**{f"{model}__training__batch_size": 18})
+    message = f"^config.{model}.training.batch_size = 18: must be divisible by the 4 devices$"
+    with pytest.raises(ValueError, match=message):
+        experiment.run(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_missing_pretrained_weights_are_noticed_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError, match="config.classifier.pretrained = 'nowhere.npz': no such file"):
+        experiment.run(tiny.config(classifier__pretrained="nowhere.npz"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_masks_are_the_same_by_pmap(finished, copied):
+    config = dataclasses.replace(tiny.BASE, parallel=Parallel(api="pmap"))
+    text = (copied / "config.json").read_text()
+    (copied / "config.json").write_text(text.replace('"shard_map"', '"pmap"'))
+    for path in copied.glob("*/done.json"):
+        path.unlink()
+    for folder in ("masks", "classification", "evaluation", "report"):
+        shutil.rmtree(copied / folder)
+    experiment.run(config, copied, ["prepare", "segment", "bridge"])
+    assert (copied / "masks/masks.csv").read_bytes() == (finished / "masks/masks.csv").read_bytes()

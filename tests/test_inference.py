@@ -1,0 +1,134 @@
+"""A finished run as a model: arrays and files in, masks and probabilities out."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segfusion_jax as sf
+from segfusion_jax.input import decode
+from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.stages.workdir import load_prepared
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model(finished) -> sf.SegFusion:
+    return sf.SegFusion.load(finished)
+
+
+@pytest.fixture(scope="module")
+def test_rows(finished):
+    return [row for row in load_prepared(tiny.BASE, finished).rows if row.split == "test"]
+
+
+@pytest.fixture(scope="module")
+def images(finished, test_rows) -> np.ndarray:
+    """The stored test images, uint8 [N, 144, 192, 3]."""
+    prepared = load_prepared(tiny.BASE, finished)
+    return np.stack([decode.decode_image(prepared.read(row.position)[0]) for row in test_rows])
+
+
+@pytest.fixture(scope="module")
+def predictions(model, images):
+    return model.predict(images)
+
+
+def test_probabilities_are_those_of_the_evaluation(finished, predictions, test_rows):
+    rows = tiny.table(finished / "evaluation/predictions.csv")
+    assert [row["image_id"] for row in rows] == [row.image_id for row in test_rows]
+    expected = [float(row["probability"]) for row in rows]
+    np.testing.assert_allclose([p.probability for p in predictions], expected, atol=1e-3)
+    assert np.ptp(expected) > 0.01  # else any model would pass
+
+
+def test_decisions_are_made_at_the_validations_threshold(finished, model, predictions):
+    metrics = json.loads((finished / "evaluation/metrics.json").read_text())
+    assert model.threshold == metrics["classification"]["threshold"]["value"]
+    assert [p.malignant for p in predictions] == [p.probability >= model.threshold for p in predictions]
+
+
+def test_masks_are_the_bridges_at_the_size_of_the_image(finished, predictions, test_rows):
+    store = MaskStore(finished / "masks")
+    fallbacks = {row.image_id: row.fallback for row in store.rows}
+    for row, prediction in zip(test_rows, predictions, strict=True):
+        stored = decode.resize(decode.decode_mask(store.read(row.image_id)), (144, 192)) >= 127.5
+        assert prediction.mask.shape == (144, 192) and prediction.mask.dtype == bool
+        assert (prediction.mask == stored).mean() > 0.999
+        assert prediction.fallback == fallbacks[row.image_id]
+        assert prediction.mask.all() or not prediction.fallback
+
+
+def test_arrays_lists_and_files_are_the_same_to_it(model, images, predictions, tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for path, image in zip(paths, images, strict=False):
+        Image.fromarray(image).save(path)
+    mixed = [images[0], str(paths[1]), paths[2], images[3], paths[4]]
+    for group in (list(images[:5]), paths, mixed):
+        for prediction, expected in zip(model.predict(group), predictions, strict=False):
+            np.testing.assert_array_equal(prediction.mask, expected.mask)
+            assert prediction.probability == pytest.approx(expected.probability, abs=1e-5)
+            assert (prediction.malignant, prediction.fallback) == (expected.malignant, expected.fallback)
+
+
+def test_images_of_different_sizes_in_one_call(model, images, predictions):
+    small = decode.resize(images[1], (60, 100))
+    tall = np.ascontiguousarray(images[2].transpose(1, 0, 2))
+    together = model.predict([images[0], small, tall])
+    assert [p.mask.shape for p in together] == [(144, 192), (60, 100), (192, 144)]
+    assert together[0].probability == pytest.approx(predictions[0].probability, abs=1e-5)
+    alone = [model.predict([image])[0] for image in (small, tall)]
+    for one, other in zip(alone, together[1:], strict=True):
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+        np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_no_images_no_predictions(model):
+    assert model.predict([]) == []
+    assert model.predict(np.zeros((0, 10, 10, 3), np.uint8)) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((8, 8, 3)), r"image 1 is float64 \(8, 8, 3\): must be uint8 \(height, width, 3\)"),
+        (np.zeros((8, 8), np.uint8), r"image 1 is uint8 \(8, 8\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"image 1 is uint8 \(8, 8, 4\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"image 1 is uint8 \(0, 8, 3\)"),
+    ],
+)
+def test_arrays_that_are_no_images_are_named(model, images, bad, message):
+    with pytest.raises(ValueError, match=message):
+        model.predict([images[0], bad])
+
+
+def test_files_that_are_no_images_are_named(model, images, tmp_path):
+    Image.fromarray(images[0]).save(tmp_path / "whole.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:1500])
+    (tmp_path / "notes.txt").write_text("no image")
+    for name in ("half.jpg", "notes.txt"):
+        with pytest.raises(ValueError, match=f"{tmp_path / name} is not a readable image"):
+            model.predict([tmp_path / name])
+    with pytest.raises(FileNotFoundError, match="nowhere.jpg"):
+        model.predict([str(tmp_path / "nowhere.jpg")])
+
+
+def test_the_model_folder_alone_is_enough(finished, images, predictions, tmp_path):
+    folder = shutil.copytree(finished / "model", tmp_path / "released")
+    (prediction,) = sf.SegFusion.load(str(folder)).predict(images[:1])
+    assert prediction.probability == pytest.approx(predictions[0].probability, abs=1e-5)
+
+
+def test_folders_without_a_model_are_named(finished, tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=f"{folder} holds no metadata.json.*finished workdir"):
+            sf.SegFusion.load(folder)
+    broken = shutil.copytree(finished / "model", tmp_path / "broken")
+    (broken / "unet_1.safetensors").unlink()
+    with pytest.raises((FileNotFoundError, ValueError), match="unet_1.safetensors"):
+        sf.SegFusion.load(broken)
+    (broken / "unet_1.safetensors").write_bytes((broken / "classifier.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="unet_1.safetensors does not fit the model"):
+        sf.SegFusion.load(broken)

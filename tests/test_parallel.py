@@ -1,0 +1,138 @@
+"""One device, four of them, shard_map and pmap do the same arithmetic."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segfusion_jax import config, parallel
+from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.training import steps
+from segfusion_jax.training.state import create_state
+from tests.training import toy
+
+WAYS = [(1, "shard_map"), (4, "shard_map"), (1, "pmap"), (4, "pmap")]
+
+
+def run(step, state, batches, count: int, api: str):
+    """The state and the metrics of every step; the caller keeps its own state."""
+    devices = toy.devices(count, api)
+    state, history = devices.replicate(jax.tree.map(jnp.copy, state)), []
+    compiled = devices.compile_train_step(step)
+    for batch in batches:
+        state, metrics = compiled(state, batch)
+        history.append({name: float(value) for name, value in metrics.items()})
+    return jax.device_get(state), history
+
+
+@pytest.mark.parametrize(("count", "api"), WAYS)
+def test_a_step_follows_a_gradient_worked_by_hand(count, api):
+    # A wrong factor of the devices' sum, or check_vma=True, makes the step four times too long or short. Padding lies
+    # on one device only, so that a mean of the devices' means would be wrong too.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3)).astype(np.float32), rng.normal(size=8).astype(np.float32)
+    weight, w = np.array([1, 1, 1, 1, 1, 1, 0, 0], np.float32), np.array([0.3, -0.7, 1.1], np.float32)
+    x[6:], y[6:] = 100, -100
+
+    def objective(params, batch_stats, batch, key):
+        return 0.5 * (batch["x"] @ params["w"] - batch["y"]) ** 2, batch_stats
+
+    optimizer = optax.sgd(0.1)
+    step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.0)
+    state = create_state({"w": jnp.array(w)}, {}, optimizer, ema_decay=0.0)
+    state, (metrics,) = run(step, state, [{"x": x, "y": y, "weight": weight}], count, api)
+
+    residual = x[:6] @ w - y[:6]
+    gradient = (residual[:, None] * x[:6]).mean(0)
+    np.testing.assert_allclose(state.params["w"], w - 0.1 * gradient, rtol=1e-5)
+    assert metrics["loss"] == pytest.approx((residual**2).mean() / 2, rel=1e-5)
+    assert metrics["gradient_norm"] == pytest.approx(np.linalg.norm(gradient), rel=1e-5)
+    assert state.step == 1
+
+
+@pytest.mark.parametrize(("count", "api"), WAYS)
+def test_every_device_and_step_draws_its_own_noise(count, api):
+    def objective(params, batch_stats, batch, key):
+        return params["drawn"][jax.lax.axis_index(parallel.AXIS)] * jax.random.uniform(key, (1,)), batch_stats
+
+    optimizer = optax.sgd(1.0)
+    state = create_state({"drawn": jnp.zeros(count)}, {}, optimizer, ema_decay=0.0)
+    batch = {"weight": np.ones(count, np.float32)}
+
+    def drawn(seed):
+        step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=0.0)
+        first = -run(step, state, [batch], count, api)[0].params["drawn"]
+        return np.concatenate([first, -run(step, state, [batch] * 2, count, api)[0].params["drawn"] - first]) * count
+
+    numbers = drawn(seed=0)
+    assert len(np.unique(np.round(numbers, 5))) == 2 * count and (numbers > 0).all() and (numbers < 1).all()
+    np.testing.assert_array_equal(drawn(seed=0), numbers)
+    assert not np.isclose(drawn(seed=1), numbers, atol=1e-4).any()
+
+
+def unet_problem():
+    values = config.Segmenter(image_size=(32, 32), filters=2, dropout=0.0, loss="bce_dice")
+    unet = make_unet(values, seed=0, dtype=jnp.float32, axis_name=parallel.AXIS)
+    return unet, steps.segmentation_objective(unet.apply, values)
+
+
+def efficientnet_problem():
+    values = config.Classifier(image_size=(32, 32), width=0.25, depth=0.25, dropout=0.0, drop_path=0.0)
+    bridge = config.Bridge()
+    network = make_classifier(values, bridge, seed=0, dtype=jnp.float32, axis_name=parallel.AXIS)
+    return network, steps.classification_objective(
+        network.apply, bridge, values, class_weights=(1.0, 2.0), head_only=False
+    )
+
+
+@pytest.mark.parametrize("problem", [unet_problem, efficientnet_problem])
+def test_networks_train_alike_on_one_device_and_on_four(problem):
+    network, objective = problem()
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 16).astype(np.int32)
+    mask = np.zeros((16, 32, 32, 1), np.uint8)
+    mask[:, 8:24, 8:24] = 255
+    image = rng.integers(0, 120, (16, 32, 32, 3)) + mask // 4 + 60 * label[:, None, None, None]
+    batch = {"image": image.astype(np.uint8), "mask": mask, "label": label, "weight": np.ones(16, np.float32)}
+    optimizer = optax.sgd(1e-2)
+    step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.0)
+    state = create_state(network.params, network.batch_stats, optimizer, ema_decay=0.0)
+    states, histories = zip(*(run(step, state, [batch] * 5, *way) for way in [*WAYS[:2], WAYS[3]]), strict=True)
+
+    one, sharded, mapped = ((s.params, s.batch_stats) for s in states)
+    moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), one, (state.params, state.batch_stats))
+    assert max(jax.tree.leaves(moved[0])) > 1e-3 and max(jax.tree.leaves(moved[1])) > 1e-2
+    assert histories[0][-1]["loss"] < histories[0][0]["loss"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), sharded, mapped)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), sharded, one)
+    for mine, others in zip(histories[0], histories[1], strict=True):
+        assert mine == pytest.approx(others, rel=1e-4)
+
+
+def test_batches_that_devices_cannot_share_are_refused():
+    with pytest.raises(ValueError, match=r"^config.x.batch_size = 6: must be divisible by the 4 devices$"):
+        toy.devices(4).check_batch_size("config.x.batch_size", 6)
+    toy.devices(3).check_batch_size("config.x.batch_size", 6)
+    assert [toy.devices(4).round_up(size) for size in (1, 4, 5)] == [4, 4, 8]
+
+
+@pytest.mark.parametrize(("count", "api"), WAYS)
+def test_outputs_are_in_the_order_of_the_batch(count, api):
+    devices = toy.devices(count, api)
+
+    def predict(variables, batch):
+        return {"sum": variables["factor"] * batch["x"].sum(1), "x": batch["x"]}
+
+    x = np.arange(24, dtype=np.float32).reshape(8, 3)
+    outputs = devices.compile_predict(predict)(devices.replicate({"factor": jnp.float32(2)}), {"x": x})
+    np.testing.assert_array_equal(outputs["sum"], 2 * x.sum(1))
+    np.testing.assert_array_equal(outputs["x"], x)
+
+
+def test_the_devices_of_this_program():
+    devices = parallel.make_devices(config.Parallel(api="pmap"))
+    assert (devices.mesh.size, devices.api, devices.num_processes, devices.is_lead) == (4, "pmap", 1, True)
+    assert devices.describe() == "4 x cpu, 1 process(es)"
+    dtypes = [devices.compute_dtype(name) for name in ("auto", "float32", "bfloat16")]
+    assert dtypes == [jnp.float32, jnp.float32, jnp.bfloat16]

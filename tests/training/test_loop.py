@@ -1,0 +1,191 @@
+import dataclasses
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segfusion_jax.config import Augmentation, Input
+from segfusion_jax.input.loader import TrainStream
+from segfusion_jax.training import metric_log, steps
+from segfusion_jax.training.checkpoint import Checkpoints
+from segfusion_jax.training.loop import Fit, duration, fit
+from segfusion_jax.training.state import create_state
+from tests.training import toy
+
+OPTIMIZER = optax.adam(1e-2)
+STEPS = 4
+EVERY_STEP = Input(num_threads=2, log_seconds=0.0)
+DEVICES = toy.devices(4)
+TRAIN_STEP = DEVICES.compile_train_step(steps.make_train_step(toy.objective, OPTIMIZER, seed=1, ema_decay=0.5))
+
+
+@dataclasses.dataclass
+class Validation:
+    """Scores epochs by a list, and keeps what it was given; stops the training in the middle of `stops_at`."""
+
+    scores: tuple[float, ...] = (0.1, 0.2, 0.3)
+    stops_at: int = -1
+    seen: list = dataclasses.field(default_factory=list)
+
+    def __call__(self, params, batch_stats):
+        if len(self.seen) == self.stops_at:
+            raise KeyboardInterrupt
+        self.seen.append(jax.device_get((params, batch_stats)))
+        return {"auc": self.scores[len(self.seen) - 1], "loss": 1.0}
+
+
+def task(folder, validate=None, **changes) -> Fit:
+    """Three epochs of four steps over 16 toy pictures."""
+    stream = TrainStream(toy.examples(16), Augmentation(), batch_size=4, seed=3)
+    validate = validate or Validation()
+    standard = Fit("toy", folder, TRAIN_STEP, stream, validate, "auc", epochs=3, steps_per_epoch=STEPS)
+    return dataclasses.replace(standard, **changes)
+
+
+def fresh():
+    return create_state(*toy.variables(), OPTIMIZER, ema_decay=0.5)
+
+
+def train(a_task: Fit):
+    return jax.device_get(fit(a_task, fresh(), DEVICES, EVERY_STEP))
+
+
+def equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def lines(folder) -> list[dict]:
+    """The metrics but for the rates, which differ from run to run."""
+    kept = metric_log.read(folder / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in kept]
+
+
+def poisoned(at: int):
+    """The train step, its loss not a number from the step `at` on."""
+
+    def step(state, batch):
+        if int(state.step) >= at:
+            batch = batch | {"weight": np.full_like(batch["weight"], np.nan)}
+        return TRAIN_STEP(state, batch)
+
+    return step
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Folder and last state of a training without interruption."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, train(task(folder))
+
+
+def test_a_training_learns_and_writes_every_step(undisturbed):
+    folder, state = undisturbed
+    expected = [(step + 1, "train") for step in range(3 * STEPS)]
+    for epoch in (3, 2, 1):
+        expected.insert(epoch * STEPS, (epoch * STEPS, "validation"))
+    assert [(line["step"], line["split"]) for line in lines(folder)] == expected
+    assert [line["epoch"] for line in lines(folder)[:5]] == [0.25, 0.5, 0.75, 1.0, 1]
+    assert lines(folder)[-1]["auc"] == 0.3
+    losses = [line["loss"] for line in lines(folder) if line["split"] == "train"]
+    assert np.mean(losses[-STEPS:]) < np.mean(losses[:STEPS])
+    assert state.step == 3 * STEPS and float(np.abs(state.params["weight"]).max()) > 0
+
+
+@pytest.mark.parametrize("stops_at", [0, 1, 2])
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path, undisturbed, stops_at):
+    folder, expected = undisturbed
+    with pytest.raises(KeyboardInterrupt):
+        train(task(tmp_path, Validation(stops_at=stops_at)))
+    assert len(lines(tmp_path)) == stops_at * (STEPS + 1) + STEPS  # of which the last four will be done again
+    state = train(task(tmp_path, Validation(scores=(0.1, 0.2, 0.3)[stops_at:])))
+    equal(state, expected)
+    assert lines(tmp_path) == lines(folder)
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    validate = Validation(scores=(0.2, 0.9, 0.5))
+    best = train(task(tmp_path, validate))
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+
+    def never(*_):
+        raise AssertionError("called")
+
+    equal(train(task(tmp_path, never, train_step=never)), best)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_best_epoch_is_returned(tmp_path):
+    validate = Validation(scores=(0.2, 0.9, 0.5))
+    best = train(task(tmp_path, validate))
+    assert best.step == 2 * STEPS
+    equal(best.evaluated, validate.seen[1])  # validation sees the average, which is not the weights
+    assert float(np.abs(best.average[0]["weight"] - best.params["weight"]).max()) > 0
+    assert float(np.abs(validate.seen[2][0]["weight"] - validate.seen[1][0]["weight"]).max()) > 0
+
+
+def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(tmp_path, undisturbed):
+    folder, expected = undisturbed
+    broken = task(tmp_path, train_step=poisoned(at=STEPS + 1))
+    with pytest.raises(FloatingPointError) as error:
+        train(broken)
+    text = str(error.value)
+    assert text.startswith("toy: ") and "is nan at step 5; the checkpoint of step 4 is good; images: " in text
+    images = text.partition("images: ")[2].split(", ")
+    assert images == broken.stream.image_ids(5) and len(images) == 4
+    batch = next(iter(broken.stream.batches(5, 6, EVERY_STEP)))
+    label = {row.image_id: row.malignant for row in broken.stream.examples.rows}
+    assert [label[image_id] for image_id in images] == batch["label"].tolist()
+
+    opened = Checkpoints(tmp_path / "checkpoints", best_metric="auc")
+    assert opened.latest_step() == STEPS
+    kept = opened.restore_latest(DEVICES.replicate(fresh()))[0]
+    opened.close()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(kept)))
+    equal(train(task(tmp_path, Validation(scores=(0.2, 0.3)))), expected)
+    assert lines(tmp_path) == lines(folder)
+
+
+def test_a_loss_that_is_not_a_number_in_the_first_epoch(tmp_path):
+    quiet = Input(num_threads=2, log_seconds=1e9)  # looks at the end of the epoch only
+    with pytest.raises(FloatingPointError, match="is nan at step 1; there is no checkpoint yet; images: TOY_"):
+        fit(task(tmp_path, train_step=poisoned(at=1)), fresh(), DEVICES, quiet)
+    assert lines(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"examples": toy.examples(15)}, {"examples": toy.examples(16, prefix="ISIC")}, {"batch_size": 8}, {"seed": 4}],
+)
+def test_a_checkpoint_of_other_images_is_refused(tmp_path, changes):
+    with pytest.raises(KeyboardInterrupt):
+        train(task(tmp_path, Validation(stops_at=1)))
+    before = lines(tmp_path)
+    other = task(tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path}: the checkpoint's input position .* is not of these images"):
+        train(dataclasses.replace(other, stream=dataclasses.replace(other.stream, **changes)))
+    assert lines(tmp_path) == before
+
+
+def test_progress_says_how_far_and_how_fast(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="absl"):
+        train(task(tmp_path, epochs=1))
+    messages = [record.getMessage() for record in caplog.records if record.getMessage().startswith("toy: ")]
+    assert messages[-1] == "toy: epoch 1 of 1: validation auc 0.1000, loss 1.0000"
+    assert messages[1].startswith("toy: step 2 of 4, loss 0.") and messages[1].endswith(" left")
+    assert " images/s" in messages[1]
+    rates = [line["images_per_second"] for line in metric_log.read(tmp_path / "metrics.jsonl")[1:STEPS]]
+    assert all(rate > 0 for rate in rates)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (3600, "1 h 0 min")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_only_float32_arrays_are_carried():
+    assert {leaf.dtype for leaf in jax.tree.leaves(fresh())} == {jnp.dtype("float32"), jnp.dtype("int32")}

@@ -1,0 +1,72 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from segfusion_jax.training import losses
+
+BCE = {"kind": "bce", "focal_gamma": 2.0, "class_weights": (1.0, 1.0)}
+
+
+def random_labels(n: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, their probabilities in float64, and labels."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, n).astype(np.float32)
+    return logits, 1 / (1 + np.exp(-logits.astype(np.float64))), rng.integers(0, 2, n)
+
+
+def test_classification_loss_is_scikit_learns_log_loss():
+    logits, probability, label = random_labels()
+    loss = losses.classification_loss(jnp.array(logits), jnp.array(label), **BCE)
+    assert loss.shape == (40,) and loss.dtype == jnp.float32
+    for value, p, y in zip(loss, probability, label, strict=True):
+        assert float(value) == pytest.approx(metrics.log_loss([y], [p], labels=[0, 1]), rel=1e-4)
+
+
+def test_class_weights_multiply_the_losses_of_their_class():
+    logits, probability, label = random_labels()
+    weighted = losses.classification_loss(jnp.array(logits), jnp.array(label), **(BCE | {"class_weights": (0.5, 3.0)}))
+    expected = metrics.log_loss(label, probability, sample_weight=np.where(label, 3.0, 0.5), normalize=False)
+    assert float(weighted.sum()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.5])
+def test_focal_loss_is_that_of_the_paper(gamma):
+    logits, probability, label = random_labels()
+    options = {"kind": "focal", "focal_gamma": gamma, "class_weights": (2.0, 5.0)}
+    loss = losses.classification_loss(jnp.array(logits), jnp.array(label), **options)
+    of_label = np.where(label, probability, 1 - probability)
+    expected = -np.where(label, 5.0, 2.0) * (1 - of_label) ** gamma * np.log(of_label)
+    np.testing.assert_allclose(loss, expected, rtol=2e-4, atol=1e-7)
+
+
+def test_losses_of_hopeless_and_certain_logits_are_finite():
+    logits, label = jnp.array([-200.0, 200.0, -200.0, 200.0]), jnp.array([0, 1, 1, 0])
+    for kind in ("bce", "focal"):
+        loss = losses.classification_loss(logits, label, **(BCE | {"kind": kind}))
+        np.testing.assert_allclose(loss, [0, 0, 200, 200])
+
+
+def test_dice_loss_by_hand():
+    # Probabilities are 1/2 in the first image; in the second they are 1 in the upper row and 0 in the lower one.
+    logits = jnp.array([[[0.0, 0.0], [0.0, 0.0]], [[99.0, 99.0], [-99.0, -99.0]]])[..., None]
+    mask = jnp.array([[[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.25], [0.0, 0.0]]])[..., None]
+    expected = [1 - (2 * 0.5 + 1) / (2 + 1 + 1), 1 - (2 * 1.25 + 1) / (2 + 1.25 + 1)]
+    np.testing.assert_allclose(losses.segmentation_loss(logits, mask, kind="dice"), expected, rtol=1e-6)
+
+
+def test_dice_loss_of_an_empty_mask_left_empty_is_zero():
+    logits, mask = jnp.full((1, 4, 4, 1), -99.0), jnp.zeros((1, 4, 4, 1))
+    assert float(losses.segmentation_loss(logits, mask, kind="dice")[0]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_cross_entropy_of_masks_is_the_mean_over_pixels_of_each_image():
+    rng = np.random.default_rng(1)
+    logits, mask = rng.normal(0, 2, (3, 4, 6, 1)).astype(np.float32), rng.random((3, 4, 6, 1)).astype(np.float32)
+    probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = -(mask * np.log(probability) + (1 - mask) * np.log(1 - probability)).mean((1, 2, 3))
+    bce, dice, both = (
+        losses.segmentation_loss(jnp.array(logits), jnp.array(mask), kind=kind) for kind in ("bce", "dice", "bce_dice")
+    )
+    np.testing.assert_allclose(bce, expected, rtol=1e-5)
+    np.testing.assert_allclose(both, bce + dice, rtol=1e-6)

@@ -1,0 +1,97 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segfusion_jax.config import Bridge
+from segfusion_jax.training import steps
+from segfusion_jax.training.state import create_state
+from tests.training import toy
+
+
+def thresholding(params, batch_stats, image, *, train, **_):
+    """A segmenter without weights but one: lesion is where red is above `params`."""
+    assert not train
+    return 100 * (image[..., :1] - params), batch_stats
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_moving_average_is_that_of_a_loop_by_hand(decay):
+    params, batch_stats = toy.variables()
+    optimizer = optax.sgd(0.5)
+    step = steps.make_train_step(toy.objective, optimizer, seed=0, ema_decay=decay)
+    devices = toy.devices(2)
+    compiled = devices.compile_train_step(step)
+    state = devices.replicate(create_state(params, batch_stats, optimizer, ema_decay=decay))
+    batch, seen = toy.batch(toy.examples(4)), []
+    for _ in range(5):
+        state, _ = compiled(state, batch)
+        seen.append(jax.device_get((state.params, state.batch_stats)))
+    average = seen[0]  # initial weights are forgotten at once, and early steps count alike
+    for number, new in enumerate(seen[1:], start=1):
+        rate = min(decay, number / (number + 1))
+        average = jax.tree.map(lambda a, b, rate=rate: rate * a + (1 - rate) * b, average, new)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.evaluated, average)
+    assert abs(average[0]["bias"] - state.params["bias"]) > 1e-3
+
+
+def test_without_an_average_the_weights_themselves_are_evaluated():
+    state = create_state(*toy.variables(), optax.sgd(0.1), ema_decay=0.0)
+    assert state.average == () and state.evaluated[0] is state.params and state.evaluated[1] is state.batch_stats
+
+
+def test_padding_changes_nothing():
+    params, batch_stats = toy.variables()
+    optimizer = optax.sgd(1.0)
+
+    def objective(params, batch_stats, batch, key):
+        del key
+        return toy.objective(params, batch_stats, batch, jax.random.key(0))[0], batch_stats
+
+    step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.0)
+    compiled = toy.devices(1).compile_train_step(step)
+    batch = toy.batch(toy.examples(8))
+    batch["weight"][5:] = 0
+    changed = {name: array.copy() for name, array in batch.items()}
+    changed["image"][5:], changed["label"][5:] = 255, 1
+    results = [
+        compiled(create_state(*jax.tree.map(jnp.copy, (params, batch_stats)), optimizer, ema_decay=0.0), b)
+        for b in (batch, changed)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get(results))
+    assert float(np.abs(results[0][0].params["weight"]).max()) > 0
+
+
+def test_segmentation_scores_by_hand():
+    red = np.array([[255, 255, 0, 0], [0, 0, 0, 0]], np.uint8)
+    image = np.zeros((3, 2, 4, 3), np.uint8)
+    image[0, ..., 0], image[1, ..., 0] = red, red
+    mask = np.zeros((3, 2, 4, 1), np.uint8)
+    mask[0, 0, :3] = 255
+    mask[1, 1] = 255
+    scores = steps.make_segmentation_scores(thresholding)((0.5, {}), {"image": image, "mask": mask})
+    np.testing.assert_allclose(scores["dice"], [2 * 2 / (2 + 3), 0.0, 1.0], rtol=1e-6)
+    # logits are +-50: a wrong pixel of eight costs 50 / 8
+    np.testing.assert_allclose(scores["loss"], [50 / 8, 6 * 50 / 8, 0.0], rtol=1e-6, atol=1e-6)
+
+
+def test_masks_of_several_unets_are_the_mean_of_their_probabilities():
+    image = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    thresholds = np.array([0.2, 0.5, 0.6], np.float32)
+    together = steps.make_segment(thresholding)((thresholds, {}), {"image": image})
+    single = [1 / (1 + np.exp(-100 * (image[..., 0] / 255 - threshold))) for threshold in thresholds]
+    assert together.shape == (2, 4, 6) and together.dtype == jnp.float32
+    np.testing.assert_allclose(together, np.mean(single, axis=0), atol=1e-4)
+
+
+def test_the_classifier_sees_imagenets_scale_and_the_mask_as_a_fourth_channel():
+    image = np.full((1, 2, 2, 3), 51, np.uint8)
+    mask = np.array([[0, 255], [255, 102]], np.uint8).reshape(1, 2, 2, 1)
+    inputs = steps.classifier_inputs({"image": image, "mask": mask}, Bridge(mode="channel"))
+    scaled = (0.2 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(inputs[0, 0, 0, :3], scaled, rtol=1e-5)
+    np.testing.assert_allclose(inputs[0, :, :, 3], [[0, 1], [1, 0.4]], rtol=1e-6)
+    black = steps.classifier_inputs({"image": image, "mask": mask}, Bridge(mode="black"))
+    assert black.shape == (1, 2, 2, 3)
+    np.testing.assert_allclose(black[0, 0, 0], -np.array([0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], rtol=1e-5)
