@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from tests import tiny
 from tests.datasets import official
 
 ROOT = pathlib.Path(__file__).parent.parent

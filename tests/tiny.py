@@ -32,6 +32,7 @@ def config(name: str = "synthetic", **overrides) -> Config:
         "classifier.width": 0.25,
         "classifier.depth": 0.25,
         "classifier.training.epochs": 1,
+        "classifier.training.learning_rate": 1e-2,
         "classifier.training.batch_size": 8,
         "classifier.training.schedule": "constant",
     }
@@ -65,7 +66,7 @@ BASE = config(
     "synthetic",
     segmenter__training__epochs=2,
     classifier__frozen_epochs=1,
-    classifier__frozen_learning_rate=1e-2,
-    classifier__training__epochs=7,
+    classifier__frozen_learning_rate=1e-1,
+    classifier__training__epochs=10,
 )
 """Of the run that the fixture `finished` makes."""

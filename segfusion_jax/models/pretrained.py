@@ -41,7 +41,7 @@ def load_efficientnet(path: pathlib.Path, params: Variables, batch_stats: Variab
       ValueError: names every array of the file that is missing, superfluous or of another shape.
     """
     try:
-        with np.lib.npyio.NpzFile(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.lib.npyio.NpzFile(content, allow_pickle=False) as file:
             arrays = {_translate(name): _transpose(name, file[name]) for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a readable .npz weight file: {error}") from error

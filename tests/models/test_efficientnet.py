@@ -46,6 +46,15 @@ def test_b0_has_the_published_number_of_parameters():
 
 
 @pytest.mark.parametrize(
+    ("width", "depth", "parameters", "blocks"), [(1.0, 1.1, 7_794_184, 23), (1.1, 1.2, 9_109_994, 23)], ids=["b1", "b2"]
+)
+def test_its_larger_relatives_have_the_published_sizes_too(width, depth, parameters, blocks):
+    model = nnx.eval_shape(lambda: EfficientNet(num_classes=1000, width=width, depth=depth, rngs=nnx.Rngs(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == parameters
+    assert len(model.blocks) == blocks
+
+
+@pytest.mark.parametrize(
     ("filters", "width", "expected"),
     [(32, 1.0, 32), (32, 1.1, 32), (40, 0.25, 16), (24, 0.25, 8), (16, 0.1, 8), (1280, 1.4, 1792), (112, 1.2, 136)],
 )

@@ -1,11 +1,14 @@
 """The U-Net against a NumPy forward pass, and what every model here must satisfy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from segfusion_jax.models import unet as unet_module
 from segfusion_jax.models.unet import UNet
 from tests.models import reference
 from tests.models.filled import count, filled
@@ -103,3 +106,18 @@ def test_first_running_mean_is_the_hand_computed_one(unet, trained, images):
 def test_dropout_is_a_function_of_the_key(trained):
     np.testing.assert_array_equal(trained(0)[0], trained(0)[0])
     assert np.abs(trained(0)[0] - trained(1)[0]).max() > 0.01
+
+
+def test_dropout_follows_each_pooling_and_each_concatenation(unet, images, monkeypatch):
+    dropped = []
+
+    def record(x, rate, *, key):
+        dropped.append((x.shape[1:], rate, key is not None))
+        return x
+
+    monkeypatch.setattr(unet_module, "dropout", record)
+    apply = functools.partial(unet.apply, train=True)
+    jax.eval_shape(apply, unet.params, unet.batch_stats, images, key=jax.random.key(0))
+    pooled = [(8, 16, 2), (4, 8, 4), (2, 4, 8), (1, 2, 16)]
+    concatenated = [(2, 4, 32), (4, 8, 16), (8, 16, 8), (16, 32, 4)]
+    assert dropped == [(shape, 0.5, True) for shape in pooled + concatenated]

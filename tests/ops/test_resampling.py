@@ -69,6 +69,14 @@ def test_gradient_of_max_pool_goes_to_the_largest():
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[0, 0], [5, 0]])
 
 
+@pytest.mark.parametrize("block", [[[1, 1], [1, 1]], [[0, 2], [2, 2]], [[0, 3], [3, 0]], [[4, 0], [0, 4]]])
+def test_of_equal_values_one_gets_all_of_max_pools_gradient(block):
+    image = jnp.array(block, jnp.float32).reshape(1, 2, 2, 1)
+    gradient = np.asarray(jax.grad(lambda x: 5 * max_pool_2x2(x).sum())(image))
+    assert sorted(gradient.ravel()) == [0, 0, 0, 5]
+    assert image[gradient == 5] == image.max()
+
+
 @pytest.mark.parametrize(("height", "width"), [(3, 4), (4, 5)])
 def test_max_pool_refuses_odd_sides(height, width):
     with pytest.raises(ValueError, match=f"even height and width, got {height}x{width}"):

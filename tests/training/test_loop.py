@@ -94,6 +94,25 @@ def test_a_training_learns_and_writes_every_step(undisturbed):
     assert state.step == 3 * STEPS and float(np.abs(state.params["weight"]).max()) > 0
 
 
+def test_every_step_takes_the_batch_that_the_stream_has_for_it(tmp_path):
+    still = Augmentation(rotation=0, shift_height=0, shift_width=0, zoom=0, flip_horizontal=False, flip_vertical=False)
+    stream = dataclasses.replace(task(tmp_path).stream, augmentation=still)
+    seen = []
+
+    def step(state, batch):
+        seen.append(batch["image"].tobytes())
+        return TRAIN_STEP(state, batch)
+
+    train(task(tmp_path, stream=stream, train_step=step))
+    position = {row.image_id: row.position for row in stream.examples.rows}
+    ids = [stream.image_ids(number) for number in range(3 * STEPS)]
+    assert seen == [b"".join(stream.examples[position[i]]["image"].tobytes() for i in names) for names in ids]
+    for epoch in range(3):
+        names = ids[epoch * STEPS : (epoch + 1) * STEPS]
+        assert sorted(sum(names, [])) == sorted(position)
+    assert len({tuple(names) for names in ids}) == 3 * STEPS
+
+
 @pytest.mark.parametrize("stops_at", [0, 1, 2])
 def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path, undisturbed, stops_at):
     folder, expected = undisturbed
