@@ -5,8 +5,7 @@
     model = sf.SegFusion.load("workdir")
     predictions = model.predict(["lesion.jpg"])
 
-Importing it starts no device, defines no flag and configures nothing. Names are loaded when they are first used, so
-that processes which only read images never load jax.
+Importing it starts no device, defines no flag and configures nothing. Names are loaded when they are first used.
 """
 
 import importlib

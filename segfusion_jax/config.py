@@ -191,7 +191,7 @@ class Classifier:
     depth: float = 1.0  # multiplies B0's block counts
     pretrained: str = ""  # weight file (.npz), found like `data.root`; "" = from scratch
     dropout: float = 0.1  # before the last layer
-    drop_path: float = 0.2  # of the last block; stochastic depth, falling to 0 at the first
+    drop_path: float = 0.2  # stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0
     loss: str = "bce"  # "bce" or "focal"
     focal_gamma: float = 2.0
     class_weights: str = "none"  # "balanced" weights classes by inverse frequency

@@ -70,7 +70,10 @@ def test_how_examples_are_read_may_change(finished):
     [
         ({"seed": 5}, "seed is 0 there, 5 here"),
         ({"bridge__alpha": 0.25}, "bridge.alpha is 0.53 there, 0.25 here"),
-        ({"parallel__api": "pmap", "splits__num_folds": 4}, "parallel.api is 'shard_map' there, 'pmap' here; splits.num"),
+        (
+            {"parallel__api": "pmap", "splits__num_folds": 4},
+            "parallel.api is 'shard_map' there, 'pmap' here; splits.num",
+        ),
     ],
 )
 def test_another_config_is_refused_and_nothing_touched(finished, changes, named):
@@ -102,7 +105,10 @@ def test_changed_data_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        (["prepare", "segmnet"], "stage 'segmnet': must be one of prepare, segment, bridge, classify, evaluate, report"),
+        (
+            ["prepare", "segmnet"],
+            "stage 'segmnet': must be one of prepare, segment, bridge, classify, evaluate, report",
+        ),
         (["bridge"], "stage 'bridge' needs stage 'prepare'"),
         (["prepare", "segment", "classify"], "stage 'classify' needs stage 'bridge'"),
     ],

@@ -59,7 +59,7 @@ def test_a_finished_run_prints_its_metrics(ended, finished):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("unknown_field", "error: the config has no field 'epoch'\nDid you mean \"epochs\" instead of \"epoch\"?"),
+        ("unknown_field", 'error: the config has no field \'epoch\'\nDid you mean "epochs" instead of "epoch"?'),
         ("unknown_section", "error: the config has no field 'nonsense'"),
         ("out_of_range", "error: config.bridge.alpha = 1.5: must be in [0, 1]"),
         ("other_config", "belongs to another config: "),

@@ -14,7 +14,7 @@ CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 def config(name: str = "synthetic", **overrides) -> Config:
     """The shipped config `name` ("file" or "file:variant"), shrunk; then fields by their dotted names.
 
-    The learning rate is constant, so that the number of steps is no part of the compiled step and most of them share it.
+    The learning rate is constant, so that the number of steps is no part of the compiled step: most of them share one.
     """
     values = shipped(name)
     shrunk = {
@@ -32,7 +32,8 @@ def config(name: str = "synthetic", **overrides) -> Config:
         "classifier.width": 0.25,
         "classifier.depth": 0.25,
         "classifier.training.epochs": 1,
-        "classifier.training.learning_rate": 1e-2,
+        "classifier.training.learning_rate": 1e-3,
+        "classifier.training.ema_decay": 0.5,
         "classifier.training.batch_size": 8,
         "classifier.training.schedule": "constant",
     }
@@ -66,7 +67,7 @@ BASE = config(
     "synthetic",
     segmenter__training__epochs=2,
     classifier__frozen_epochs=1,
-    classifier__frozen_learning_rate=1e-1,
+    classifier__frozen_learning_rate=1e-2,
     classifier__training__epochs=10,
 )
 """Of the run that the fixture `finished` makes."""

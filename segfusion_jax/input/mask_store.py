@@ -1,7 +1,6 @@
 """The bridge's masks on disk: one encoded mask an image, in an ArrayRecord file, and a table of what they are."""
 
 import csv
-import functools
 import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -30,19 +29,12 @@ class MaskStore:
     """Random access to the masks that `write` wrote; can be sent to other processes."""
 
     def __init__(self, folder: pathlib.Path):
-        self._path = str(folder / "masks.array_record")
+        self._source = grain.sources.ArrayRecordDataSource(str(folder / "masks.array_record"))
         with (folder / "masks.csv").open(newline="") as file:
             self.rows = [
                 MaskRow(r["image_id"], r["unets"], float(r["area"]), r["fallback"]) for r in csv.DictReader(file)
             ]
         self._positions = {row.image_id: position for position, row in enumerate(self.rows)}
-
-    @functools.cached_property
-    def _source(self):
-        return grain.sources.ArrayRecordDataSource(self._path)
-
-    def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name != "_source"}
 
     def read(self, image_id: str) -> bytes:
         """The encoded mask of an image.

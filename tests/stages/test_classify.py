@@ -51,7 +51,10 @@ def test_then_all_weights_are_trained(finished):
     assert all(not np.array_equal(old[name], new[name]) for name in old)
     old, new = leaves(before["batch_stats"]), leaves(after["batch_stats"])
     assert all(not np.array_equal(old[name], new[name]) for name in old)
-    for phase, epochs in (("frozen", tiny.BASE.classifier.frozen_epochs), ("all", tiny.BASE.classifier.training.epochs)):
+    for phase, epochs in (
+        ("frozen", tiny.BASE.classifier.frozen_epochs),
+        ("all", tiny.BASE.classifier.training.epochs),
+    ):
         lines = metric_log.read(finished / "classification" / phase / "metrics.jsonl")
         assert [line["split"] for line in lines] == ["train", "validation"] * epochs
         assert all(0 <= line["roc_auc"] <= 1 and line["loss"] > 0 for line in lines[1::2])

@@ -62,7 +62,11 @@ def test_failures_are_listed_missed_malignant_ones_first(finished, page):
     threshold = metrics["classification"]["threshold"]["value"]
     rows = tiny.table(finished / "evaluation/predictions.csv")
     missed, alarms = (
-        [r["image_id"] for r in rows if r["label"] == label and (float(r["probability"]) >= threshold) == (label == "0")]
+        [
+            r["image_id"]
+            for r in rows
+            if r["label"] == label and (float(r["probability"]) >= threshold) == (label == "0")
+        ]
         for label in "10"
     )
     failures = page.text[page.text.index("Worst test images") :]
