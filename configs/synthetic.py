@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.segmenter.image_size = (48, 64)
     config.segmenter.filters = 8
     config.segmenter.loss = "bce_dice"
-    config.segmenter.training.epochs = 4
+    config.segmenter.training.epochs = 3
     config.segmenter.training.batch_size = 16
     config.segmenter.training.learning_rate = 5e-3
 

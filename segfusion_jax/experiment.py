@@ -142,9 +142,16 @@ def _claim(config: Config, workdir: pathlib.Path) -> None:
         return
     workdir.mkdir(parents=True, exist_ok=True)
     packages = ("segfusion_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages} | {"python": platform.python_version()}
+    versions = {name: _version(name) for name in packages} | {"python": platform.python_version()}
     content = {"config": json.loads(config.to_json()), "versions": versions}
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "not installed"
 
 
 def _flatten(values: dict, path: str = "") -> dict:

@@ -152,8 +152,10 @@ class SegFusion:
             or PNG files, of any sizes.
 
         Raises:
-          ValueError: an array is not uint8 [height, width, 3], or a file is not an image; names which.
+          ValueError: an array is not uint8 [height, width, 3], a file is not an image, or `images` is one path; names it.
         """
+        if isinstance(images, str | pathlib.Path):
+            raise ValueError(f"images = {str(images)!r}: must be a sequence, such as [{str(images)!r}]")
         loaded = [_load(image, number) for number, image in enumerate(images)]
         if not loaded:
             return []
