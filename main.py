@@ -27,7 +27,6 @@ def main(argv: list[str]) -> None:
     """Checks the config, starts the devices, runs the stages, prints the metrics."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
     handler.addFilter(_is_ours_or_serious)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -39,9 +38,9 @@ def main(argv: list[str]) -> None:
         if _COORDINATOR.value:
             parallel.start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
         experiment.run(config, workdir, _STAGES.value)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("stopped", exc_info=True)
-        sys.exit(f"error: {error}")
+        _exit(f"error: {error}")
     if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
         print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
 
@@ -57,9 +56,19 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:
     """Keeps the libraries' remarks, which share absl's log, out of ours."""
-    return record.levelno >= std_logging.WARNING or "segfusion_jax" in pathlib.Path(record.pathname).parts
+    path = pathlib.Path(record.pathname)
+    return record.levelno >= std_logging.WARNING or path == pathlib.Path(__file__) or "segfusion_jax" in path.parts
+
+
+def _exit(message: str) -> None:
+    """Ends this process; one of several at once, since an ordinary exit would wait for the others, and they for it."""
+    if jax.process_count() == 1:
+        sys.exit(message)
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
+    flags.FLAGS.set_default("verbosity", logging.INFO)
     app.run(main, flags_parser=_parse_flags)

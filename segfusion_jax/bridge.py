@@ -3,6 +3,8 @@
 `clean` and `frame` run on the host, on single examples (NumPy); `apply` runs in the compiled step, on batches (JAX).
 """
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
@@ -95,14 +97,18 @@ def _dilate(mask, bridge):
 
 
 def _box(mask, bridge):
-    """Fractions (top, bottom, left, right) of the mask's box with its margin."""
+    """Fractions (top, bottom, left, right) of the mask's box with its margin, in whole pixels of the mask.
+
+    So the mask is cut exactly there, and the image, which is usually larger, at the same place.
+    """
     hard = mask >= bridge.threshold * WHOLE
     ends = []
     for axis in (1, 0):
         inside = np.flatnonzero(hard.any(axis))
         first, last = (inside[0], inside[-1] + 1) if inside.size else (0, hard.shape[1 - axis])
-        margin = bridge.margin * (last - first)
-        ends += [max(0.0, (first - margin) / hard.shape[1 - axis]), min(1.0, (last + margin) / hard.shape[1 - axis])]
+        margin = round(bridge.margin * (last - first), 6)
+        start, stop = max(0, math.floor(first - margin)), min(hard.shape[1 - axis], math.ceil(last + margin))
+        ends += [start / hard.shape[1 - axis], stop / hard.shape[1 - axis]]
     return ends
 
 

@@ -77,6 +77,7 @@ class Data:
         _one_of(self, "akiec", ("malignant", "exclude"))
         _at_least(self, "max_side", 32)
         _at_least(self, "synthetic_images", 20)
+        _at_least(self, "synthetic_seed", 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,7 +230,7 @@ class Input:
     """How examples are read. Changes speed, never results: the only section that may differ when a run goes on."""
 
     num_threads: int = 4  # that decode and augment, in each reading process
-    num_workers: int = 0  # processes that read; 0 = the training process itself
+    num_workers: int = 0  # processes that read for training; 0 = threads of the training process
     log_seconds: float = 10.0  # between progress lines
 
     def __post_init__(self):

@@ -101,6 +101,8 @@ def _check_owner(config: Config, workdir: pathlib.Path) -> None:
         if workdir.is_dir() and any(workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no config.json: give a new folder as --workdir")
         return
+    if not any((workdir / stage.folder / "done.json").exists() for stage in STAGES.values()):
+        return
     theirs = _flatten(json.loads(path.read_text())["config"])
     ours = _flatten(json.loads(config.to_json()))
     names = [n for n in sorted(theirs | ours) if theirs.get(n) != ours.get(n) and not n.startswith("input.")]
@@ -110,9 +112,11 @@ def _check_owner(config: Config, workdir: pathlib.Path) -> None:
 
 
 def _fingerprint(config: Config) -> str:
-    """Of all that results depend on: the config but for `input`, and the files that `prepare` reads."""
+    """Of what results depend on: the config but for `input`, the files that `prepare` reads, pretrained weights."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name != "input"}
-    return hashlib.sha256(json.dumps([values, prepared.fingerprint(config.data)]).encode()).hexdigest()
+    weights = find_pretrained(config.classifier).read_bytes() if config.classifier.pretrained else b""
+    parts = [values, prepared.fingerprint(config.data), hashlib.sha256(weights).hexdigest()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _check_fingerprints(workdir: pathlib.Path, fingerprint: str) -> None:
@@ -120,7 +124,8 @@ def _check_fingerprints(workdir: pathlib.Path, fingerprint: str) -> None:
         marker = workdir / stage.folder / "done.json"
         if marker.exists() and json.loads(marker.read_text())["fingerprint"] != fingerprint:
             raise ValueError(
-                f"{workdir}: the files of data.root changed since its stage {name!r}. Give another --workdir"
+                f"{workdir}: the files of data.root, or the pretrained weights, changed since its stage {name!r}. "
+                "Give another --workdir"
             )
 
 
@@ -136,9 +141,9 @@ def _check_order(workdir: pathlib.Path, stages: Sequence[str]) -> None:
 
 
 def _claim(config: Config, workdir: pathlib.Path) -> None:
-    """Writes `config.json`, with the versions that made the run, where there is none."""
+    """Writes `config.json`, with the versions that make the run, until the first stage is done."""
     path = workdir / "config.json"
-    if path.exists():
+    if (workdir / STAGES["prepare"].folder / "done.json").exists():
         return
     workdir.mkdir(parents=True, exist_ok=True)
     packages = ("segfusion_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segfusion_jax import bridge as bridging
-from segfusion_jax.config import Config
+from segfusion_jax.config import Config, Input
+from segfusion_jax.datasets import images as image_files
 from segfusion_jax.input import decode
 from segfusion_jax.input.loader import Batch, Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
@@ -139,6 +140,7 @@ class SegFusion:
             )
         metadata = json.loads((folders[0] / METADATA).read_text())
         config = Config.from_json(json.dumps(metadata["config"]))
+        config = dataclasses.replace(config, input=Input())
         devices = make_devices(config.parallel)
         segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]])
         classifier = Classifier(config, devices, folders[0] / metadata["classifier"])
@@ -152,7 +154,7 @@ class SegFusion:
             or PNG files, of any sizes.
 
         Raises:
-          ValueError: an array is not uint8 [height, width, 3], a file is not an image, or `images` is one path; names it.
+          ValueError: an array is not uint8 [height, width, 3], a file is not an image, or `images` is a single path.
         """
         if isinstance(images, str | pathlib.Path):
             raise ValueError(f"images = {str(images)!r}: must be a sequence, such as [{str(images)!r}]")
@@ -206,12 +208,13 @@ class _Images:
 
 def _load(image: np.ndarray | str | pathlib.Path, number: int) -> np.ndarray:
     if isinstance(image, str | pathlib.Path):
+        path = pathlib.Path(image).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(f"{image}: no such file")
         try:
-            return decode.decode_image(pathlib.Path(image).expanduser().read_bytes())
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise ValueError(f"{image} is not a readable image: {error}") from error
+            return image_files.read(path)
+        except ValueError as error:
+            raise ValueError(f"{image}: {error}") from error
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ValueError(f"image {number} is {array.dtype} {array.shape}: must be uint8 (height, width, 3)")

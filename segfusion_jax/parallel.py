@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segfusion_jax.config import Parallel
@@ -133,7 +133,9 @@ def make_devices(config: Parallel) -> Devices:
     """
     if config.api == "pmap" and jax.process_count() > 1:
         raise ValueError('parallel.api = "pmap": is for one process; "shard_map" runs on several')
-    return Devices(mesh=jax.make_mesh((jax.device_count(),), (AXIS,), (jax.sharding.AxisType.Auto,)), api=config.api)
+    # Not jax.make_mesh: it orders a TPU's devices by their place, and `predict` counts on those of a process in a row.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Devices(mesh=Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)), api=config.api)
 
 
 def start_distributed(coordinator: str, num_processes: int, process: int) -> None:

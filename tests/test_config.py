@@ -44,7 +44,7 @@ FIELDS = {
     "data.akiec": ("exclude", "benign"),
     "data.max_side": (32, 31),
     "data.synthetic_images": (20, 19),
-    "data.synthetic_seed": (-1, True),
+    "data.synthetic_seed": (7, -1),
     "splits.test_fraction": (0.01, 0.0),
     "splits.validation_fraction": (0.79, float("nan")),
     "splits.num_folds": (3, 2),

@@ -90,6 +90,17 @@ def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path):
     assert list(tiny.tree(tmp_path)) == ["thesis.tex"]
 
 
+def test_the_advice_to_skip_unusable_images_can_be_followed(tmp_path):
+    ids = official.write_ham10000(tmp_path / "official", 60)
+    (tmp_path / f"official/HAM10000_images_part_1/{ids[0]}.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match="config.data.on_error=skip"):
+        experiment.run(ham10000(tmp_path), tmp_path / "run", ["prepare"])
+    experiment.run(ham10000(tmp_path, data__on_error="skip"), tmp_path / "run", ["prepare"])
+    assert json.loads((tmp_path / "run/config.json").read_text())["config"]["data"]["on_error"] == "skip"
+    with pytest.raises(ValueError, match="belongs to another config"):
+        experiment.run(ham10000(tmp_path), tmp_path / "run", ["prepare"])
+
+
 def test_changed_data_are_refused(tmp_path):
     ids = official.write_ham10000(tmp_path / "official", 60)
     experiment.run(ham10000(tmp_path), tmp_path / "run", ["prepare"])
@@ -97,7 +108,7 @@ def test_changed_data_are_refused(tmp_path):
     before = tiny.tree(tmp_path / "run")
     image = tmp_path / f"official/HAM10000_images_part_1/{ids[0]}.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
-    with pytest.raises(ValueError, match="the files of data.root changed since its stage 'prepare'"):
+    with pytest.raises(ValueError, match="the files of data.root, .* changed since its stage 'prepare'"):
         experiment.run(ham10000(tmp_path), tmp_path / "run")
     assert tiny.tree(tmp_path / "run") == before
 

@@ -1,6 +1,7 @@
 """A finished run as a model: arrays and files in, masks and probabilities out."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_files_that_are_no_images_are_named(model, images, tmp_path):
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:1500])
     (tmp_path / "notes.txt").write_text("no image")
     for name in ("half.jpg", "notes.txt"):
-        with pytest.raises(ValueError, match=f"{tmp_path / name} is not a readable image"):
+        with pytest.raises(ValueError, match=f"{tmp_path / name}: unreadable image"):
             model.predict([tmp_path / name])
     with pytest.raises(FileNotFoundError, match="nowhere.jpg"):
         model.predict([str(tmp_path / "nowhere.jpg")])
@@ -132,3 +133,21 @@ def test_folders_without_a_model_are_named(finished, tmp_path):
     (broken / "unet_1.safetensors").write_bytes((broken / "classifier.safetensors").read_bytes())
     with pytest.raises(ValueError, match="unet_1.safetensors does not fit the model"):
         sf.SegFusion.load(broken)
+
+
+def test_files_are_read_as_prepare_reads_them(model, images, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(images[0]).save(tmp_path / "turned.png", exif=exif)
+    (turned,) = model.predict([tmp_path / "turned.png"])
+    assert turned.mask.shape == images[0].shape[1::-1]
+
+    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep.png: image of more than 8 bits a channel"):
+        model.predict([tmp_path / "deep.png"])
+
+
+@pytest.mark.parametrize("kind", [str, pathlib.Path])
+def test_a_single_path_is_refused(model, kind):
+    with pytest.raises(ValueError, match="must be a sequence"):
+        model.predict(kind("lesion.jpg"))

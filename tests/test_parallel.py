@@ -136,3 +136,19 @@ def test_the_devices_of_this_program():
     assert devices.describe() == "4 x cpu, 1 process(es)"
     dtypes = [devices.compute_dtype(name) for name in ("auto", "float32", "bfloat16")]
     assert dtypes == [jnp.float32, jnp.float32, jnp.bfloat16]
+
+
+def test_the_devices_of_a_process_are_neighbours(monkeypatch):
+    # A TPU lists its devices by place, processes interleaved; outputs are told apart by process, so that order would
+    # give them to the wrong images.
+    class Chip:
+        platform = "tpu"
+
+        def __init__(self, number):
+            self.id, self.process_index = number, number % 2
+
+    chips = [Chip(number) for number in range(4)]
+    monkeypatch.setattr(jax, "devices", lambda: chips)
+    monkeypatch.setattr(parallel, "Mesh", lambda devices, *_, **__: list(devices))
+    ordered = parallel.make_devices(config.Parallel()).mesh
+    assert [chip.process_index for chip in ordered] == [0, 0, 1, 1]

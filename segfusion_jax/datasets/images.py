@@ -34,6 +34,19 @@ def check(record: Record) -> Problem | None:
     return None
 
 
+def read(file: pathlib.Path | bytes) -> np.ndarray:
+    """Decodes an image file to [height, width, 3] uint8 RGB, upright, as stored records are.
+
+    Raises:
+      ValueError: it cannot be used; says why, as `check` does.
+    """
+    problem, _ = _decode(file, "image")
+    if problem:
+        raise ValueError(problem)
+    with Image.open(io.BytesIO(_bytes(file))) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
 def content_hash(record: Record) -> str:
     """SHA-256 of the image's encoded bytes."""
     return hashlib.sha256(_bytes(record.image)).hexdigest()

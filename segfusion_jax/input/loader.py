@@ -139,7 +139,9 @@ def evaluation_batches(
     """This process's share of all examples, once and in order; the last batch is filled up with weight 0."""
     length = -(-len(source.rows) // batch_size) * batch_size
     dataset = grain.MapDataset.source(_Padded(source, length))[process::num_processes]
-    return _read_ahead(dataset.batch(batch_size // num_processes), config)
+    # In threads: starting worker processes costs more than one pass over evaluation images.
+    in_threads = dataclasses.replace(config, num_workers=0)
+    return _read_ahead(dataset.batch(batch_size // num_processes), in_threads)
 
 
 def _read_ahead(dataset: grain.MapDataset, config: Input) -> Iterator[Batch]:

@@ -58,7 +58,9 @@ def load_efficientnet(path: pathlib.Path, params: Variables, batch_stats: Variab
 def save_weights(path: pathlib.Path, params: Variables, batch_stats: Variables) -> None:
     """Writes one safetensors file of float32 arrays under their dotted paths, `blocks.0.expand.conv.kernel`."""
     arrays = flatten(params) | flatten(batch_stats)
-    safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, path)
+    temporary = path.with_name(f".{path.name}")
+    safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary)
+    temporary.replace(path)
 
 
 def load_weights(path: pathlib.Path, params: Variables, batch_stats: Variables) -> tuple[Variables, Variables]:

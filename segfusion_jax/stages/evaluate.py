@@ -53,7 +53,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
         "classification": _classification_metrics(predictions, threshold),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    rows = ((row.image_id, row.group, row.malignant, f"{probability:.6f}") for row, probability in predictions)
+    rows = ((row.image_id, row.group, row.malignant, repr(probability)) for row, probability in predictions)
     _write_csv(folder / "predictions.csv", ("image_id", "group", "label", "probability"), rows)
     names = ("dice", "jaccard", "thresholded_jaccard", "sensitivity", "specificity", "accuracy")
     rows = ((row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)) for row, scores in overlaps)

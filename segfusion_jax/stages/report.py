@@ -1,6 +1,7 @@
 """Stage 6: all of a run on one page, and its models in a folder that `SegFusion.load` reads."""
 
 import csv
+import dataclasses
 import datetime
 import json
 import pathlib
@@ -58,8 +59,9 @@ def _release(config: Config, workdir: pathlib.Path, metrics: dict) -> None:
     for source, name in zip(unet_weights(config, workdir), names, strict=True):
         shutil.copyfile(source, folder / name)
     shutil.copyfile(classifier_weights(workdir), folder / "classifier.safetensors")
+    data = dataclasses.replace(config.data, root="", mask_root="", records="")  # this machine's paths concern nobody
     metadata = {
-        "config": json.loads(config.to_json()),
+        "config": json.loads(dataclasses.replace(config, data=data).to_json()),
         "unets": names,
         "classifier": "classifier.safetensors",
         "classes": ["benign", "malignant"],
@@ -78,8 +80,8 @@ def _summary(config: Config, metrics: dict) -> str:
         f"{_with_interval(classification['roc_auc'])}."
     )
     if segmentation:
-        text += f" Lesion masks of {segmentation['n']['value']:.0f} held-out images: mean Dice "
-        text += f"{_with_interval(segmentation['dice'])}."
+        text += f" U-Net masks of {segmentation['n']['value']:.0f} held-out images, before the bridge cleans them: "
+        text += f"mean Dice {_with_interval(segmentation['dice'])}."
     return text
 
 
@@ -92,10 +94,11 @@ def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict)
     siblings = audit["siblings_in_training"]
     if siblings["this_split"]:
         warnings.append(f"{siblings['this_split']:.1%} of test images have a sibling in training: the split leaks.")
-    warnings.append(
-        f"A split by image instead of by group would put a sibling of {siblings['image_level_split']:.1%} of test "
-        "images into training; this split puts none."
-    )
+    else:
+        warnings.append(
+            "No test image has a sibling in training. A split by image instead of by group would have put one there "
+            f"for {siblings['image_level_split']:.1%} of them."
+        )
     if audit["left_out"]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in audit["left_out"].items())
         warnings.append(f"Left out as unusable: {left_out}; splits/problems.csv lists them.")
@@ -104,6 +107,8 @@ def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict)
     warnings.append(f"{fallbacks} of {len(masks)} images had no usable mask; the classifier saw the whole image.")
     if config.data.collection == "synthetic":
         warnings.append("The images are drawn by a program: these numbers say nothing about patients.")
+    if metrics["classification"]["threshold"]["value"] == 0:
+        warnings.append("No threshold beats chance on the validation images: everything is called malignant.")
     if metrics["classification"]["roc_auc"]["low"] <= 0.5:
         warnings.append("The interval of the ROC-AUC includes 0.5: the classifier may be no better than chance.")
     return warnings
