@@ -44,7 +44,8 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     segmenters = Segmenters(config, devices, unet_weights(config, workdir))
     annotated = tuple(row for row in prepared.rows if row.split == "test" and row.has_mask)
     overlaps = _overlaps(segmenters, Examples(prepared, annotated, config.segmenter.image_size), config)
-    if not devices.is_lead:
+    panels = _overlay_panels(prepared, segmenters, overlaps, config)
+    if not devices.is_lead:  # from here on nothing is predicted, which all processes must do together
         return
     folder = workdir / "evaluation"
     (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,8 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     _write_csv(folder / "segmentation.csv", ("image_id", "group", *names), rows)
     _draw_scores(folder / "figures", predictions, threshold)
     _draw_training(folder / "figures", config, workdir)
-    _draw_overlays(folder / "figures", prepared, segmenters, overlaps, config)
+    if panels:
+        plots.segmentation_overlays(folder / "figures" / "segmentation_overlays.png", panels)
     _draw_bridge(folder / "figures", test, config)
     _draw_augmentation(folder / "figures", examples(config, prepared, masks, "train"), config)
     logging.info("evaluate: %d classified and %d segmented test images", len(predictions), len(overlaps))
@@ -137,21 +139,13 @@ def _draw_training(folder: pathlib.Path, config: Config, workdir: pathlib.Path) 
         plots.training_curves(folder / f"training_curves_{name}.png", history)
 
 
-def _draw_overlays(
-    folder: pathlib.Path,
-    prepared: Prepared,
-    segmenters: Segmenters,
-    overlaps: Sequence[tuple[Row, dict[str, float]]],
-    config: Config,
-) -> None:
-    """The worst four and eight from the worst to the best."""
+def _overlay_panels(
+    prepared: Prepared, segmenters: Segmenters, overlaps: Sequence[tuple[Row, dict[str, float]]], config: Config
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, str]]:
+    """Image, annotation, prediction and title of the worst four, and of eight from the worst to the best."""
     ordered = sorted(overlaps, key=lambda pair: pair[1]["dice"])
-    places = np.unique(
-        np.concatenate([np.arange(min(4, len(ordered))), np.linspace(0, len(ordered) - 1, 8).astype(int)])
-    )
-    chosen = [ordered[place] for place in places] if ordered else []
-    if not chosen:
-        return
+    places = {*range(min(4, len(ordered))), *np.linspace(0, len(ordered) - 1, 8).astype(int)} if ordered else set()
+    chosen = [ordered[place] for place in sorted(places)]
     source = Examples(prepared, tuple(row for row, _ in chosen), config.segmenter.image_size)
     panels = []
     for (row, probability), (_, scores) in zip(segmenters.predict(source), chosen, strict=True):
@@ -160,7 +154,7 @@ def _draw_overlays(
         annotation = decode.resize(decode.decode_mask(encoded_mask), image.shape[:2]) > 128
         prediction = _lesion(probability, image.shape, config)
         panels.append((image, annotation, prediction, f"{row.image_id}, Dice {scores['dice']:.2f}"))
-    plots.segmentation_overlays(folder / "segmentation_overlays.png", panels)
+    return panels
 
 
 def _draw_bridge(folder: pathlib.Path, test: Examples, config: Config) -> None:
