@@ -65,7 +65,7 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
     devices = make_devices(config.parallel)
-    _check_means(config, devices)
+    _check_batch_sizes(config, devices)
     _check_owner(config, workdir)
     fingerprint = _fingerprint(config)
     _check_fingerprints(workdir, fingerprint)
@@ -87,12 +87,10 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
         logging.info("stage %s took %s", name, duration(seconds))
 
 
-def _check_means(config: Config, devices: Devices) -> None:
+def _check_batch_sizes(config: Config, devices: Devices) -> None:
     """Before the first stage, not after hours."""
     devices.check_batch_size("config.segmenter.training.batch_size", config.segmenter.training.batch_size)
     devices.check_batch_size("config.classifier.training.batch_size", config.classifier.training.batch_size)
-    if config.classifier.pretrained:
-        find_pretrained(config.classifier)
 
 
 def _check_owner(config: Config, workdir: pathlib.Path) -> None:
