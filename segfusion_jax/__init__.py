@@ -18,18 +18,35 @@ if TYPE_CHECKING:
     from segfusion_jax.inference import Prediction, SegFusion
     from segfusion_jax.models.efficientnet import EfficientNet
     from segfusion_jax.models.functional import functional
-    from segfusion_jax.models.unet import UNet
+    from segfusion_jax.models.mobilenet_v3 import MobileNetV3
+    from segfusion_jax.models.pretrained import load_pretrained
+    from segfusion_jax.models.unet import EncoderUNet, UNet
 
-__all__ = ["Config", "EfficientNet", "Prediction", "SegFusion", "UNet", "bridge", "functional", "load_dataset"]
+__all__ = [
+    "Config",
+    "EfficientNet",
+    "EncoderUNet",
+    "MobileNetV3",
+    "Prediction",
+    "SegFusion",
+    "UNet",
+    "bridge",
+    "functional",
+    "load_dataset",
+    "load_pretrained",
+]
 
 _MODULES = {
     "Config": "config",
     "EfficientNet": "models.efficientnet",
+    "EncoderUNet": "models.unet",
+    "MobileNetV3": "models.mobilenet_v3",
     "Prediction": "inference",
     "SegFusion": "inference",
     "UNet": "models.unet",
     "functional": "models.functional",
     "load_dataset": "datasets.prepared",
+    "load_pretrained": "models.pretrained",
 }
 
 

@@ -27,6 +27,12 @@ BRIDGE_MODES = (
     "background_only",
     "mask_only",
 )
+BACKBONES = (
+    *(f"efficientnet_b{number}" for number in range(8)),
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+)
+FAMILIES = ("tensorflow", "timm", "torchvision")
 
 
 def _refuse(section: Any, name: str, accepted: str) -> None:
@@ -49,10 +55,9 @@ def _at_least(section: Any, name: str, low: int) -> None:
         _refuse(section, name, f"at least {low}")
 
 
-def _image_size(section: Any, *, divisor: int) -> None:
-    if any(side < 16 or side % divisor for side in section.image_size):
-        multiples = f" and a multiple of {divisor}" if divisor > 1 else ""
-        _refuse(section, "image_size", f"(height, width), each at least 16{multiples}")
+def _image_size(section: Any) -> None:
+    if any(side < 16 for side in section.image_size):
+        _refuse(section, "image_size", "(height, width), each at least 16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,17 +153,24 @@ class Segmenter:
     """The U-Net and its training."""
 
     image_size: tuple[int, int] = (256, 384)  # height and width in pixels
-    filters: int = 16  # of the first level; doubled at each of the four below
+    encoder: str = ""  # one of BACKBONES; "" = the paper's U-Net
+    family: str = "tensorflow"  # of the encoder, as `classifier.family`
+    pretrained: str = ""  # weights of the encoder, as `classifier.pretrained`
+    filters: int = 16  # at the image's own size; doubled at each of the four levels below
     dropout: float = 0.1
     loss: str = "bce"  # "bce", "dice", or "bce_dice" (their sum)
     augmentation: Augmentation = Augmentation()
     training: Training = Training(epochs=10)
 
     def __post_init__(self):
-        _image_size(self, divisor=16)
+        _image_size(self)
+        _one_of(self, "encoder", ("", *BACKBONES))
+        _one_of(self, "family", FAMILIES)
         _at_least(self, "filters", 1)
         _in_range(self, "dropout", 0.0, 0.95)
         _one_of(self, "loss", ("bce", "dice", "bce_dice"))
+        if self.pretrained and not self.encoder:
+            _refuse(self, "pretrained", '"" without an encoder: the paper\'s U-Net has no released weights')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,12 +197,14 @@ class Bridge:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """The EfficientNet on bridged images and its training."""
+    """The network on bridged images and its training."""
 
     image_size: tuple[int, int] = (224, 224)  # height and width in pixels
-    width: float = 1.0  # multiplies B0's channels
-    depth: float = 1.0  # multiplies B0's block counts
-    pretrained: str = ""  # weight file (.npz), found like `data.root`; "" = from scratch
+    backbone: str = "efficientnet_b0"  # one of BACKBONES
+    family: str = "tensorflow"  # what it computes like: 'SAME' padding; or "timm", "torchvision": symmetric padding
+    width: float = 1.0  # multiplies the backbone's channels
+    depth: float = 1.0  # multiplies an EfficientNet's block counts
+    pretrained: str = ""  # weight file, found like `data.root`, or a name of models/published.py; "" = from scratch
     dropout: float = 0.1  # before the last layer
     drop_path: float = 0.2  # stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0
     loss: str = "bce"  # "bce" or "focal"
@@ -198,11 +212,14 @@ class Classifier:
     class_weights: str = "none"  # "balanced" weights classes by inverse frequency
     frozen_epochs: int = 0  # leading epochs, in addition to training.epochs, that train the last layer only
     frozen_learning_rate: float = 1e-3  # constant, in those epochs
+    layer_decay: float = 1.0  # each block learns at this times the rate of the block after it; 1 = all at the same
     augmentation: Augmentation = Augmentation()
     training: Training = Training(epochs=50)
 
     def __post_init__(self):
-        _image_size(self, divisor=1)
+        _image_size(self)
+        _one_of(self, "backbone", BACKBONES)
+        _one_of(self, "family", FAMILIES)
         _in_range(self, "width", 0.1, 4.0)
         _in_range(self, "depth", 0.1, 4.0)
         _in_range(self, "dropout", 0.0, 0.95)
@@ -212,6 +229,9 @@ class Classifier:
         _one_of(self, "class_weights", ("none", "balanced"))
         _at_least(self, "frozen_epochs", 0)
         _in_range(self, "frozen_learning_rate", 1e-8, 10.0)
+        _in_range(self, "layer_decay", 0.01, 1.0)
+        if self.depth != 1 and self.backbone.startswith("mobilenet"):
+            _refuse(self, "depth", f"1.0 with backbone {self.backbone!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -112,8 +112,9 @@ def _check_owner(config: Config, workdir: pathlib.Path) -> None:
 def _fingerprint(config: Config) -> str:
     """Of what results depend on: the config but for `input`, the files that `prepare` reads, pretrained weights."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name != "input"}
-    weights = find_pretrained(config.classifier).read_bytes() if config.classifier.pretrained else b""
-    parts = [values, prepared.fingerprint(config.data), hashlib.sha256(weights).hexdigest()]
+    named = [find_pretrained(section) for section in (config.segmenter, config.classifier) if section.pretrained]
+    weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
+    parts = [values, prepared.fingerprint(config.data), weights]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

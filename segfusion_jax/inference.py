@@ -36,8 +36,9 @@ class Segmenters:
 
     def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path]):
         unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
-        self._variables = [load_weights(path, unet.params, unet.batch_stats) for path in weights]
-        self._compiled = devices.compile_predict(steps.make_segment(unet.apply))
+        unets = [load_weights(path, unet) for path in weights]
+        self._variables = [(unet.params, unet.batch_stats) for unet in unets]
+        self._compiled = devices.compile_predict(steps.make_segment(unets[0]))
         self._config = config
         self._devices = devices
 
@@ -71,8 +72,9 @@ class Classifier:
     def __init__(self, config: Config, devices: Devices, weights: pathlib.Path):
         dtype = devices.compute_dtype(config.compute_dtype)
         classifier = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype)
-        self._variables = load_weights(weights, classifier.params, classifier.batch_stats)
-        self._compiled = devices.compile_predict(steps.make_classify(classifier.apply, config.bridge))
+        classifier = load_weights(weights, classifier)
+        self._variables = (classifier.params, classifier.batch_stats)
+        self._compiled = devices.compile_predict(steps.make_classify(classifier, config.bridge))
         self._config = config
         self._devices = devices
 

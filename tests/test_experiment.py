@@ -5,12 +5,20 @@ import json
 import logging
 import shutil
 
+import numpy as np
 import pytest
+import safetensors.numpy
+from flax import nnx
 
 from segfusion_jax import experiment
 from segfusion_jax.config import Config, Input, Parallel
+from segfusion_jax.inference import SegFusion
+from segfusion_jax.models import mobilenet_v3, preprocessing
+from segfusion_jax.models.mobilenet_v3 import MobileNetV3
+from segfusion_jax.models.pretrained import save_weights
 from tests import tiny
 from tests.datasets import official
+from tests.models.filled import filled
 
 EVERY = ["prepare", "segment", "bridge", "classify", "evaluate", "report"]
 FOLDERS = ["splits", "segmentation", "masks", "classification", "evaluation", "report"]
@@ -161,6 +169,36 @@ def test_a_run_that_was_stopped_within_a_stage_goes_on(finished, copied, caplog)
     assert stages_run(caplog) == ["segment"]
     assert [path.stat().st_mtime_ns for path in weights[:2]] == before
     assert weights[2].read_bytes() == (finished / "segmentation/fold_2/weights.safetensors").read_bytes()
+
+
+def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
+    """A U-Net with a pretrained MobileNetV3 encoder, and a MobileNetV3 that classifies, through all stages."""
+    plan = mobilenet_v3.plan("mobilenet_v3_small", 0.25)
+    monkeypatch.setattr(mobilenet_v3, "plan", lambda *_: plan._replace(blocks=plan.blocks[:5]))  # compiles faster
+    network = filled(lambda: MobileNetV3("mobilenet_v3_small", rngs=nnx.Rngs(0)))
+    network = network._replace(preprocessing=preprocessing.CENTRED)
+    save_weights(tmp_path / "small.safetensors", network, family="timm")
+    config = tiny.config(
+        segmenter__encoder="mobilenet_v3_small",
+        segmenter__family="timm",
+        segmenter__pretrained=str(tmp_path / "small.safetensors"),
+        segmenter__training__learning_rate=1e-4,
+        classifier__backbone="mobilenet_v3_small",
+        classifier__depth=1.0,
+        classifier__layer_decay=0.5,
+    )
+    experiment.run(config, tmp_path / "workdir")
+    trained = safetensors.numpy.load_file(tmp_path / "workdir/segmentation/fold_0/weights.safetensors")
+    kernel = trained["encoder.blocks.4.expand.conv.kernel"]
+    start = np.asarray(network.params["blocks"][4]["expand"]["conv"]["kernel"])
+    assert 0 < np.abs(kernel - start).max() < 0.01 < start.std()
+    model = SegFusion.load(tmp_path / "workdir")
+    (prediction,) = model.predict([np.full((40, 50, 3), 128, np.uint8)])
+    assert prediction.mask.shape == (40, 50) and 0 <= prediction.probability <= 1
+    expects = json.loads(
+        safetensors.safe_open(tmp_path / "workdir/model/unet_0.safetensors", "np").metadata()["preprocessing"]
+    )
+    assert expects == {"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": [16, 32]}
 
 
 @pytest.mark.parametrize("model", ["segmenter", "classifier"])

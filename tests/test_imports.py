@@ -89,7 +89,17 @@ def test_importing_everything_changes_no_settings(imports, what):
 
 def test_every_public_name_can_be_reached(imports):
     _, everything = imports
-    assert set(everything["public"]) >= {"Config", "EfficientNet", "SegFusion", "UNet", "functional", "load_dataset"}
+    named = {
+        "Config",
+        "EfficientNet",
+        "MobileNetV3",
+        "SegFusion",
+        "UNet",
+        "functional",
+        "load_dataset",
+        "load_pretrained",
+    }
+    assert set(everything["public"]) >= named
     assert all(module.startswith("segfusion_jax.") for module in everything["public"].values())
 
 

@@ -74,16 +74,14 @@ def test_every_device_and_step_draws_its_own_noise(count, api):
 def unet_problem():
     values = config.Segmenter(image_size=(32, 32), filters=2, dropout=0.0, loss="bce_dice")
     unet = make_unet(values, seed=0, dtype=jnp.float32, axis_name=parallel.AXIS)
-    return unet, steps.segmentation_objective(unet.apply, values)
+    return unet, steps.segmentation_objective(unet, values)
 
 
 def efficientnet_problem():
     values = config.Classifier(image_size=(32, 32), width=0.25, depth=0.25, dropout=0.0, drop_path=0.0)
     bridge = config.Bridge()
     network = make_classifier(values, bridge, seed=0, dtype=jnp.float32, axis_name=parallel.AXIS)
-    return network, steps.classification_objective(
-        network.apply, bridge, values, class_weights=(1.0, 2.0), head_only=False
-    )
+    return network, steps.classification_objective(network, bridge, values, class_weights=(1.0, 2.0), head_only=False)
 
 
 @pytest.mark.parametrize("problem", [unet_problem, efficientnet_problem])

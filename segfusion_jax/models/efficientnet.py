@@ -1,13 +1,13 @@
-"""EfficientNet (Tan and Le, arXiv 1905.11946), as TensorFlow defines it: 'SAME' padding, batch-norm epsilon 1e-3."""
+"""EfficientNet (Tan and Le, arXiv 1905.11946)."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, drop_path, dropout, fan_out_normal
+from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan, round_filters
+from segfusion_jax.models.layers import TENSORFLOW, Family
 
 
 class Stage(NamedTuple):
@@ -30,79 +30,70 @@ B0_STAGES = (
     Stage(6, 3, 1, 320, 1),
 )
 STEM_FILTERS = 32
-HEAD_FILTERS = 1280
+TOP_FILTERS = 1280
 
 
-def round_filters(filters: int, width: float) -> int:
-    """`filters` x `width`, to the nearest multiple of 8 that is not more than 10 % below."""
-    scaled = filters * width
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
+class Variant(NamedTuple):
+    """How a member of the family differs from B0.
+
+    Attributes:
+      width: multiplies channels.
+      depth: multiplies the numbers of blocks.
+      resolution: pixels a side of the images that it was published for.
+      dropout: rate before the last layer that it was trained with.
+    """
+
+    width: float
+    depth: float
+    resolution: int
+    dropout: float
 
 
-class ConvNorm(nnx.Module):
-    """Convolution without bias, then batch norm."""
-
-    def __init__(self, conv: Conv | DepthwiseConv, filters: int, *, axis_name: str | None):
-        self.conv = conv
-        self.norm = BatchNorm(filters, epsilon=1e-3, axis_name=axis_name)
-
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, new height, new width, filters]."""
-        return self.norm(self.conv(x), train=train)
-
-
-class SqueezeExcite(nnx.Module):
-    """Scales channels by what their means over the image say (arXiv 1709.01507)."""
-
-    def __init__(self, channels: int, reduced: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.reduce = Conv(channels, reduced, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
-        self.expand = Conv(reduced, channels, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channels] -> the same."""
-        means = x.mean((1, 2), keepdims=True)
-        return x * nnx.sigmoid(self.expand(nnx.silu(self.reduce(means))))
+VARIANTS = {
+    "efficientnet_b0": Variant(1.0, 1.0, 224, 0.2),
+    "efficientnet_b1": Variant(1.0, 1.1, 240, 0.2),
+    "efficientnet_b2": Variant(1.1, 1.2, 260, 0.3),
+    "efficientnet_b3": Variant(1.2, 1.4, 300, 0.3),
+    "efficientnet_b4": Variant(1.4, 1.8, 380, 0.4),
+    "efficientnet_b5": Variant(1.6, 2.2, 456, 0.4),
+    "efficientnet_b6": Variant(1.8, 2.6, 528, 0.5),
+    "efficientnet_b7": Variant(2.0, 3.1, 600, 0.5),
+}
 
 
-class MBConv(nnx.Module):
-    """Inverted residual block: expand, depthwise, squeeze-and-excite, project (arXiv 1801.04381)."""
+def plan(width: float, depth: float) -> Plan:
+    """B0's blocks with `width` times its channels, rounded to multiples of 8, and `depth` times its blocks, rounded up.
 
-    def __init__(
-        self,
-        channels: int,
-        filters: int,
-        stage: Stage,
-        *,
-        stride: int,
-        drop_path: float,
-        axis_name: str | None,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
-        inner = channels * stage.expansion
-
-        def pointwise(n, m):
-            return ConvNorm(Conv(n, m, 1, init=fan_out_normal, dtype=dtype, rngs=rngs), m, axis_name=axis_name)
-
-        spatial = DepthwiseConv(inner, stage.size, stride=stride, dtype=dtype, rngs=rngs)
-        self.expand = pointwise(channels, inner) if stage.expansion > 1 else None
-        self.depthwise = ConvNorm(spatial, inner, axis_name=axis_name)
-        self.excite = SqueezeExcite(inner, max(1, channels // 4), dtype=dtype, rngs=rngs)
-        self.project = pointwise(inner, filters)
-        self.residual = stride == 1 and channels == filters
-        self.drop_path = drop_path
-
-    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
-        y = x if self.expand is None else nnx.silu(self.expand(x, train=train))
-        y = nnx.silu(self.depthwise(y, train=train))
-        y = self.project(self.excite(y), train=train)
-        return x + drop_path(y, self.drop_path, key=key) if self.residual else y
+    The top is never narrower than B0's.
+    """
+    blocks, filters = [], round_filters(STEM_FILTERS * width)
+    stem = filters
+    for stage in B0_STAGES:
+        for index in range(math.ceil(stage.blocks * depth)):
+            stride = stage.stride if index == 0 else 1
+            reduced = max(1, filters // 4)
+            new_filters = round_filters(stage.filters * width)
+            blocks.append(Block(filters * stage.expansion, stage.size, stride, reduced, new_filters, nnx.silu))
+            filters = new_filters
+    top = round_filters(TOP_FILTERS * max(1.0, width))
+    return Plan(stem, tuple(blocks), top, 0, nnx.silu, nnx.silu, nnx.sigmoid)
 
 
-class EfficientNet(nnx.Module):
-    """Image to `num_classes` logits. At width and depth 1 it is B0: 4,007,548 parameters before the last layer."""
+class EfficientNet(ImageClassifier):
+    """Image to logits. At width and depth 1 it is B0: 4,007,548 parameters before the last layer.
+
+    Args:
+      num_classes: logits.
+      width: multiplies B0's channels; `VARIANTS` has those of B1 to B7.
+      depth: multiplies B0's numbers of blocks.
+      channels: of the image.
+      dropout: rate before the last layer.
+      drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0.
+      family: of the weights that it is to compute like.
+      axis_name: over which batch norm is synchronised; None for each device's own.
+      dtype: of the computation.
+      rngs: of initial weights.
+    """
 
     def __init__(
         self,
@@ -113,53 +104,19 @@ class EfficientNet(nnx.Module):
         channels: int = 3,
         dropout: float = 0.2,
         drop_path: float = 0.2,
+        family: Family = TENSORFLOW,
         axis_name: str | None = None,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        plan = [
-            (stage, stage.stride if i == 0 else 1)
-            for stage in B0_STAGES
-            for i in range(math.ceil(stage.blocks * depth))
-        ]
-        common: dict[str, Any] = dict(axis_name=axis_name, dtype=dtype, rngs=rngs)
-        filters = round_filters(STEM_FILTERS, width)
-        stem = Conv(channels, filters, 3, stride=2, init=fan_out_normal, dtype=dtype, rngs=rngs)
-        self.stem = ConvNorm(stem, filters, axis_name=axis_name)
-        self.blocks = nnx.List([])
-        for index, (stage, stride) in enumerate(plan):
-            rate = drop_path * index / len(plan)
-            new_filters = round_filters(stage.filters, width)
-            self.blocks.append(MBConv(filters, new_filters, stage, stride=stride, drop_path=rate, **common))
-            filters = new_filters
-        features = round_filters(HEAD_FILTERS, max(1.0, width))
-        top = Conv(filters, features, 1, init=fan_out_normal, dtype=dtype, rngs=rngs)
-        self.top = ConvNorm(top, features, axis_name=axis_name)
-        self.head = nnx.Linear(features, num_classes, rngs=rngs)
-        self.dropout = dropout
-
-    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
-        """Computes logits.
-
-        Args:
-          x: [batch, height, width, channels], normalised as the weights expect.
-          train: whether batch norm uses, and updates, the statistics of this batch.
-          key: of dropout and stochastic depth; None for neither.
-
-        Returns:
-          [batch, num_classes] float32 logits.
-        """
-        body, head = jax.random.split(key) if key is not None else (None, None)
-        return self.classify(self.features(x, train=train, key=body), key=head)
-
-    def features(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
-        """What the last layer reads: [batch, height, width, channels] -> [batch, features] float32."""
-        keys = jax.random.split(key, len(self.blocks)) if key is not None else [None] * len(self.blocks)
-        x = nnx.silu(self.stem(x, train=train))
-        for block, block_key in zip(self.blocks, keys, strict=True):
-            x = block(x, train=train, key=block_key)
-        return nnx.silu(self.top(x, train=train)).mean((1, 2), dtype=jnp.float32)
-
-    def classify(self, features: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """The last layer: [batch, features] -> [batch, num_classes] logits."""
-        return self.head(dropout(features, self.dropout, key=key))
+        super().__init__(
+            plan(width, depth),
+            num_classes=num_classes,
+            channels=channels,
+            dropout=dropout,
+            drop_path=drop_path,
+            family=family,
+            axis_name=axis_name,
+            dtype=dtype,
+            rngs=rngs,
+        )

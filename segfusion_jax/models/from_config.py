@@ -1,21 +1,31 @@
 """The models that a config asks for."""
 
 import pathlib
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax import config as configs
-from segfusion_jax.models import pretrained
-from segfusion_jax.models.efficientnet import EfficientNet
+from segfusion_jax.models import efficientnet, mobilenet_v3, preprocessing, published
 from segfusion_jax.models.functional import Functional, functional
-from segfusion_jax.models.unet import UNet
+from segfusion_jax.models.inverted_residual import ImageClassifier, Plan
+from segfusion_jax.models.layers import PYTORCH, TENSORFLOW, Family
+from segfusion_jax.models.preprocessing import Preprocessing
+from segfusion_jax.models.pretrained import load_pretrained
+from segfusion_jax.models.unet import EncoderUNet, UNet
 
 
 def make_unet(config: configs.Segmenter, *, seed: int, dtype: jnp.dtype, axis_name: str | None = None) -> Functional:
     """A U-Net with initial weights drawn from `seed`."""
-    module = UNet(filters=config.filters, dropout=config.dropout, axis_name=axis_name, dtype=dtype, rngs=nnx.Rngs(seed))
-    return functional(module)
+    options: dict[str, Any] = dict(
+        filters=config.filters, dropout=config.dropout, axis_name=axis_name, dtype=dtype, rngs=nnx.Rngs(seed)
+    )
+    if not config.encoder:
+        return functional(UNet(**options), preprocessing.NONE._replace(image_size=config.image_size))
+    plan, family = _plan(config.encoder, 1.0, 1.0), _family(config.encoder, config.family)
+    unet = EncoderUNet(plan, family=family, **options)
+    return functional(unet, preprocessing.IMAGENET._replace(image_size=config.image_size))
 
 
 def make_classifier(
@@ -26,41 +36,91 @@ def make_classifier(
     dtype: jnp.dtype,
     axis_name: str | None = None,
 ) -> Functional:
-    """An EfficientNet with one logit and initial weights drawn from `seed`; in mode 'channel' it reads a fourth."""
-    module = EfficientNet(
+    """A network with one logit and initial weights drawn from `seed`; in mode 'channel' it reads a fourth channel."""
+    module = ImageClassifier(
+        _plan(config.backbone, config.width, config.depth),
         num_classes=1,
-        width=config.width,
-        depth=config.depth,
         channels=4 if bridge.mode == "channel" else 3,
         dropout=config.dropout,
         drop_path=config.drop_path,
+        family=_family(config.backbone, config.family),
         axis_name=axis_name,
         dtype=dtype,
         rngs=nnx.Rngs(seed),
     )
-    return functional(module)
+    return functional(module, preprocessing.IMAGENET._replace(image_size=config.image_size))
 
 
-def find_pretrained(config: configs.Classifier) -> pathlib.Path:
-    """Path of the weight file that the config names.
+def load_encoder(config: configs.Segmenter, unet: Functional) -> Functional:
+    """`unet`, the weights of its encoder from what the config names, if it names anything."""
+    if not config.pretrained:
+        return unet
+    path = find_pretrained(config)
+    drop = ("top", "hidden", "head")
+    unet = load_pretrained(path, unet, family=config.family, drop=drop, within="encoder")
+    return unet._replace(preprocessing=_preprocessing(config, unet.preprocessing))
+
+
+def load_backbone(config: configs.Classifier, classifier: Functional) -> Functional:
+    """`classifier`, its weights before the last layer from what the config names, if it names anything."""
+    if not config.pretrained:
+        return classifier
+    classifier = load_pretrained(find_pretrained(config), classifier, family=config.family)
+    return classifier._replace(preprocessing=_preprocessing(config, classifier.preprocessing))
+
+
+def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.Path:
+    """Path of the weight file that the config names; a published one is downloaded if it is not there.
 
     Raises:
       FileNotFoundError: says where it was looked for.
+      ValueError: the published weights are of another network than the config's.
+      OSError: the download failed.
     """
-    path = configs.find(config.pretrained)
-    if path is None:
-        raise FileNotFoundError(
-            f"config.classifier.pretrained = {config.pretrained!r}: no such file, nor in the folders of "
-            "SEGFUSION_DATA; give the path of an EfficientNet-B0 .npz file with lukemelas/EfficientNet-PyTorch names, "
-            'or "" to train from scratch'
+    name = config.pretrained
+    if path := configs.find(name):
+        return path
+    if name in published.PUBLISHED:
+        _check_published(config)
+        return configs.find(published.PUBLISHED[name].filename) or published.fetch(name, published.cache_folder())
+    raise FileNotFoundError(
+        f"{_field(config)} = {name!r}: no such file, nor in the folders of SEGFUSION_DATA; give the path of a weight "
+        f"file of Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, one of {', '.join(published.PUBLISHED)}, "
+        'or "" to train from scratch'
+    )
+
+
+def _plan(backbone: str, width: float, depth: float) -> Plan:
+    if backbone in mobilenet_v3.VARIANTS:
+        return mobilenet_v3.plan(backbone, width)
+    variant = efficientnet.VARIANTS[backbone]
+    return efficientnet.plan(variant.width * width, variant.depth * depth)
+
+
+def _family(backbone: str, name: str) -> Family:
+    """Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals."""
+    if name == "tensorflow":
+        return TENSORFLOW
+    original = name == "torchvision" and not backbone.startswith(tuple(f"efficientnet_b{n}" for n in range(5)))
+    return PYTORCH._replace(epsilon=TENSORFLOW.epsilon) if original else PYTORCH
+
+
+def _field(config: configs.Segmenter | configs.Classifier) -> str:
+    return f"config.{type(config).__name__.lower()}.pretrained"
+
+
+def _check_published(config: configs.Segmenter | configs.Classifier) -> None:
+    backbone = config.backbone if isinstance(config, configs.Classifier) else config.encoder
+    theirs = published.PUBLISHED[config.pretrained]
+    if (theirs.backbone, theirs.family) != (backbone, config.family):
+        raise ValueError(
+            f"{_field(config)} = {config.pretrained!r}: these weights are of {theirs.backbone!r}, family "
+            f"{theirs.family!r}; the config asks for {backbone!r}, family {config.family!r}"
         )
-    return path
 
 
-def load_pretrained(config: configs.Classifier, classifier: Functional) -> Functional:
-    """`classifier`, its weights before the last layer from the file that the config names, if it names one."""
-    if not config.pretrained:
-        return classifier
-    path = find_pretrained(config)
-    params, batch_stats = pretrained.load_efficientnet(path, classifier.params, classifier.batch_stats)
-    return classifier._replace(params=params, batch_stats=batch_stats)
+def _preprocessing(config: configs.Segmenter | configs.Classifier, of_file: Preprocessing) -> Preprocessing:
+    """The weights', of which a publisher says more than the file; but the size is what they are trained for now."""
+    by_name = configs.find(config.pretrained) is None
+    theirs = published.PUBLISHED[config.pretrained].preprocessing if by_name else of_file
+    return theirs._replace(image_size=config.image_size)

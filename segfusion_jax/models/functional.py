@@ -5,26 +5,30 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
+from segfusion_jax.models.preprocessing import IMAGENET, Preprocessing
+
 Variables = dict[Any, Any]
 """Nested dict of arrays."""
 
 
 class Functional(NamedTuple):
-    """A module as a pure function and its arrays.
+    """A module as a pure function, its arrays, and what they expect.
 
     Attributes:
       apply: `apply(params, batch_stats, *args, method="__call__", **kwargs)` calls the module's method on those arrays
         and returns its output and the new batch-norm statistics.
       params: parameters.
       batch_stats: batch-norm statistics.
+      preprocessing: of images in [0, 1], before `apply` gets them.
     """
 
     apply: Callable[..., tuple[Any, Variables]]
     params: Variables
     batch_stats: Variables
+    preprocessing: Preprocessing
 
 
-def functional(module: nnx.Module) -> Functional:
+def functional(module: nnx.Module, preprocessing: Preprocessing = IMAGENET) -> Functional:
     """Splits a module once, so that steps carry plain dicts and never traverse its object graph."""
     graph, params, batch_stats = nnx.split(module, nnx.Param, nnx.BatchStat)
 
@@ -33,4 +37,4 @@ def functional(module: nnx.Module) -> Functional:
         output = getattr(merged, method)(*args, **kwargs)
         return output, nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
 
-    return Functional(apply, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats))
+    return Functional(apply, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats), preprocessing)

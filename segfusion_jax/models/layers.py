@@ -5,25 +5,43 @@ statistics are float32; a layer computes in its `dtype`.
 """
 
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from segfusion_jax.models.initializers import fan_out_normal, he_normal, lecun_normal
 from segfusion_jax.ops import depthwise, resampling
 
-he_normal = jax.nn.initializers.he_normal()
-fan_out_normal = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+class Family(NamedTuple):
+    """In what the frameworks differ that published networks were trained in.
+
+    Attributes:
+      padding: "same", TensorFlow's, which puts the odd zero of a stride of 2 after the image; "symmetric", PyTorch's,
+        as many zeros before as after.
+      epsilon: of batch norm.
+    """
+
+    padding: Literal["same", "symmetric"]
+    epsilon: float
 
 
-def same_padding(shape: tuple[int, ...], size: int, stride: int) -> depthwise.Padding:
-    """TensorFlow's 'SAME' padding of the height and width in `shape` [batch, height, width, channels].
+TENSORFLOW = Family("same", 1e-3)
+PYTORCH = Family("symmetric", 1e-5)
 
-    The output has ceil(side / stride) pixels a side; of an odd number of zeros the larger half comes after.
+
+def zero_padding(padding: str, shape: tuple[int, ...], size: int, stride: int) -> depthwise.Padding:
+    """Zeros around the height and width in `shape` [batch, height, width, channels] for a kernel of an odd size.
+
+    With "same" and "symmetric" alike the output has ceil(side / stride) pixels a side.
     """
 
     def pad(length: int) -> tuple[int, int]:
+        if padding == "symmetric":
+            return size // 2, size // 2
         total = max((-(-length // stride) - 1) * stride + size - length, 0)
         return total // 2, total - total // 2
 
@@ -31,7 +49,7 @@ def same_padding(shape: tuple[int, ...], size: int, stride: int) -> depthwise.Pa
 
 
 class Conv(nnx.Module):
-    """Convolution with 'SAME' padding; of size 1 it is a matrix product, which is what it costs."""
+    """Convolution; of size 1 it is a matrix product, which is what it costs."""
 
     def __init__(
         self,
@@ -40,14 +58,16 @@ class Conv(nnx.Module):
         size: int,
         *,
         stride: int = 1,
+        padding: str = "same",
         use_bias: bool = False,
         init: Callable = he_normal,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.kernel = nnx.Param(init(rngs.params(), (size, size, channels, filters), jnp.float32))
+        self.kernel = nnx.Param(init(rngs, (size, size, channels, filters)))
         self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32)) if use_bias else None
         self.stride = stride
+        self.padding = padding
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -56,32 +76,55 @@ class Conv(nnx.Module):
         if kernel.shape[:2] == (1, 1) and self.stride == 1:
             y = x @ kernel[0, 0]
         else:
-            strides, padding = (self.stride, self.stride), same_padding(x.shape, kernel.shape[0], self.stride)
-            y = lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            padding = zero_padding(self.padding, x.shape, kernel.shape[0], self.stride)
+            y = lax.conv_general_dilated(
+                x, kernel, (self.stride, self.stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
 class DepthwiseConv(nnx.Module):
-    """One kernel [size, size, channels] a channel, 'SAME' padding, no bias."""
+    """One kernel [size, size, channels] a channel, no bias."""
 
-    def __init__(self, channels: int, size: int, *, stride: int, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
-        std = (2.0 / (size * size)) ** 0.5
-        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (size, size, channels), jnp.float32))
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        *,
+        stride: int,
+        padding: str = "same",
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(fan_out_normal(rngs, (size, size, channels, 1))[..., 0])
         self.stride = stride
+        self.padding = padding
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), channels]."""
         kernel = self.kernel[...].astype(self.dtype)
-        padding = same_padding(x.shape, kernel.shape[0], self.stride)
+        padding = zero_padding(self.padding, x.shape, kernel.shape[0], self.stride)
         return depthwise.depthwise_conv(x.astype(self.dtype), kernel, self.stride, padding)
+
+
+class Linear(nnx.Module):
+    """Matrix product with a bias, in float32."""
+
+    def __init__(self, channels: int, filters: int, *, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(lecun_normal(rngs, (channels, filters)))
+        self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., channels] -> [..., filters]."""
+        return x.astype(jnp.float32) @ self.kernel[...] + self.bias[...]
 
 
 class TransposedConv(nnx.Module):
     """Doubles height and width: 3x3 transposed convolution of stride 2, with bias."""
 
     def __init__(self, channels: int, filters: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(he_normal(rngs.params(), (3, 3, channels, filters), jnp.float32))
+        self.kernel = nnx.Param(he_normal(rngs, (3, 3, channels, filters)))
         self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32))
         self.dtype = dtype
 

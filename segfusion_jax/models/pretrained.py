@@ -1,13 +1,12 @@
-"""Weight files: released EfficientNet-B0 weights to parameters, and our own safetensors files.
+"""Weight files to parameters and back: released networks of Keras, timm and torchvision, and our own files.
 
-Loading is strict both ways: every array of the file is used once, every parameter is filled, every shape is equal.
+Reading is strict both ways: every array of the file is used once, every parameter is filled, every shape is equal.
 """
 
+import json
 import pathlib
 import re
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,66 +14,94 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from segfusion_jax.models.functional import Variables
+from segfusion_jax.models import preprocessing, weight_files, weight_names
+from segfusion_jax.models.functional import Functional, Variables
+from segfusion_jax.models.preprocessing import Preprocessing
+from segfusion_jax.models.weight_names import Arrays, Source
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of red, green and blue in [0, 1], over ImageNet's training images."""
-IMAGENET_STD = (0.229, 0.224, 0.225)
+FAMILIES: dict[Source, tuple[str, ...]] = {
+    "keras": ("tensorflow",),
+    "lukemelas": ("tensorflow",),
+    "timm": ("tensorflow", "timm"),
+    "torchvision": ("torchvision",),
+    "segfusion": ("tensorflow", "timm", "torchvision"),
+}
+"""Families of the networks whose arrays bear these names; of timm's, TensorFlow's are called `tf_...`."""
 
-_NORMS = {"_bn0": "expand", "_bn1": "depthwise", "_bn2": "project"}
-_CONVS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
-_STATISTICS = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 
-
-def load_efficientnet(path: pathlib.Path, params: Variables, batch_stats: Variables) -> tuple[Variables, Variables]:
-    """Fills an EfficientNet with weights named and laid out as in lukemelas/EfficientNet-PyTorch; keeps its last layer.
+def load_pretrained(
+    path: str | pathlib.Path,
+    model: Functional,
+    *,
+    family: str,
+    drop: Sequence[str] = ("head",),
+    within: str = "",
+) -> Functional:
+    """Fills a model with released weights.
 
     Args:
-      path: an `.npz` of float arrays: `_conv_stem.weight` [out, in, height, width], `_blocks.0._bn1.running_mean`, ...
-      params: of `models.efficientnet.EfficientNet`, TensorFlow family. A fourth input channel starts at zero.
-      batch_stats: its batch-norm statistics.
+      path: of a Keras `.h5` or `.weights.h5`, of a timm or torchvision `.safetensors` or `.pth`, of an `.npz` or `.pth`
+        with the names of lukemelas/EfficientNet-PyTorch, or of our own `.safetensors`.
+      model: whose arrays are filled. Where it reads four channels and the file three, the fourth starts at zero.
+      family: "tensorflow", "timm" or "torchvision": what the model computes like.
+      drop: parts of the network that are not read from the file: "head", the last layer, "hidden", "top". The model,
+        where it has them, keeps its own.
+      within: part of the model that is filled, such as "encoder"; "" for all of it.
 
     Returns:
-      New params and batch_stats.
+      The model with the file's arrays, and with the preprocessing that belongs to them.
 
     Raises:
-      ValueError: names every array of the file that is missing, superfluous or of another shape.
+      ValueError: the file cannot be read, is of another family, or has an array that is missing, superfluous or of
+        another shape; all of them are named.
     """
+    path = pathlib.Path(path)
+    arrays = weight_files.read(path)
     try:
-        with path.open("rb") as content, np.lib.npyio.NpzFile(content, allow_pickle=False) as file:
-            arrays = {_translate(name): _transpose(name, file[name]) for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a readable .npz weight file: {error}") from error
-    flat = flatten(params)
-    expected = {name: array for name, array in (flat | flatten(batch_stats)).items() if not name.startswith("head.")}
-    stem = "stem.conv.kernel"
-    if stem in arrays and expected[stem].shape[2] == 4 and arrays[stem].shape[2] == 3:
-        arrays[stem] = np.pad(arrays[stem], ((0, 0), (0, 0), (0, 1), (0, 0)))
-    loaded = _checked(arrays, expected, path)
-    head = {name: array for name, array in flat.items() if name.startswith("head.")}
-    return _like(params, loaded | head), _like(batch_stats, loaded)
+        source, translated = weight_names.translate(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    _check_family(path, source, family)
+    unread = (*drop, "preprocessing")
+    params, batch_stats = (tree[within] if within else tree for tree in (model.params, model.batch_stats))
+    current = flatten(params) | flatten(batch_stats)
+    expected = {name: array for name, array in current.items() if _part(name) not in drop}
+    chosen = {name: array for name, array in translated.items() if _part(name) not in unread}
+    filled = current | _checked(_with_fourth_channel(chosen, expected), expected, path)
+    params, batch_stats = _like(params, filled), _like(batch_stats, filled)
+    if within:
+        params, batch_stats = model.params | {within: params}, model.batch_stats | {within: batch_stats}
+    return Functional(model.apply, params, batch_stats, _preprocessing(path, source, translated))
 
 
-def save_weights(path: pathlib.Path, params: Variables, batch_stats: Variables) -> None:
-    """Writes one safetensors file of float32 arrays under their dotted paths, `blocks.0.expand.conv.kernel`."""
-    arrays = flatten(params) | flatten(batch_stats)
+def save_weights(path: pathlib.Path, model: Functional, **metadata: str) -> None:
+    """Writes one safetensors file of float32 arrays under their dotted paths, `blocks.0.expand.conv.kernel`.
+
+    Args:
+      path: of the file.
+      model: whose arrays are written, and its preprocessing, which becomes metadata.
+      **metadata: of the file.
+    """
+    arrays = flatten(model.params) | flatten(model.batch_stats)
     temporary = path.with_name(f".{path.name}")
-    safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary)
+    metadata |= {"preprocessing": json.dumps(model.preprocessing._asdict())}
+    safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary, metadata)
     temporary.replace(path)
 
 
-def load_weights(path: pathlib.Path, params: Variables, batch_stats: Variables) -> tuple[Variables, Variables]:
-    """Reads what `save_weights` wrote into trees of the same structure.
+def load_weights(path: pathlib.Path, model: Functional) -> Functional:
+    """Fills a model of the same structure with what `save_weights` wrote, its preprocessing too.
 
     Raises:
-      ValueError: names every array that is missing, superfluous or of another shape.
+      ValueError: the file cannot be read, or names every array that is missing, superfluous or of another shape.
     """
     try:
         arrays = safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    loaded = _checked(arrays, flatten(params) | flatten(batch_stats), path)
-    return _like(params, loaded), _like(batch_stats, loaded)
+        expects = _own_preprocessing(path)
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file of ours: {error}") from error
+    loaded = _checked(arrays, flatten(model.params) | flatten(model.batch_stats), path)
+    return Functional(model.apply, _like(model.params, loaded), _like(model.batch_stats, loaded), expects)
 
 
 def flatten(variables: Variables) -> dict[str, jax.Array]:
@@ -89,7 +116,32 @@ def _like(variables: Variables, arrays: Mapping[str, np.ndarray | jax.Array]) ->
     )
 
 
-def _checked(arrays: dict, expected: Mapping, path: pathlib.Path) -> dict:
+def _part(name: str) -> str:
+    return re.split(r"[./]", name)[0]
+
+
+def _check_family(path: pathlib.Path, source: Source, family: str) -> None:
+    accepted = FAMILIES[source]
+    if source == "timm" and (architecture := _timm_config(path).get("architecture")):
+        accepted = ("tensorflow",) if architecture.startswith("tf_") else ("timm",)
+    if source == "segfusion":
+        accepted = (_own_metadata(path).get("family", family),)
+    if family not in accepted:
+        raise ValueError(
+            f"{path}: these weights, by their names {source}'s, are of the family {' or '.join(accepted)}; "
+            f"the model's family is {family!r}"
+        )
+
+
+def _with_fourth_channel(arrays: Arrays, expected: Mapping) -> Arrays:
+    name = "stem.conv.kernel"
+    kernel = arrays.get(name, np.zeros(()))
+    if name in expected and expected[name].shape[2] == 4 and kernel.ndim == 4 and kernel.shape[2] == 3:
+        return arrays | {name: np.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))}
+    return arrays
+
+
+def _checked(arrays: Arrays, expected: Mapping, path: pathlib.Path) -> Arrays:
     faults = [f"missing {name}" for name in expected if name not in arrays]
     faults += [f"superfluous {name}" for name in arrays if name not in expected]
     faults += [
@@ -103,25 +155,48 @@ def _checked(arrays: dict, expected: Mapping, path: pathlib.Path) -> dict:
     return arrays
 
 
-def _translate(name: str) -> str:
-    """lukemelas' name of an array -> the dotted path of ours; a name it does not know stays as it is."""
-    if match := re.fullmatch(r"_blocks\.(\d+)\.(_bn[012])\.(\w+)", name):
-        index, norm, kind = match.groups()
-        return f"blocks.{index}.{_NORMS[norm]}.norm.{_STATISTICS.get(kind, kind)}"
-    if match := re.fullmatch(r"_blocks\.(\d+)\.(_\w+_conv)\.weight", name):
-        index, conv = match.groups()
-        return f"blocks.{index}.{_CONVS.get(conv, conv)}.conv.kernel"
-    if match := re.fullmatch(r"_blocks\.(\d+)\._se_(reduce|expand)\.(weight|bias)", name):
-        index, conv, kind = match.groups()
-        return f"blocks.{index}.excite.{conv}.{'kernel' if kind == 'weight' else 'bias'}"
-    if match := re.fullmatch(r"_bn([01])\.(\w+)", name):
-        part = "stem" if match[1] == "0" else "top"
-        return f"{part}.norm.{_STATISTICS.get(match[2], match[2])}"
-    return {"_conv_stem.weight": "stem.conv.kernel", "_conv_head.weight": "top.conv.kernel"}.get(name, name)
+def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays) -> Preprocessing:
+    match source:
+        case "keras":
+            return _keras_preprocessing(arrays)
+        case "timm":
+            config = _timm_config(path).get("pretrained_cfg", {})
+            mean, std = (config.get(name, getattr(preprocessing.IMAGENET, name)) for name in ("mean", "std"))
+            return Preprocessing(tuple(mean), tuple(std), tuple(config["input_size"][1:]) if config else None)
+        case "segfusion":
+            return _own_preprocessing(path)
+        case _:
+            return preprocessing.IMAGENET
 
 
-def _transpose(name: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim != 4:
-        return array
-    kernel = array.transpose(2, 3, 1, 0)
-    return kernel[:, :, 0] if "_depthwise_conv" in name and kernel.shape[2] == 1 else kernel
+def _keras_preprocessing(arrays: Arrays) -> Preprocessing:
+    """Of the layers inside the Keras model: EfficientNet's scale by 1/255, then normalise; MobileNetV3's centre.
+
+    Keras' own files store ImageNet's deviation where the layer reads a variance, and `EfficientNet(weights="imagenet")`
+    divides by its root a second time; both together divide by the deviation. Other variances are what they say.
+    """
+    if "preprocessing.mean" not in arrays:
+        return preprocessing.CENTRED
+    mean, variance = arrays["preprocessing.mean"], arrays["preprocessing.variance"]
+    std = variance if np.allclose(variance, preprocessing.IMAGENET.std, atol=1e-6) else np.sqrt(variance)
+    return Preprocessing(tuple(mean.ravel().tolist()), tuple(std.ravel().tolist()))
+
+
+def _timm_config(path: pathlib.Path) -> dict:
+    """What timm publishes beside its weights on Hugging Face."""
+    config = path.with_name("config.json")
+    values = json.loads(config.read_text()) if config.exists() else {}
+    return values if isinstance(values, dict) and "pretrained_cfg" in values else {}
+
+
+def _own_metadata(path: pathlib.Path) -> dict[str, str]:
+    with safetensors.safe_open(path, "numpy") as file:
+        return file.metadata() or {}
+
+
+def _own_preprocessing(path: pathlib.Path) -> Preprocessing:
+    values = json.loads(_own_metadata(path).get("preprocessing", "{}"))
+    if set(values) != set(Preprocessing._fields):
+        raise ValueError(f"its metadata has no preprocessing of {', '.join(Preprocessing._fields)}")
+    size = values["image_size"]
+    return Preprocessing(tuple(values["mean"]), tuple(values["std"]), tuple(size) if size else None)

@@ -1,4 +1,7 @@
-"""The U-Net of the SegFusion paper (arXiv 2408.00772), after Ronneberger et al. (arXiv 1505.04597)."""
+"""U-Nets (Ronneberger et al., arXiv 1505.04597): the SegFusion paper's, and one whose encoder is pretrained.
+
+Both halve odd sides upwards on the way down and cut the doubled ones back to size on the way up: any image size works.
+"""
 
 from typing import Any
 
@@ -6,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from segfusion_jax.models.layers import BatchNorm, Conv, TransposedConv, dropout
-from segfusion_jax.ops.resampling import max_pool_2x2
+from segfusion_jax.models.inverted_residual import Encoder, Plan
+from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, dropout
+from segfusion_jax.ops.resampling import max_pool_2x2, upsample_2x
 
 NUM_LEVELS = 4
 
@@ -28,7 +32,7 @@ class DoubleConv(nnx.Module):
 
 
 class UNet(nnx.Module):
-    """Image to one logit a pixel.
+    """The paper's (arXiv 2408.00772): image to one logit a pixel.
 
     Four levels down (double convolution, 2x2 max-pool, dropout), a double convolution at the bottom, four levels up
     (transposed convolution, concatenation with the level's output on the way down, dropout, double convolution), and a
@@ -61,7 +65,7 @@ class UNet(nnx.Module):
         """Computes logits.
 
         Args:
-          x: [batch, height, width, channels], sides divisible by 16.
+          x: [batch, height, width, channels].
           train: whether batch norm uses, and updates, the statistics of this batch.
           key: of the dropout; None for none.
 
@@ -75,6 +79,75 @@ class UNet(nnx.Module):
             x = dropout(max_pool_2x2(skips[-1]), self.dropout, key=next(keys))
         x = self.bottom(x, train=train)
         for upsample, block, skip in zip(self.upsample, self.up, reversed(skips), strict=True):
-            x = jnp.concatenate([upsample(x), skip], axis=-1)
+            x = jnp.concatenate([_cut(upsample(x), skip), skip], axis=-1)
             x = block(dropout(x, self.dropout, key=next(keys)), train=train)
         return self.head(x).astype(jnp.float32)
+
+
+class EncoderUNet(nnx.Module):
+    """Image to one logit a pixel: the encoder is EfficientNet's or MobileNetV3's, which can be pretrained.
+
+    The decoder starts from the encoder's last map. At each level it repeats pixels to twice the size, concatenates what
+    the encoder had at that size (nothing, at the image's own), drops out and convolves twice.
+
+    Args:
+      plan: of the encoder.
+      filters: of the decoder at the image's own size; doubled at each of the four levels below.
+      dropout: rate, after each concatenation.
+      channels: of the image.
+      family: of the weights that the encoder is to compute like.
+      axis_name: over which batch norm is synchronised; None for each device's own.
+      dtype: of the computation.
+      rngs: of initial weights.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        filters: int = 16,
+        dropout: float = 0.1,
+        channels: int = 3,
+        family: Family = TENSORFLOW,
+        axis_name: str | None = None,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        common: dict[str, Any] = dict(axis_name=axis_name, dtype=dtype, rngs=rngs)
+        self.encoder = Encoder(plan, channels=channels, drop_path=0.0, family=family, **common)
+        outputs = [plan.stem, *(block.filters for block in plan.blocks)]
+        self.skips = tuple(number for number, block in enumerate(plan.blocks) if block.stride == 2)
+        new_channels = [outputs[number] for number in reversed(self.skips)] + [0]
+        widths = [filters * 2**level for level in reversed(range(len(new_channels)))]
+        below = [outputs[-1], *widths]
+        self.up = nnx.List(
+            [DoubleConv(b + c, f, **common) for b, c, f in zip(below, new_channels, widths, strict=False)]
+        )
+        self.head = Conv(filters, 1, 1, use_bias=True, dtype=dtype, rngs=rngs)
+        self.dropout = dropout
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
+        """Computes logits.
+
+        Args:
+          x: [batch, height, width, channels], normalised as the encoder's weights expect.
+          train: whether batch norm uses, and updates, the statistics of this batch.
+          key: of the dropout; None for none.
+
+        Returns:
+          [batch, height, width, 1] float32 logits of 'lesion'.
+        """
+        keys = jax.random.split(key, len(self.up)) if key is not None else [None] * len(self.up)
+        outputs = self.encoder.outputs(x, train=train)
+        image, y = x, outputs[-1]
+        skips = [outputs[number] for number in reversed(self.skips)]
+        for block, skip, block_key in zip(self.up, [*skips, None], keys, strict=True):
+            y = _cut(upsample_2x(y), image if skip is None else skip)
+            y = y if skip is None else jnp.concatenate([y, skip], axis=-1)
+            y = block(dropout(y, self.dropout, key=block_key), train=train)
+        return self.head(y).astype(jnp.float32)
+
+
+def _cut(x, like):
+    """Of an odd size's half, doubled, the last row and column are one too many."""
+    return x[:, : like.shape[1], : like.shape[2]]

@@ -8,17 +8,22 @@ from jax import lax
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """The largest of each 2x2 block: [batch, height, width, channels] -> [batch, height/2, width/2, channels].
 
-    The gradient goes to the first of equal values. That of `x.max` divides by how many values equal the largest, which
-    is none, and the gradient NaN, where XLA computes x again for the comparison and rounds it otherwise.
-
-    Raises:
-      ValueError: height or width is odd.
+    Half an odd side is rounded up: its last block is half a one. The gradient goes to the first of equal values. That of `x.max` divides
+    by how many values equal the largest, which is none, and the gradient NaN, where XLA computes x again for the
+    comparison and rounds it otherwise.
     """
     height, width = x.shape[1:3]
     if height % 2 or width % 2:
-        raise ValueError(f"max_pool_2x2 needs an even height and width, got {height}x{width}")
+        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     rows = _larger(x[:, ::2], x[:, 1::2])
     return _larger(rows[:, :, ::2], rows[:, :, 1::2])
+
+
+def upsample_2x(x: jax.Array) -> jax.Array:
+    """Repeats each pixel in a 2x2 block: [batch, height, width, channels] -> [batch, 2 height, 2 width, channels]."""
+    batch, height, width, channels = x.shape
+    blocks = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return blocks.reshape(batch, 2 * height, 2 * width, channels)
 
 
 def transposed_conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:

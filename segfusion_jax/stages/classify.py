@@ -15,14 +15,14 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.inference import sigmoid
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.input.mask_store import MaskStore
-from segfusion_jax.models.from_config import load_pretrained, make_classifier
+from segfusion_jax.models.from_config import load_backbone, make_classifier
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.parallel import AXIS, Devices, make_devices
 from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_prepared
 from segfusion_jax.training import steps
 from segfusion_jax.training.loop import Fit, fit
-from segfusion_jax.training.optimizer import make_optimizer
+from segfusion_jax.training.optimizer import decayed_rates, make_optimizer
 from segfusion_jax.training.predict import predict
 from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.state import create_state
@@ -44,7 +44,7 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
         dtype=devices.compute_dtype(config.compute_dtype),
         axis_name=AXIS if config.parallel.sync_batch_norm else None,
     )
-    classifier = load_pretrained(config.classifier, classifier)
+    classifier = load_backbone(config.classifier, classifier)
     logging.info("classifier starts from %s", config.classifier.pretrained or "random weights")
     trainer = _Trainer(config, devices, workdir / "classification", train, validation, classifier)
     variables = (classifier.params, classifier.batch_stats)
@@ -52,7 +52,10 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
         variables = trainer.train("frozen", variables)
     variables = trainer.train("all", variables)
     if devices.is_lead:
-        save_weights(classifier_weights(workdir), *variables)
+        params, batch_stats = variables
+        trained = classifier._replace(params=params, batch_stats=batch_stats)
+        family = dict(backbone=config.classifier.backbone, family=config.classifier.family)
+        save_weights(classifier_weights(workdir), trained, **family)
 
 
 def examples(config: Config, prepared: Prepared, masks: MaskStore, split: str) -> Examples:
@@ -75,11 +78,12 @@ class _Trainer:
         """Trains all weights, or the last layer in the phase "frozen"; returns the best params and batch_stats."""
         training = self._training(phase)
         steps_per_epoch = max(1, len(self.train_examples) // training.batch_size)
-        optimizer = make_optimizer(training, steps_per_epoch)
+        rates = self._rates() if phase == "all" else None
+        optimizer = make_optimizer(training, steps_per_epoch, rates)
         if phase == "frozen":
             optimizer = optax.masked(optimizer, {name: name == "head" for name in self.classifier.params})
         objective = steps.classification_objective(
-            self.classifier.apply,
+            self.classifier,
             self.config.bridge,
             self.config.classifier,
             class_weights=self._class_weights(),
@@ -87,7 +91,7 @@ class _Trainer:
         )
         seed = derive_seed(self.config.seed, "classify", phase)
         step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay)
-        compiled = self.devices.compile_predict(steps.make_classify(self.classifier.apply, self.config.bridge))
+        compiled = self.devices.compile_predict(steps.make_classify(self.classifier, self.config.bridge))
         task = Fit(
             name=f"classifier ({phase})",
             folder=self.folder / phase,
@@ -116,6 +120,10 @@ class _Trainer:
             learning_rate=config.frozen_learning_rate,
             schedule="constant",
         )
+
+    def _rates(self) -> Variables | None:
+        decay = self.config.classifier.layer_decay
+        return decayed_rates(self.classifier.params, decay) if decay < 1 else None
 
     def _class_weights(self) -> tuple[float, float]:
         """Of benign and malignant; balanced ones are inverse frequencies, 1 on average over the training images."""

@@ -8,7 +8,7 @@ from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.input.loader import Examples, TrainStream
-from segfusion_jax.models.from_config import make_unet
+from segfusion_jax.models.from_config import load_encoder, make_unet
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.parallel import AXIS, Devices, make_devices
@@ -49,11 +49,11 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
         chooses = (fold + 1) % len(folds)
         train = [row for other in folds if other not in (fold, chooses) for row in annotated[other]]
         size = config.segmenter.image_size
-        best = trainer.train(
+        unet = trainer.train(
             fold, workdir, *(Examples(prepared, tuple(rows), size) for rows in (train, annotated[chooses]))
         )
         if devices.is_lead:
-            save_weights(weights, *best)
+            save_weights(weights, unet)
 
 
 class _Trainer:
@@ -65,19 +65,18 @@ class _Trainer:
         self._devices = devices
         self._steps_per_epoch = steps_per_epoch
         self._optimizer = make_optimizer(training, steps_per_epoch)
-        apply = self._make_unet(seed=0).apply
-        objective = steps.segmentation_objective(apply, config.segmenter)
+        unet = load_encoder(config.segmenter, self._make_unet(seed=0))
+        objective = steps.segmentation_objective(unet, config.segmenter)
         seed = derive_seed(config.seed, "segment")
         step = steps.make_train_step(objective, self._optimizer, seed=seed, ema_decay=training.ema_decay)
         self._step = devices.compile_train_step(step)
-        self._scores = devices.compile_predict(steps.make_segmentation_scores(apply))
+        self._scores = devices.compile_predict(steps.make_segmentation_scores(unet))
 
-    def train(
-        self, fold: int, workdir: pathlib.Path, train: Examples, validation: Examples
-    ) -> tuple[Variables, Variables]:
-        """Returns the best params and batch_stats."""
+    def train(self, fold: int, workdir: pathlib.Path, train: Examples, validation: Examples) -> Functional:
+        """Returns the U-Net with its best weights."""
         config, training = self._config, self._config.segmenter.training
         unet = self._make_unet(seed=derive_seed(config.seed, "segment", "weights", fold))
+        unet = load_encoder(config.segmenter, unet)
         input_seed = derive_seed(config.seed, "segment", "input", fold)
         task = Fit(
             name=f"U-Net {fold}",
@@ -90,7 +89,8 @@ class _Trainer:
             steps_per_epoch=self._steps_per_epoch,
         )
         state = create_state(unet.params, unet.batch_stats, self._optimizer, ema_decay=training.ema_decay)
-        return fit(task, state, self._devices, config.input).evaluated
+        params, batch_stats = fit(task, state, self._devices, config.input).evaluated
+        return unet._replace(params=params, batch_stats=batch_stats)
 
     def _make_unet(self, *, seed: int) -> Functional:
         dtype = self._devices.compute_dtype(self._config.compute_dtype)

@@ -1,9 +1,11 @@
 """Optimisers and learning-rate schedules from a config."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from segfusion_jax.config import Training
+from segfusion_jax.models.functional import Variables
 
 
 def make_schedule(config: Training, steps_per_epoch: int) -> optax.Schedule:
@@ -18,8 +20,32 @@ def make_schedule(config: Training, steps_per_epoch: int) -> optax.Schedule:
     return optax.join_schedules([rise, after], [warmup]) if warmup else after
 
 
-def make_optimizer(config: Training, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The optimiser that the config names, with its schedule and gradient clipping."""
+def decayed_rates(params: Variables, decay: float) -> Variables:
+    """For each array of an image classifier, what its learning rate is multiplied by (Howard and Ruder, 1801.06146).
+
+    1 at the last layer, `decay` at what comes before it, `decay` squared at the last block, and so on down to the stem.
+    """
+    order = ["stem", *(f"blocks.{index}" for index in range(len(params["blocks"]))), "top", "hidden", "head"]
+    parts = [part for part in order if part.partition(".")[0] in params]
+    exponents = {part: exponent for exponent, part in enumerate(reversed(parts))}
+
+    def rate(path, _):
+        names = [str(key.key) for key in path]
+        return decay ** exponents[".".join(names[:2]) if names[0] == "blocks" else names[0]]
+
+    return jax.tree_util.tree_map_with_path(rate, params)
+
+
+def make_optimizer(
+    config: Training, steps_per_epoch: int, rates: Variables | None = None
+) -> optax.GradientTransformation:
+    """The optimiser that the config names, with its schedule and gradient clipping.
+
+    Args:
+      config: of the optimiser.
+      steps_per_epoch: what an epoch of the schedule is.
+      rates: of the params' structure; each array's learning rate is multiplied by its own.
+    """
     schedule = make_schedule(config, steps_per_epoch)
     clip = [optax.clip_by_global_norm(config.gradient_clip)] if config.gradient_clip else []
     match config.optimizer:
@@ -32,7 +58,8 @@ def make_optimizer(config: Training, steps_per_epoch: int) -> optax.GradientTran
             rule = optax.chain(decay, optax.sgd(schedule, momentum=0.9, nesterov=True))
         case _:
             raise ValueError(f"optimizer = {config.optimizer!r} is not known")
-    return optax.chain(*clip, rule)
+    scale = [optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, rates))] if rates else []
+    return optax.chain(*clip, rule, *scale)
 
 
 def _kernels(params):

@@ -10,8 +10,7 @@ from jax import lax
 
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Bridge, Classifier, Segmenter
-from segfusion_jax.models.functional import Variables
-from segfusion_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.parallel import AXIS
 from segfusion_jax.training import losses
 from segfusion_jax.training.state import TrainState
@@ -29,23 +28,24 @@ class Objective(Protocol):
         ...
 
 
-def segmentation_objective(apply: Callable, config: Segmenter) -> Objective:
+def segmentation_objective(unet: Functional, config: Segmenter) -> Objective:
     """Of a U-Net against annotated masks."""
 
     def objective(params, batch_stats, batch, key):
-        logits, batch_stats = apply(params, batch_stats, _unit(batch["image"]), train=True, key=key)
+        images = unet.preprocessing(_unit(batch["image"]))
+        logits, batch_stats = unet.apply(params, batch_stats, images, train=True, key=key)
         return losses.segmentation_loss(logits, _unit(batch["mask"]), kind=config.loss), batch_stats
 
     return objective
 
 
 def classification_objective(
-    apply: Callable, bridge: Bridge, config: Classifier, *, class_weights: tuple[float, float], head_only: bool
+    classifier: Functional, bridge: Bridge, config: Classifier, *, class_weights: tuple[float, float], head_only: bool
 ) -> Objective:
     """Of a classifier on bridged images.
 
     Args:
-      apply: of the classifier.
+      classifier: that is trained.
       bridge: how the mask meets the image.
       config: which loss.
       class_weights: of benign and malignant.
@@ -54,14 +54,15 @@ def classification_objective(
 
     def logits_of(params, batch_stats, inputs, key):
         if not head_only:
-            return apply(params, batch_stats, inputs, train=True, key=key)
+            return classifier.apply(params, batch_stats, inputs, train=True, key=key)
         frozen = lax.stop_gradient(params)
-        features, _ = apply(frozen, batch_stats, inputs, train=False, method="features")
-        logits, _ = apply(params, batch_stats, features, key=key, method="classify")
+        features, _ = classifier.apply(frozen, batch_stats, inputs, train=False, method="features")
+        logits, _ = classifier.apply(params, batch_stats, features, key=key, method="classify")
         return logits, batch_stats
 
     def objective(params, batch_stats, batch, key):
-        logits, batch_stats = logits_of(params, batch_stats, classifier_inputs(batch, bridge), key)
+        inputs = classifier.preprocessing(bridged(batch, bridge))
+        logits, batch_stats = logits_of(params, batch_stats, inputs, key)
         loss = losses.classification_loss(
             logits[:, 0], batch["label"], kind=config.loss, focal_gamma=config.focal_gamma, class_weights=class_weights
         )
@@ -99,7 +100,7 @@ def make_train_step(
     return step
 
 
-def make_segmentation_scores(apply: Callable) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:
+def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:
     """Images and masks to `dice` and `loss` (cross-entropy), each [batch], at the network's resolution.
 
     The variables it takes are (params, batch_stats). Dice is that of the masks thresholded at one half; 1 where both
@@ -107,7 +108,7 @@ def make_segmentation_scores(apply: Callable) -> Callable[[Any, DeviceBatch], di
     """
 
     def scores(variables, batch):
-        logits, _ = apply(*variables, _unit(batch["image"]), train=False)
+        logits, _ = unet.apply(*variables, unet.preprocessing(_unit(batch["image"])), train=False)
         mask = _unit(batch["mask"])
         predicted, annotated = logits > 0, mask >= 0.5
         overlap, total = (predicted & annotated).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + annotated.sum((1, 2, 3))
@@ -117,15 +118,17 @@ def make_segmentation_scores(apply: Callable) -> Callable[[Any, DeviceBatch], di
     return scores
 
 
-def make_segment(apply: Callable) -> Callable[[Any, DeviceBatch], jax.Array]:
+def make_segment(unet: Functional) -> Callable[[Any, DeviceBatch], jax.Array]:
     """Images to lesion probability [batch, height, width] float32, the mean over U-Nets of equal shape.
 
     The variables it takes are (params, batch_stats) with a leading axis, one entry a U-Net.
     """
 
     def segment(variables, batch):
+        images = unet.preprocessing(_unit(batch["image"]))
+
         def probability(one):
-            logits, _ = apply(*one, _unit(batch["image"]), train=False)
+            logits, _ = unet.apply(*one, images, train=False)
             return jax.nn.sigmoid(logits[..., 0])
 
         return lax.map(probability, variables).mean(0)
@@ -133,21 +136,20 @@ def make_segment(apply: Callable) -> Callable[[Any, DeviceBatch], jax.Array]:
     return segment
 
 
-def make_classify(apply: Callable, bridge: Bridge) -> Callable[[Any, DeviceBatch], jax.Array]:
+def make_classify(classifier: Functional, bridge: Bridge) -> Callable[[Any, DeviceBatch], jax.Array]:
     """Images and masks to logits of 'malignant' [batch] float32. The variables it takes are (params, batch_stats)."""
 
     def classify(variables, batch):
-        logits, _ = apply(*variables, classifier_inputs(batch, bridge), train=False)
+        inputs = classifier.preprocessing(bridged(batch, bridge))
+        logits, _ = classifier.apply(*variables, inputs, train=False)
         return logits[:, 0]
 
     return classify
 
 
-def classifier_inputs(batch: DeviceBatch, bridge: Bridge) -> jax.Array:
-    """Bridged images, normalised by ImageNet's mean and deviation; a fourth channel, the mask, stays in [0, 1]."""
-    bridged = bridging.apply(_unit(batch["image"]), _unit(batch["mask"]), bridge)
-    colour = (bridged[..., :3] - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
-    return jnp.concatenate([colour, bridged[..., 3:]], axis=-1)
+def bridged(batch: DeviceBatch, bridge: Bridge) -> jax.Array:
+    """The masked images, [batch, height, width, 3 or 4] in [0, 1]."""
+    return bridging.apply(_unit(batch["image"]), _unit(batch["mask"]), bridge)
 
 
 def _unit(pixels):

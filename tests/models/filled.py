@@ -25,7 +25,7 @@ def filled(make_module: Callable[[], nnx.Module], seed: int = 0) -> Functional:
 
     abstract = functional(nnx.eval_shape(make_module))
     trees = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (abstract.params, abstract.batch_stats))
-    return Functional(abstract.apply, *trees)
+    return Functional(abstract.apply, *trees, abstract.preprocessing)
 
 
 def count(tree) -> int:

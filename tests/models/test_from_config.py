@@ -4,18 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from segfusion_jax.config import Bridge, Classifier, Segmenter
-from segfusion_jax.models import from_config
+from segfusion_jax.models import efficientnet, from_config, mobilenet_v3, preprocessing, published
 from segfusion_jax.models.functional import Functional
+from segfusion_jax.models.mobilenet_v3 import MobileNetV3
+from segfusion_jax.models.pretrained import save_weights
+from segfusion_jax.models.published import Published
+from segfusion_jax.models.unet import EncoderUNet
 from tests.models import lukemelas
+from tests.models.filled import filled
 
 SMALL = Classifier(width=0.25, depth=0.5, image_size=(32, 32))
 
 
 def shapes(make):
     """Shapes and dtypes of the arrays that `make` would draw, by their paths."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(lambda: make()[1:]))
+    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(lambda: make()[1:3]))
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
@@ -44,10 +50,109 @@ def test_the_classifier_has_one_logit_and_as_many_inputs_as_the_bridge_makes(mod
 
 def classifier_of_zeros() -> Functional:
     def make():
-        return from_config.make_classifier(SMALL, Bridge(), seed=0, dtype=jnp.float32)[1:]
+        return from_config.make_classifier(SMALL, Bridge(), seed=0, dtype=jnp.float32)[1:3]
 
     trees = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(make))
-    return Functional(lambda: None, *trees)
+    expects = preprocessing.IMAGENET._replace(image_size=SMALL.image_size)
+    return Functional(lambda: None, *trees, expects)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "family", "padding", "epsilon"),
+    [
+        ("efficientnet_b0", "tensorflow", "same", 1e-3),
+        ("efficientnet_b0", "timm", "symmetric", 1e-5),
+        ("efficientnet_b4", "torchvision", "symmetric", 1e-5),
+        ("efficientnet_b5", "torchvision", "symmetric", 1e-3),
+        ("mobilenet_v3_large", "torchvision", "symmetric", 1e-3),
+        ("mobilenet_v3_large", "timm", "symmetric", 1e-5),
+    ],
+)
+def test_backbones_compute_like_the_family(backbone, family, padding, epsilon, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        from_config, "ImageClassifier", lambda plan, *, family, **_: seen.update(plan=plan, family=family)
+    )
+    monkeypatch.setattr(from_config, "functional", lambda *_: None)
+    from_config.make_classifier(Classifier(backbone=backbone, family=family), Bridge(), seed=0, dtype=jnp.float32)
+    assert seen["family"] == (padding, epsilon)
+    if backbone in mobilenet_v3.VARIANTS:
+        assert seen["plan"] == mobilenet_v3.plan(backbone, 1.0)
+    else:
+        variant = efficientnet.VARIANTS[backbone]
+        assert seen["plan"] == efficientnet.plan(variant.width, variant.depth)
+
+
+def test_a_unet_has_the_configs_encoder():
+    config = Segmenter(encoder="mobilenet_v3_small", filters=4)
+    made = shapes(lambda: from_config.make_unet(config, seed=0, dtype=jnp.float32))
+    assert made["[0]['encoder']['blocks'][10]['project']['conv']['kernel']"].shape == (1, 1, 576, 96)
+    assert made["[0]['head']['kernel']"].shape == (1, 1, 4, 1)
+
+
+def test_models_expect_images_of_the_configs_size():
+    assert classifier_of_zeros().preprocessing == preprocessing.IMAGENET._replace(image_size=(32, 32))
+    unet = from_config.make_unet(Segmenter(filters=1, image_size=(32, 48)), seed=0, dtype=jnp.float32)
+    assert unet.preprocessing == preprocessing.NONE._replace(image_size=(32, 48))
+
+
+def test_an_encoder_is_loaded_and_brings_its_preprocessing(tmp_path):
+    plan = mobilenet_v3.plan("mobilenet_v3_small", 1.0)
+    backbone = filled(lambda: MobileNetV3("mobilenet_v3_small", num_classes=5, rngs=nnx.Rngs(0)))
+    backbone = backbone._replace(preprocessing=preprocessing.CENTRED)
+    save_weights(tmp_path / "small.safetensors", backbone, family="tensorflow")
+    config = Segmenter(
+        encoder="mobilenet_v3_small", filters=1, image_size=(48, 48), pretrained=str(tmp_path / "small.safetensors")
+    )
+    unet = filled(lambda: EncoderUNet(plan, filters=1, rngs=nnx.Rngs(0)), seed=1)
+    loaded = from_config.load_encoder(config, unet)
+    assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(48, 48))
+    encoder = {name: backbone.params[name] for name in ("stem", "blocks")}
+    jax.tree.map(np.testing.assert_array_equal, loaded.params["encoder"], encoder)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params["up"], unet.params["up"])
+    assert from_config.load_encoder(Segmenter(), unet) is unet
+
+
+class TestPublished:
+    @pytest.fixture(autouse=True)
+    def one_published(self, tmp_path, monkeypatch):
+        np.savez(tmp_path / "published.npz", **lukemelas.arrays())
+        theirs = preprocessing.CENTRED._replace(image_size=(300, 300))
+        entry = Published("http://127.0.0.1:9/published.npz", "0", "efficientnet_b0", "tensorflow", theirs)
+        monkeypatch.setattr(published, "PUBLISHED", {"b0.ours": entry})
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.delenv("SEGFUSION_DATA", raising=False)
+
+    def config(self, **fields) -> Classifier:
+        return Classifier(**dict(width=0.25, depth=0.5, image_size=(32, 32), pretrained="b0.ours") | fields)
+
+    def test_a_published_name_is_taken_from_the_cache(self, tmp_path):
+        cached = tmp_path / "cache/segfusion_jax/weights/published.npz"
+        cached.parent.mkdir(parents=True)
+        (tmp_path / "published.npz").rename(cached)
+        assert from_config.find_pretrained(self.config()) == cached
+
+    def test_a_published_file_may_lie_among_the_users_own_and_is_preprocessed_as_published(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("SEGFUSION_DATA", str(tmp_path))
+        assert from_config.find_pretrained(self.config()) == tmp_path / "published.npz"
+        loaded = from_config.load_backbone(self.config(), classifier_of_zeros())
+        assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(32, 32))
+        np.testing.assert_array_equal(loaded.params["top"]["norm"]["scale"], lukemelas.arrays()["_bn1.weight"])
+
+    @pytest.mark.parametrize("fields", [dict(backbone="efficientnet_b1"), dict(family="timm")])
+    def test_published_weights_of_another_network_are_refused_before_they_are_downloaded(self, fields):
+        message = (
+            r"config.classifier.pretrained = 'b0.ours': these weights are of 'efficientnet_b0', family 'tensorflow'"
+        )
+        with pytest.raises(ValueError, match=message):
+            from_config.find_pretrained(self.config(**fields))
+
+    def test_offline_the_error_says_where_to_get_the_file_and_where_to_put_it(self, tmp_path):
+        message = (
+            "http://127.0.0.1:9/published.npz by hand and put it, as published.npz, into a folder of SEGFUSION_DATA"
+        )
+        with pytest.raises(OSError, match=message):
+            from_config.find_pretrained(self.config())
 
 
 def test_pretrained_weights_are_found_in_the_folders_of_segfusion_data(tmp_path, monkeypatch):
@@ -57,14 +162,14 @@ def test_pretrained_weights_are_found_in_the_folders_of_segfusion_data(tmp_path,
     monkeypatch.setenv("SEGFUSION_DATA", str(tmp_path))
     config = Classifier(width=0.25, depth=0.5, pretrained="small.npz")
     assert from_config.find_pretrained(config) == tmp_path / "weights" / "small.npz"
-    loaded = from_config.load_pretrained(config, classifier_of_zeros())
+    loaded = from_config.load_backbone(config, classifier_of_zeros())
     np.testing.assert_array_equal(loaded.params["top"]["norm"]["scale"], arrays["_bn1.weight"])
     np.testing.assert_array_equal(loaded.batch_stats["top"]["norm"]["var"], arrays["_bn1.running_var"])
 
 
 def test_without_a_weight_file_the_classifier_stays_as_it_is():
     classifier = classifier_of_zeros()
-    assert from_config.load_pretrained(SMALL, classifier) is classifier
+    assert from_config.load_backbone(SMALL, classifier) is classifier
 
 
 def test_a_missing_weight_file_is_named(monkeypatch):

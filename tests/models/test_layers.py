@@ -7,7 +7,16 @@ import pytest
 from flax import nnx
 from scipy import signal
 
-from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, TransposedConv, drop_path, dropout, same_padding
+from segfusion_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    DepthwiseConv,
+    Linear,
+    TransposedConv,
+    drop_path,
+    dropout,
+    zero_padding,
+)
 from tests.models import reference
 from tests.models.filled import filled
 
@@ -25,8 +34,39 @@ from tests.models.filled import filled
     ],
 )
 def test_same_padding_by_tensorflows_rule(side, size, stride, expected):
-    assert same_padding((2, side, 11, 3), size, stride)[0] == expected
-    assert same_padding((2, 11, side, 3), size, stride)[1] == expected
+    assert zero_padding("same", (2, side, 11, 3), size, stride)[0] == expected
+    assert zero_padding("same", (2, 11, side, 3), size, stride)[1] == expected
+
+
+@pytest.mark.parametrize(("side", "size", "stride"), [(6, 3, 2), (7, 3, 2), (8, 5, 2), (9, 5, 1), (4, 1, 1)])
+def test_symmetric_padding_makes_as_many_pixels_as_tensorflows(side, size, stride):
+    before, after = zero_padding("symmetric", (1, side, side, 1), size, stride)[0]
+    assert before == after == (size - 1) // 2
+    assert (side + before + after - size) // stride + 1 == -(-side // stride)
+
+
+@pytest.mark.parametrize("make", [Conv, DepthwiseConv], ids=["Conv", "DepthwiseConv"])
+def test_symmetric_padding_moves_the_windows_of_a_stride_by_one_pixel(make):
+    channels = (1, 1) if make is Conv else (1,)
+    same, symmetric = (
+        filled(lambda padding=padding: make(*channels, 3, stride=2, padding=padding, rngs=nnx.Rngs(0)))
+        for padding in ("same", "symmetric")
+    )
+    x = np.random.default_rng(1).normal(size=(1, 8, 8, 1)).astype(np.float32)
+    moved = np.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :8, :8]
+    output = symmetric.apply(symmetric.params, {}, x)[0]
+    expected = same.apply(same.params, {}, moved)[0]
+    np.testing.assert_allclose(output[:, :-1, :-1], expected[:, :-1, :-1], rtol=1e-5, atol=1e-6)
+    assert np.abs(output - same.apply(same.params, {}, x)[0]).max() > 0.1
+
+
+def test_linear():
+    layer = filled(lambda: Linear(3, 2, rngs=nnx.Rngs(0)))
+    x = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    output, _ = layer.apply(layer.params, {}, jnp.asarray(x, jnp.bfloat16))
+    assert output.dtype == jnp.float32
+    expected = np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32) @ layer.params["kernel"] + layer.params["bias"]
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_conv_is_scipys_correlation():

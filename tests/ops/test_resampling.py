@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from segfusion_jax.ops.resampling import max_pool_2x2, transposed_conv_3x3
+from segfusion_jax.ops.resampling import max_pool_2x2, transposed_conv_3x3, upsample_2x
 
 
 def whole_numbers(seed: int, *shape: int) -> np.ndarray:
@@ -77,7 +77,16 @@ def test_of_equal_values_one_gets_all_of_max_pools_gradient(block):
     assert image[gradient == 5] == image.max()
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 4), (4, 5)])
-def test_max_pool_refuses_odd_sides(height, width):
-    with pytest.raises(ValueError, match=f"even height and width, got {height}x{width}"):
-        max_pool_2x2(jnp.zeros((1, height, width, 1)))
+@pytest.mark.parametrize(("height", "width"), [(3, 4), (4, 5), (1, 1), (7, 5)])
+def test_max_pool_of_odd_sides_ends_with_half_a_block(height, width):
+    x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32) - 5  # zeros would win
+    padded = np.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=-np.inf)
+    expected = np.maximum.reduce([padded[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    np.testing.assert_array_equal(max_pool_2x2(x), expected)
+    gradient = jax.grad(lambda x: max_pool_2x2(x).sum())(jnp.asarray(x))
+    np.testing.assert_array_equal(np.sort(gradient[gradient != 0]), np.ones(expected.size))
+
+
+def test_upsampling_repeats_pixels():
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(upsample_2x(x), x.repeat(2, axis=1).repeat(2, axis=2))

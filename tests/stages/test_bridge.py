@@ -19,7 +19,8 @@ def probability(finished):
     """`probability(row, unets)`: the mean of U-Nets on one image, not by the code of the stage."""
     prepared = load_prepared(tiny.BASE, finished)
     unet = make_unet(tiny.BASE.segmenter, seed=0, dtype=jnp.float32)
-    weights = [load_weights(path, unet.params, unet.batch_stats) for path in unet_weights(tiny.BASE, finished)]
+    unets = [load_weights(path, unet) for path in unet_weights(tiny.BASE, finished)]
+    weights = [(loaded.params, loaded.batch_stats) for loaded in unets]
     logits = jax.jit(lambda variables, image: unet.apply(*variables, image, train=False)[0])
 
     def mean(row, unets):

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from segfusion_jax.config import Training
-from segfusion_jax.training.optimizer import make_optimizer, make_schedule
+from segfusion_jax.training.optimizer import decayed_rates, make_optimizer, make_schedule
 
 
 def update(config: Training, gradient, params, steps: int = 1):
@@ -78,6 +78,41 @@ def test_clipping_shortens_a_long_gradient_and_keeps_a_short_one():
     assert [float(long["a"][0]), float(long["b"][0])] == pytest.approx([-0.19 * 0.6, 0.19 * 0.8])
     short = update(config, {"a": jnp.array([0.3]), "b": jnp.array([-0.4])}, zero)
     assert [float(short["a"][0]), float(short["b"][0])] == pytest.approx([-0.19 * 0.3, 0.19 * 0.4])
+
+
+def tree(*names):
+    """One array for each dotted name."""
+    params: dict = {}
+    for name in names:
+        *folders, last = name.split(".")
+        place = params
+        for folder in folders:
+            place = place.setdefault(int(folder) if folder.isdigit() else folder, {})
+        place[last] = jnp.ones(2)
+    return params
+
+
+def test_rates_decay_from_the_last_layer_down_to_the_stem():
+    names = ["stem.conv.kernel", "blocks.0.project.kernel", "blocks.1.project.kernel", "blocks.1.project.bias"]
+    rates = decayed_rates(tree(*names, "top.norm.scale", "head.kernel"), 0.5)
+    assert rates["head"]["kernel"] == 1.0
+    assert rates["top"]["norm"]["scale"] == 0.5
+    assert rates["blocks"][1]["project"] == {"kernel": 0.25, "bias": 0.25}
+    assert rates["blocks"][0]["project"]["kernel"] == 0.125
+    assert rates["stem"]["conv"]["kernel"] == 0.0625
+    with_hidden = decayed_rates(tree(*names, "top.norm.scale", "hidden.kernel", "head.kernel"), 0.5)
+    assert (with_hidden["hidden"]["kernel"], with_hidden["top"]["norm"]["scale"]) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_each_array_moves_at_its_own_rate(name):
+    params = tree("stem.kernel", "blocks.0.kernel", "top.kernel", "head.kernel")
+    config = Training(optimizer=name, learning_rate=0.1, schedule="constant")
+    optimizer = make_optimizer(config, 10, decayed_rates(params, 0.5))
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    moved = {part: float(updates[part]["kernel"][0]) for part in ("stem", "top", "head")}
+    plain = float(update(config, params, params)["head"]["kernel"][0]) - 1
+    assert moved == pytest.approx({"head": plain, "top": plain / 2, "stem": plain / 8}, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])

@@ -4,16 +4,21 @@ import numpy as np
 import optax
 import pytest
 
-from segfusion_jax.config import Bridge
+from segfusion_jax.config import Bridge, Classifier
+from segfusion_jax.models import preprocessing
+from segfusion_jax.models.functional import Functional
 from segfusion_jax.training import steps
 from segfusion_jax.training.state import create_state
 from tests.training import toy
 
 
-def thresholding(params, batch_stats, image, *, train, **_):
-    """A segmenter without weights but one: lesion is where red is above `params`."""
+def red_above(params, batch_stats, image, *, train, **_):
     assert not train
     return 100 * (image[..., :1] - params), batch_stats
+
+
+THRESHOLDING = Functional(red_above, {}, {}, preprocessing.NONE)
+"""A segmenter without weights but one: lesion is where red is above `params`."""
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9])
@@ -70,7 +75,7 @@ def test_segmentation_scores_by_hand():
     mask = np.zeros((3, 2, 4, 1), np.uint8)
     mask[0, 0, :3] = 255
     mask[1, 1] = 255
-    scores = steps.make_segmentation_scores(thresholding)((0.5, {}), {"image": image, "mask": mask})
+    scores = steps.make_segmentation_scores(THRESHOLDING)((0.5, {}), {"image": image, "mask": mask})
     np.testing.assert_allclose(scores["dice"], [2 * 2 / (2 + 3), 0.0, 1.0], rtol=1e-6)
     # logits are +-50: a wrong pixel of eight costs 50 / 8
     np.testing.assert_allclose(scores["loss"], [50 / 8, 6 * 50 / 8, 0.0], rtol=1e-6, atol=1e-6)
@@ -79,19 +84,49 @@ def test_segmentation_scores_by_hand():
 def test_masks_of_several_unets_are_the_mean_of_their_probabilities():
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
     thresholds = np.array([0.2, 0.5, 0.6], np.float32)
-    together = steps.make_segment(thresholding)((thresholds, {}), {"image": image})
+    together = steps.make_segment(THRESHOLDING)((thresholds, {}), {"image": image})
     single = [1 / (1 + np.exp(-100 * (image[..., 0] / 255 - threshold))) for threshold in thresholds]
     assert together.shape == (2, 4, 6) and together.dtype == jnp.float32
     np.testing.assert_allclose(together, np.mean(single, axis=0), atol=1e-4)
 
 
-def test_the_classifier_sees_imagenets_scale_and_the_mask_as_a_fourth_channel():
+def mean_inputs(params, batch_stats, images, *, train, **_):
+    """A classifier whose logits are the channels' means."""
+    return images.mean((1, 2)) + params, batch_stats
+
+
+@pytest.mark.parametrize("expects", [preprocessing.IMAGENET, preprocessing.CENTRED])
+def test_models_see_images_as_their_weights_expect(expects):
+    image, mask = np.full((1, 2, 2, 3), 51, np.uint8), np.full((1, 2, 2, 1), 255, np.uint8)
+    model = Functional(mean_inputs, {}, {}, expects)
+    batch = {"image": image, "mask": mask, "label": np.ones(1, np.int32)}
+    logits = steps.make_classify(model, Bridge(mode="black"))((0.0, {}), batch)
+    red = (0.2 - expects.mean[0]) / expects.std[0]
+    np.testing.assert_allclose(logits, [red], rtol=1e-5)
+    objective = steps.classification_objective(
+        model, Bridge(mode="black"), Classifier(), class_weights=(1.0, 1.0), head_only=False
+    )
+    loss, _ = objective(0.0, {}, batch, None)
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-red)), rtol=1e-5)
+
+
+def test_segmenters_see_images_as_their_weights_expect():
+    image = np.full((1, 2, 2, 3), 51, np.uint8)
+    centred = THRESHOLDING._replace(preprocessing=preprocessing.CENTRED)
+    probability = steps.make_segment(centred)((np.zeros(1, np.float32), {}), {"image": image})
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(60.0)), rtol=1e-3)  # 0.2 becomes -0.6
+    scores = steps.make_segmentation_scores(centred)((0.0, {}), {"image": image, "mask": 0 * image[..., :1]})
+    np.testing.assert_allclose(scores["dice"], 1.0)
+    uncentred = steps.make_segmentation_scores(THRESHOLDING)((0.0, {}), {"image": image, "mask": 0 * image[..., :1]})
+    np.testing.assert_allclose(uncentred["dice"], 0.0)
+
+
+def test_the_bridge_gives_the_mask_as_a_fourth_channel():
     image = np.full((1, 2, 2, 3), 51, np.uint8)
     mask = np.array([[0, 255], [255, 102]], np.uint8).reshape(1, 2, 2, 1)
-    inputs = steps.classifier_inputs({"image": image, "mask": mask}, Bridge(mode="channel"))
-    scaled = (0.2 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    np.testing.assert_allclose(inputs[0, 0, 0, :3], scaled, rtol=1e-5)
+    inputs = steps.bridged({"image": image, "mask": mask}, Bridge(mode="channel"))
+    np.testing.assert_allclose(inputs[0, 0, 0, :3], 0.2, rtol=1e-5)
     np.testing.assert_allclose(inputs[0, :, :, 3], [[0, 1], [1, 0.4]], rtol=1e-6)
-    black = steps.classifier_inputs({"image": image, "mask": mask}, Bridge(mode="black"))
+    black = steps.bridged({"image": image, "mask": mask}, Bridge(mode="black"))
     assert black.shape == (1, 2, 2, 3)
-    np.testing.assert_allclose(black[0, 0, 0], -np.array([0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], rtol=1e-5)
+    np.testing.assert_array_equal(black[0, 0, 0], 0)

@@ -1,0 +1,220 @@
+"""Networks of inverted residual blocks (Sandler et al., arXiv 1801.04381): what EfficientNet and MobileNetV3 share.
+
+Such a network is a `Plan`, a table of its blocks; `Encoder` builds its stem and blocks, `ImageClassifier` all of it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from segfusion_jax.models.initializers import fan_out_normal
+from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, dropout
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+class Block(NamedTuple):
+    """One inverted residual block.
+
+    Attributes:
+      expanded: channels inside; the same as come in for none of the expansion.
+      size: of the depthwise kernel.
+      stride: of the depthwise convolution.
+      reduced: channels in the middle of squeeze-and-excite; 0 for none of it.
+      filters: channels that come out.
+      activation: after expansion and depthwise convolution.
+    """
+
+    expanded: int
+    size: int
+    stride: int
+    reduced: int
+    filters: int
+    activation: Activation
+
+
+class Plan(NamedTuple):
+    """One network.
+
+    Attributes:
+      stem: channels of the first convolution, 3x3 of stride 2.
+      blocks: in their order.
+      top: channels of the last convolution, 1x1.
+      hidden: features of the layer between pooling and the last layer; 0 for none.
+      activation: of stem, top and hidden layer.
+      squeeze: activation inside squeeze-and-excite.
+      gate: what squeeze-and-excite multiplies by, in [0, 1].
+    """
+
+    stem: int
+    blocks: tuple[Block, ...]
+    top: int
+    hidden: int
+    activation: Activation
+    squeeze: Activation
+    gate: Activation
+
+
+def round_filters(filters: float) -> int:
+    """The nearest multiple of 8, at least 8, that is not more than 10 % below `filters`."""
+    rounded = max(8, int(filters + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * filters else rounded
+
+
+class ConvNorm(nnx.Module):
+    """Convolution without bias, then batch norm."""
+
+    def __init__(self, conv: Conv | DepthwiseConv, filters: int, *, epsilon: float, axis_name: str | None):
+        self.conv = conv
+        self.norm = BatchNorm(filters, epsilon=epsilon, axis_name=axis_name)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, height, width, channels] -> [batch, new height, new width, filters]."""
+        return self.norm(self.conv(x), train=train)
+
+
+class SqueezeExcite(nnx.Module):
+    """Scales channels by what their means over the image say (arXiv 1709.01507)."""
+
+    def __init__(self, channels: int, reduced: int, plan: Plan, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.reduce = Conv(channels, reduced, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
+        self.expand = Conv(reduced, channels, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
+        self.squeeze = plan.squeeze
+        self.gate = plan.gate
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channels] -> the same."""
+        means = x.mean((1, 2), keepdims=True)
+        return x * self.gate(self.expand(self.squeeze(self.reduce(means))))
+
+
+class InvertedResidual(nnx.Module):
+    """Expand, depthwise convolution, squeeze-and-excite, project; added to the input where the shape stays."""
+
+    def __init__(
+        self,
+        channels: int,
+        block: Block,
+        plan: Plan,
+        *,
+        drop_path: float,
+        family: Family,
+        axis_name: str | None,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        inner = block.expanded
+
+        def pointwise(n, m):
+            conv = Conv(n, m, 1, init=fan_out_normal, dtype=dtype, rngs=rngs)
+            return ConvNorm(conv, m, epsilon=family.epsilon, axis_name=axis_name)
+
+        spatial = DepthwiseConv(inner, block.size, stride=block.stride, padding=family.padding, dtype=dtype, rngs=rngs)
+        self.expand = pointwise(channels, inner) if inner != channels else None
+        self.depthwise = ConvNorm(spatial, inner, epsilon=family.epsilon, axis_name=axis_name)
+        self.excite = SqueezeExcite(inner, block.reduced, plan, dtype=dtype, rngs=rngs) if block.reduced else None
+        self.project = pointwise(inner, block.filters)
+        self.activation = block.activation
+        self.residual = block.stride == 1 and channels == block.filters
+        self.drop_path = drop_path
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
+        """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
+        y = x if self.expand is None else self.activation(self.expand(x, train=train))
+        y = self.activation(self.depthwise(y, train=train))
+        y = y if self.excite is None else self.excite(y)
+        y = self.project(y, train=train)
+        return x + drop_path(y, self.drop_path, key=key) if self.residual else y
+
+
+class Encoder(nnx.Module):
+    """The stem and the blocks of a plan: image to feature maps.
+
+    Args:
+      plan: of the network.
+      channels: of the image.
+      drop_path: probability with which the last block's path is dropped; it grows linearly from the first block's 0.
+      family: of the weights that it is to compute like.
+      axis_name: over which batch norm is synchronised; None for each device's own.
+      dtype: of the computation.
+      rngs: of initial weights.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        channels: int,
+        drop_path: float,
+        family: Family,
+        axis_name: str | None,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        common: dict[str, Any] = dict(family=family, axis_name=axis_name, dtype=dtype, rngs=rngs)
+        stem = Conv(
+            channels, plan.stem, 3, stride=2, padding=family.padding, init=fan_out_normal, dtype=dtype, rngs=rngs
+        )
+        self.stem = ConvNorm(stem, plan.stem, epsilon=family.epsilon, axis_name=axis_name)
+        self.blocks = nnx.List([])
+        filters = plan.stem
+        for index, block in enumerate(plan.blocks):
+            rate = drop_path * index / len(plan.blocks)
+            self.blocks.append(InvertedResidual(filters, block, plan, drop_path=rate, **common))
+            filters = block.filters
+        self.activation = plan.activation
+
+    def outputs(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> list[jax.Array]:
+        """What the stem and each block make of x [batch, height, width, channels]."""
+        keys = jax.random.split(key, len(self.blocks)) if key is not None else [None] * len(self.blocks)
+        outputs = [self.activation(self.stem(x, train=train))]
+        for block, block_key in zip(self.blocks, keys, strict=True):
+            outputs.append(block(outputs[-1], train=train, key=block_key))
+        return outputs
+
+
+class ImageClassifier(Encoder):
+    """Image to `num_classes` logits.
+
+    Args:
+      plan: of the network.
+      num_classes: logits.
+      dropout: rate before the last layer.
+      **options: of `Encoder`.
+    """
+
+    def __init__(self, plan: Plan, *, num_classes: int, dropout: float, **options):
+        super().__init__(plan, **options)
+        family, rngs = options["family"], options["rngs"]
+        top = Conv(plan.blocks[-1].filters, plan.top, 1, init=fan_out_normal, dtype=options["dtype"], rngs=rngs)
+        self.top = ConvNorm(top, plan.top, epsilon=family.epsilon, axis_name=options["axis_name"])
+        self.hidden = Linear(plan.top, plan.hidden, rngs=rngs) if plan.hidden else None
+        self.head = Linear(plan.hidden or plan.top, num_classes, rngs=rngs)
+        self.dropout = dropout
+
+    def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
+        """Computes logits.
+
+        Args:
+          x: [batch, height, width, channels], normalised as the weights expect.
+          train: whether batch norm uses, and updates, the statistics of this batch.
+          key: of dropout and stochastic depth; None for neither.
+
+        Returns:
+          [batch, num_classes] float32 logits.
+        """
+        body, head = jax.random.split(key) if key is not None else (None, None)
+        return self.classify(self.features(x, train=train, key=body), key=head)
+
+    def features(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
+        """What the last layer reads: [batch, height, width, channels] -> [batch, features] float32."""
+        x = self.outputs(x, train=train, key=key)[-1]
+        pooled = self.activation(self.top(x, train=train)).mean((1, 2), dtype=jnp.float32)
+        return pooled if self.hidden is None else self.activation(self.hidden(pooled))
+
+    def classify(self, features: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """The last layer: [batch, features] -> [batch, num_classes] logits."""
+        return self.head(dropout(features, self.dropout, key=key))

@@ -1,0 +1,129 @@
+"""MobileNetV3 (Howard et al., arXiv 1905.02244)."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+
+from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan, round_filters
+from segfusion_jax.models.layers import TENSORFLOW, Family
+
+RESOLUTION = 224
+"""Pixels a side of the images that it was published for."""
+STEM_FILTERS = 16
+
+
+class Row(NamedTuple):
+    """A row of the paper's tables 1 and 2."""
+
+    size: int
+    expanded: int
+    filters: int
+    excite: bool
+    hard_swish: bool
+    stride: int
+
+
+class Variant(NamedTuple):
+    """One of the two networks: its rows, and the features of the layer before the last."""
+
+    rows: tuple[Row, ...]
+    hidden: int
+
+
+VARIANTS = {
+    "mobilenet_v3_small": Variant(
+        (
+            Row(3, 16, 16, True, False, 2),
+            Row(3, 72, 24, False, False, 2),
+            Row(3, 88, 24, False, False, 1),
+            Row(5, 96, 40, True, True, 2),
+            Row(5, 240, 40, True, True, 1),
+            Row(5, 240, 40, True, True, 1),
+            Row(5, 120, 48, True, True, 1),
+            Row(5, 144, 48, True, True, 1),
+            Row(5, 288, 96, True, True, 2),
+            Row(5, 576, 96, True, True, 1),
+            Row(5, 576, 96, True, True, 1),
+        ),
+        1024,
+    ),
+    "mobilenet_v3_large": Variant(
+        (
+            Row(3, 16, 16, False, False, 1),
+            Row(3, 64, 24, False, False, 2),
+            Row(3, 72, 24, False, False, 1),
+            Row(5, 72, 40, True, False, 2),
+            Row(5, 120, 40, True, False, 1),
+            Row(5, 120, 40, True, False, 1),
+            Row(3, 240, 80, False, True, 2),
+            Row(3, 200, 80, False, True, 1),
+            Row(3, 184, 80, False, True, 1),
+            Row(3, 184, 80, False, True, 1),
+            Row(3, 480, 112, True, True, 1),
+            Row(3, 672, 112, True, True, 1),
+            Row(5, 672, 160, True, True, 2),
+            Row(5, 960, 160, True, True, 1),
+            Row(5, 960, 160, True, True, 1),
+        ),
+        1280,
+    ),
+}
+
+
+def plan(variant: str, width: float) -> Plan:
+    """The network called `variant`, with `width` times its channels; the hidden layer is never narrower."""
+    rows, hidden = VARIANTS[variant]
+    blocks = []
+    for row in rows:
+        expanded = round_filters(row.expanded * width)
+        reduced = round_filters(expanded / 4) if row.excite else 0
+        activation = nnx.hard_swish if row.hard_swish else nnx.relu
+        blocks.append(Block(expanded, row.size, row.stride, reduced, round_filters(row.filters * width), activation))
+    top = round_filters(6 * blocks[-1].filters)
+    hidden = round_filters(hidden * max(1.0, width))
+    stem = round_filters(STEM_FILTERS * width)
+    return Plan(stem, tuple(blocks), top, hidden, nnx.hard_swish, nnx.relu, nnx.hard_sigmoid)
+
+
+class MobileNetV3(ImageClassifier):
+    """Image to logits. Small has 2,542,856 parameters with 1,000 classes, Large 5,483,032.
+
+    Args:
+      variant: "mobilenet_v3_small" or "mobilenet_v3_large".
+      num_classes: logits.
+      width: multiplies the channels.
+      channels: of the image.
+      dropout: rate before the last layer.
+      drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0.
+      family: of the weights that it is to compute like.
+      axis_name: over which batch norm is synchronised; None for each device's own.
+      dtype: of the computation.
+      rngs: of initial weights.
+    """
+
+    def __init__(
+        self,
+        variant: str,
+        *,
+        num_classes: int = 1,
+        width: float = 1.0,
+        channels: int = 3,
+        dropout: float = 0.2,
+        drop_path: float = 0.0,
+        family: Family = TENSORFLOW,
+        axis_name: str | None = None,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            plan(variant, width),
+            num_classes=num_classes,
+            channels=channels,
+            dropout=dropout,
+            drop_path=drop_path,
+            family=family,
+            axis_name=axis_name,
+            dtype=dtype,
+            rngs=rngs,
+        )

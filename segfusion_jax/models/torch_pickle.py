@@ -1,0 +1,218 @@
+"""PyTorch state dicts without torch: both formats of `torch.save`, read by an unpickler that can run nothing.
+
+A state dict is a pickle whose tensors name their storage by a persistent id. The numbers lie beside the pickle, in
+members of a zip archive (torch 1.6 and newer), or after it (before). Layouts: torch/serialization.py of PyTorch 2.13.
+"""
+
+import io
+import math
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+
+_NESTED = ("state_dict_ema", "state_dict", "model")
+"""Where a checkpoint keeps its weights; timm too prefers the averaged ones."""
+
+
+class _StorageType(NamedTuple):
+    dtype: np.dtype
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+    size: int  # in elements
+
+
+class _Tensor(NamedTuple):
+    """The description of a tensor as the pickle gives it, all but the storage unchecked."""
+
+    storage: _Storage
+    offset: Any
+    shape: Any
+    strides: Any
+
+
+class _StateDict(dict):
+    def __setstate__(self, state: object) -> None:
+        """Leaves out `_metadata`, the modules' version numbers."""
+
+
+class _Allowed:
+    """What an allowed global stands for; a pickle can call it but not change it, as it could a function or a class."""
+
+    def __init__(self, call: Callable):
+        self._call = call
+
+    def __call__(self, *args: object) -> object:
+        return self._call(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it changes a global")
+
+
+def _tensor(
+    storage: object, offset: object, shape: object, strides: object, _grad=False, _hooks=None, metadata: object = None
+) -> _Tensor:
+    if not isinstance(storage, _Storage) or metadata:
+        raise pickle.UnpicklingError("a tensor without a storage, or a conjugated or negated one")
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _parameter(data: object, _grad=False, _hooks=None) -> object:
+    return data
+
+
+_GLOBALS: dict[tuple[str, str], object] = {
+    ("collections", "OrderedDict"): _Allowed(_StateDict),
+    ("torch._utils", "_rebuild_tensor"): _Allowed(_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): _Allowed(_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Allowed(_parameter),
+    ("torch", "DoubleStorage"): _StorageType(np.dtype("<f8")),
+    ("torch", "FloatStorage"): _StorageType(np.dtype("<f4")),
+    ("torch", "HalfStorage"): _StorageType(np.dtype("<f2")),
+    ("torch", "BFloat16Storage"): _StorageType(np.dtype(ml_dtypes.bfloat16)),
+    ("torch", "LongStorage"): _StorageType(np.dtype("<i8")),
+    ("torch", "IntStorage"): _StorageType(np.dtype("<i4")),
+    ("torch", "ShortStorage"): _StorageType(np.dtype("<i2")),
+    ("torch", "CharStorage"): _StorageType(np.dtype("i1")),
+    ("torch", "ByteStorage"): _StorageType(np.dtype("u1")),
+    ("torch", "BoolStorage"): _StorageType(np.dtype("?")),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, stream: IO[bytes]):
+        super().__init__(stream, encoding="utf-8")  # Python 2 wrote its names as bytes
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> object:
+        try:
+            return _GLOBALS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a state dict and was not run") from None
+
+    def persistent_load(self, pid: object) -> _Storage:
+        match pid:
+            case ("storage", _StorageType(dtype), str(key), str(), int(size), *view) if size >= 0 and not any(view):
+                storage = _Storage(key, dtype, size)
+                if self.storages.setdefault(key, storage) != storage:
+                    raise pickle.UnpicklingError(f"storage {key} has two types or sizes")
+                return storage
+        raise pickle.UnpicklingError("a persistent id that is no whole storage of a known type")
+
+
+def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    """Reads an archive that torch 1.6 or newer has written.
+
+    Args:
+      archive: members `NAME/data.pkl`, `NAME/data/0`, ..., the declared sizes of which the caller has found plausible.
+
+    Returns:
+      Read-only arrays of the file's types: of the state dict itself, or of the one below "state_dict_ema", "state_dict"
+      or "model"; without "module." where all names begin with it.
+
+    Raises:
+      ValueError: for anything but a sound state dict of dense tensors. Its pickle has then run nothing.
+      KeyError: for a missing member, besides what `zipfile` raises for a damaged archive.
+    """
+    pickles = [name for name in archive.namelist() if name.split("/")[-1] == "data.pkl"]
+    if len(pickles) != 1:
+        raise ValueError(f"the archive has {len(pickles)} members data.pkl, not one")
+    root = pickles[0].removesuffix("data.pkl")
+    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+        raise ValueError("its numbers are not little-endian")
+    tensors = _tensors(_unpickle(io.BytesIO(archive.read(pickles[0])))[0])
+    contents = {}
+    for storage in {tensor.storage for tensor in tensors.values()}:
+        member = archive.getinfo(f"{root}data/{storage.key}")
+        if member.file_size != _nbytes(storage):
+            raise ValueError(f"storage {storage.key} has {member.file_size} bytes, not {_nbytes(storage)}")
+        contents[storage.key] = archive.read(member)
+    return {name: _view(name, tensor, contents[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def read_legacy(content: bytes) -> dict[str, np.ndarray]:
+    """Reads a whole file that torch before 1.6 has written: five pickles, then the storages, each after its length.
+
+    Returns and raises what `read_zip` does.
+    """
+    stream = io.BytesIO(content)
+    if _unpickle(stream)[0] != _MAGIC or _unpickle(stream)[0] != _PROTOCOL:
+        raise ValueError("it is a pickle, but not one that torch.save has written")
+    system = _unpickle(stream)[0]
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise ValueError("its numbers are not little-endian")
+    loaded, storages = _unpickle(stream)
+    tensors = _tensors(loaded)
+    keys = _unpickle(stream)[0]
+    if not isinstance(keys, list) or len(keys) != len(storages) or set(keys) != set(storages):
+        raise ValueError("its list of storages is not that of its tensors")
+    contents = {key: _legacy_storage(stream, storages[key]) for key in keys}
+    return {name: _view(name, tensor, contents[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _legacy_storage(stream: IO[bytes], storage: _Storage) -> bytes:
+    size = int.from_bytes(stream.read(8), "little", signed=True)
+    if size != storage.size:
+        raise ValueError(f"storage {storage.key} has {size} elements, not {storage.size}")
+    content = stream.read(_nbytes(storage))
+    if len(content) != _nbytes(storage):
+        raise ValueError(f"the file ends within storage {storage.key}")
+    return content
+
+
+def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
+    """The next object of the stream, and the storages it mentions."""
+    start = stream.tell()
+    try:
+        for opcode, argument, position in pickletools.genops(stream):
+            # The unpickler would allocate its memo up to the largest index.
+            if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > (position or 0):
+                raise pickle.UnpicklingError(f"a memo index of {argument}")
+        stream.seek(start)
+        unpickler = _Unpickler(stream)
+        return unpickler.load(), unpickler.storages
+    except Exception as error:  # from damaged opcodes: nearly any
+        raise ValueError(f"its pickle cannot be read as a state dict: {error}") from error
+
+
+def _tensors(loaded: object) -> dict[str, _Tensor]:
+    if isinstance(loaded, dict):
+        loaded = next((loaded[key] for key in _NESTED if isinstance(loaded.get(key), dict)), loaded)
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise ValueError(f"it holds a {type(loaded).__name__}, not a state dict of names and tensors")
+    others = [f"{name} is a {type(value).__name__}" for name, value in loaded.items() if not isinstance(value, _Tensor)]
+    if others:
+        raise ValueError(f"it holds more than tensors: {'; '.join(others[:10])}")
+    prefix = "module." if all(name.startswith("module.") for name in loaded) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in loaded.items()}
+
+
+def _view(name: str, tensor: _Tensor, content: bytes) -> np.ndarray:
+    storage, offset, shape, strides = tensor
+    if not _sizes(shape) or not _sizes(strides) or not _sizes((offset,)) or len(shape) != len(strides):
+        raise ValueError(f"the offset, shape or strides of {name} are not whole numbers >= 0")
+    last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    count = math.prod(shape)
+    # An expanded tensor could be larger than any memory.
+    if count > storage.size or (count and last >= storage.size):
+        raise ValueError(f"{name}, of shape {shape}, is not within its storage of {storage.size} elements")
+    width = storage.dtype.itemsize
+    return np.ndarray(shape, storage.dtype, content, offset * width, [stride * width for stride in strides])
+
+
+def _sizes(numbers: object) -> bool:
+    return isinstance(numbers, tuple) and all(type(number) is int and number >= 0 for number in numbers)
+
+
+def _nbytes(storage: _Storage) -> int:
+    return storage.size * storage.dtype.itemsize
