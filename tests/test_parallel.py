@@ -73,7 +73,8 @@ def test_every_device_and_step_draws_its_own_noise(count, api):
 
 def unet_problem():
     values = config.Segmenter(image_size=(32, 32), filters=2, dropout=0.0, loss="bce_dice")
-    unet = make_unet(values, seed=0, dtype=jnp.float32, axis_name=parallel.AXIS)
+    # of seed 0 a maximum of the pooling is decided by rounding, and goes elsewhere on four devices
+    unet = make_unet(values, seed=1, dtype=jnp.float32, axis_name=parallel.AXIS)
     return unet, steps.segmentation_objective(unet, values)
 
 
