@@ -173,8 +173,8 @@ def test_a_run_that_was_stopped_within_a_stage_goes_on(finished, copied, caplog)
 
 def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
     """A U-Net with a pretrained MobileNetV3 encoder, and a MobileNetV3 that classifies, through all stages."""
-    plan = mobilenet_v3.plan("mobilenet_v3_small", 0.25)
-    monkeypatch.setattr(mobilenet_v3, "plan", lambda *_: plan._replace(blocks=plan.blocks[:5]))  # compiles faster
+    plan = mobilenet_v3.plan("mobilenet_v3_small", width=0.25)
+    monkeypatch.setattr(mobilenet_v3, "plan", lambda *_, **__: plan._replace(blocks=plan.blocks[:5]))  # compiles faster
     network = filled(lambda: MobileNetV3("mobilenet_v3_small", rngs=nnx.Rngs(0)))
     network = network._replace(preprocessing=preprocessing.CENTRED)
     save_weights(tmp_path / "small.safetensors", network, family="timm")

@@ -61,11 +61,12 @@ VARIANTS = {
 }
 
 
-def plan(width: float, depth: float) -> Plan:
-    """B0's blocks with `width` times its channels, rounded to multiples of 8, and `depth` times its blocks, rounded up.
+def plan(variant: str, *, width: float = 1.0, depth: float = 1.0) -> Plan:
+    """The network called `variant`, with `width` times its channels and `depth` times its numbers of blocks.
 
-    The top is never narrower than B0's.
+    Channels are rounded to multiples of 8, numbers of blocks up; the top is never narrower than B0's.
     """
+    width, depth = width * VARIANTS[variant].width, depth * VARIANTS[variant].depth
     blocks, filters = [], round_filters(STEM_FILTERS * width)
     stem = filters
     for stage in B0_STAGES:
@@ -80,14 +81,15 @@ def plan(width: float, depth: float) -> Plan:
 
 
 class EfficientNet(ImageClassifier):
-    """Image to logits. At width and depth 1 it is B0: 4,007,548 parameters before the last layer.
+    """Image to logits. B0 has 4,007,548 parameters before the last layer.
 
     Args:
+      variant: a key of `VARIANTS`, "efficientnet_b0" to "efficientnet_b7".
       num_classes: logits.
-      width: multiplies B0's channels; `VARIANTS` has those of B1 to B7.
-      depth: multiplies B0's numbers of blocks.
+      width: multiplies the variant's channels.
+      depth: multiplies the variant's numbers of blocks.
       channels: of the image.
-      dropout: rate before the last layer.
+      dropout: rate before the last layer; None for the variant's.
       drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0.
       family: of the weights that it is to compute like.
       axis_name: over which batch norm is synchronised; None for each device's own.
@@ -97,12 +99,13 @@ class EfficientNet(ImageClassifier):
 
     def __init__(
         self,
+        variant: str = "efficientnet_b0",
         *,
         num_classes: int = 1,
         width: float = 1.0,
         depth: float = 1.0,
         channels: int = 3,
-        dropout: float = 0.2,
+        dropout: float | None = None,
         drop_path: float = 0.2,
         family: Family = TENSORFLOW,
         axis_name: str | None = None,
@@ -110,10 +113,10 @@ class EfficientNet(ImageClassifier):
         rngs: nnx.Rngs,
     ):
         super().__init__(
-            plan(width, depth),
+            plan(variant, width=width, depth=depth),
             num_classes=num_classes,
             channels=channels,
-            dropout=dropout,
+            dropout=VARIANTS[variant].dropout if dropout is None else dropout,
             drop_path=drop_path,
             family=family,
             axis_name=axis_name,

@@ -92,9 +92,8 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
 
 def _plan(backbone: str, width: float, depth: float) -> Plan:
     if backbone in mobilenet_v3.VARIANTS:
-        return mobilenet_v3.plan(backbone, width)
-    variant = efficientnet.VARIANTS[backbone]
-    return efficientnet.plan(variant.width * width, variant.depth * depth)
+        return mobilenet_v3.plan(backbone, width=width)
+    return efficientnet.plan(backbone, width=width, depth=depth)
 
 
 def _family(backbone: str, name: str) -> Family:

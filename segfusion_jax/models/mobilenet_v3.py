@@ -71,7 +71,7 @@ VARIANTS = {
 }
 
 
-def plan(variant: str, width: float) -> Plan:
+def plan(variant: str, *, width: float = 1.0) -> Plan:
     """The network called `variant`, with `width` times its channels; the hidden layer is never narrower."""
     rows, hidden = VARIANTS[variant]
     blocks = []
@@ -117,7 +117,7 @@ class MobileNetV3(ImageClassifier):
         rngs: nnx.Rngs,
     ):
         super().__init__(
-            plan(variant, width),
+            plan(variant, width=width),
             num_classes=num_classes,
             channels=channels,
             dropout=dropout,

@@ -21,7 +21,7 @@ from segfusion_jax.models.unet import EncoderUNet, UNet
 from tests.models.filled import count, filled
 
 SMALL_B0 = dict(num_classes=2, width=0.25, depth=0.25, dropout=0.5, drop_path=0.5)
-SMALL_V3 = mobilenet_v3.plan("mobilenet_v3_small", 0.25)
+SMALL_V3 = mobilenet_v3.plan("mobilenet_v3_small", width=0.25)
 SHORT_V3 = SMALL_V3._replace(blocks=SMALL_V3.blocks[1:5])  # with and without squeeze-and-excite, ReLU and hard swish
 MODELS = {
     "efficientnet, tensorflow": functools.partial(EfficientNet, family=TENSORFLOW, **SMALL_B0),
@@ -37,7 +37,9 @@ MODELS = {
         axis_name=None,
     ),
     "unet": functools.partial(UNet, filters=2, dropout=0.5),
-    "efficientnet unet": functools.partial(EncoderUNet, efficientnet.plan(0.25, 0.25), filters=2, dropout=0.5),
+    "efficientnet unet": functools.partial(
+        EncoderUNet, efficientnet.plan("efficientnet_b0", width=0.25, depth=0.25), filters=2, dropout=0.5
+    ),
     "mobilenet unet": functools.partial(EncoderUNet, SHORT_V3, filters=2, dropout=0.5, family=PYTORCH),
 }
 IMAGES = np.random.default_rng(1).normal(size=(4, 33, 47, 3)).astype(np.float32)  # divisible by no stride
@@ -169,8 +171,7 @@ def test_published_numbers_of_parameters(name):
     def make():
         if name in mobilenet_v3.VARIANTS:
             return MobileNetV3(name, num_classes=1000, rngs=nnx.Rngs(0))
-        variant = efficientnet.VARIANTS[name]
-        return EfficientNet(num_classes=1000, width=variant.width, depth=variant.depth, rngs=nnx.Rngs(0))
+        return EfficientNet(name, num_classes=1000, rngs=nnx.Rngs(0))
 
     module = nnx.eval_shape(make)
     assert count(nnx.to_pure_dict(nnx.state(module, nnx.Param))) == PUBLISHED_PARAMETERS[name]

@@ -17,11 +17,19 @@ def test_b0_has_the_published_number_of_parameters():
 
 
 def test_b3s_plan_by_hand():
-    plan = efficientnet.plan(1.2, 1.4)
+    plan = efficientnet.plan("efficientnet_b3")
     assert (plan.stem, plan.top, len(plan.blocks)) == (40, 1536, 26)
     blocks = [(block.expanded, block.size, block.stride, block.reduced, block.filters) for block in plan.blocks]
     assert blocks[:4] == [(40, 3, 1, 10, 24), (24, 3, 1, 6, 24), (144, 3, 2, 6, 32), (192, 3, 1, 8, 32)]
     assert blocks[-1] == (2304, 3, 1, 96, 384)
+
+
+def test_the_rate_of_dropout_is_the_variants():
+    made = (
+        nnx.eval_shape(lambda o=o: EfficientNet("efficientnet_b4", **o, rngs=nnx.Rngs(0)))
+        for o in ({}, {"dropout": 0.0})
+    )
+    assert [module.dropout for module in made] == [0.4, 0.0]
 
 
 def test_stochastic_depth_grows_with_depth():

@@ -77,10 +77,9 @@ def test_backbones_compute_like_the_family(backbone, family, padding, epsilon, m
     from_config.make_classifier(Classifier(backbone=backbone, family=family), Bridge(), seed=0, dtype=jnp.float32)
     assert seen["family"] == (padding, epsilon)
     if backbone in mobilenet_v3.VARIANTS:
-        assert seen["plan"] == mobilenet_v3.plan(backbone, 1.0)
+        assert seen["plan"] == mobilenet_v3.plan(backbone)
     else:
-        variant = efficientnet.VARIANTS[backbone]
-        assert seen["plan"] == efficientnet.plan(variant.width, variant.depth)
+        assert seen["plan"] == efficientnet.plan(backbone)
 
 
 def test_a_unet_has_the_configs_encoder():
@@ -97,7 +96,7 @@ def test_models_expect_images_of_the_configs_size():
 
 
 def test_an_encoder_is_loaded_and_brings_its_preprocessing(tmp_path):
-    plan = mobilenet_v3.plan("mobilenet_v3_small", 1.0)
+    plan = mobilenet_v3.plan("mobilenet_v3_small")
     backbone = filled(lambda: MobileNetV3("mobilenet_v3_small", num_classes=5, rngs=nnx.Rngs(0)))
     backbone = backbone._replace(preprocessing=preprocessing.CENTRED)
     save_weights(tmp_path / "small.safetensors", backbone, family="tensorflow")

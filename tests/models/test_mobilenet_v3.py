@@ -6,7 +6,7 @@ from segfusion_jax.models import mobilenet_v3
 
 
 def test_smalls_plan_by_hand():
-    plan = mobilenet_v3.plan("mobilenet_v3_small", 1.0)
+    plan = mobilenet_v3.plan("mobilenet_v3_small")
     assert (plan.stem, plan.top, plan.hidden, len(plan.blocks)) == (16, 576, 1024, 11)
     assert plan.blocks[0] == (16, 3, 2, 8, 16, nnx.relu)
     assert plan.blocks[3] == (96, 5, 2, 24, 40, nnx.hard_swish)
@@ -14,11 +14,11 @@ def test_smalls_plan_by_hand():
 
 
 def test_larges_plan_by_hand():
-    plan = mobilenet_v3.plan("mobilenet_v3_large", 1.0)
+    plan = mobilenet_v3.plan("mobilenet_v3_large")
     assert (plan.stem, plan.top, plan.hidden, len(plan.blocks)) == (16, 960, 1280, 15)
     assert [block.stride for block in plan.blocks] == [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1]
 
 
 def test_narrower_networks_keep_their_hidden_layer():
-    plan = mobilenet_v3.plan("mobilenet_v3_small", 0.5)
+    plan = mobilenet_v3.plan("mobilenet_v3_small", width=0.5)
     assert (plan.stem, plan.blocks[-1].filters, plan.top, plan.hidden) == (8, 48, 288, 1024)

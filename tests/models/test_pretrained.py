@@ -106,7 +106,7 @@ def test_batch_counters_are_no_weights(small, saved):
 
 
 def test_an_encoder_is_filled_and_the_rest_of_the_unet_stays(saved):
-    plan = efficientnet.plan(0.25, 0.5)
+    plan = efficientnet.plan("efficientnet_b0", width=0.25, depth=0.5)
     unet = filled(lambda: EncoderUNet(plan, filters=2, rngs=nnx.Rngs(0)))
     arrays = lukemelas.arrays()
     loaded = load(saved(arrays), unet, drop=("top", "hidden", "head"), within="encoder")

@@ -14,6 +14,8 @@ from segfusion_jax.models.unet import EncoderUNet, UNet
 from tests.models import reference
 from tests.models.filled import count, filled
 
+SMALL_B0 = efficientnet.plan("efficientnet_b0", width=0.25, depth=0.25)
+
 
 @pytest.fixture(scope="module")
 def unet():
@@ -97,7 +99,7 @@ def test_an_odd_image_is_a_part_of_an_even_one(unet, size):
 
 @pytest.fixture(scope="module")
 def encoder_unet():
-    return filled(lambda: EncoderUNet(efficientnet.plan(0.25, 0.25), filters=2, dropout=0.5, rngs=nnx.Rngs(0)))
+    return filled(lambda: EncoderUNet(SMALL_B0, filters=2, dropout=0.5, rngs=nnx.Rngs(0)))
 
 
 def test_the_encoders_maps_are_concatenated_at_their_sizes(encoder_unet, monkeypatch):
@@ -107,7 +109,7 @@ def test_the_encoders_maps_are_concatenated_at_their_sizes(encoder_unet, monkeyp
     jax.eval_shape(
         functools.partial(encoder_unet.apply, train=True), encoder_unet.params, encoder_unet.batch_stats, images
     )
-    filters = [block.filters for block in efficientnet.plan(0.25, 0.25).blocks]
+    filters = [block.filters for block in SMALL_B0.blocks]
     assert filters == [8, 8, 16, 24, 32, 48, 80]
     assert seen == [
         ((4, 5, 80 + 32), 0.5),  # of stride 16: the block before the last of stride 2
@@ -124,6 +126,6 @@ def test_a_b0_encoder_has_the_decoder_that_is_usual():
     Its last layer has 3x3 kernels (128 more values), its convolutions before batch norms no biases (992 fewer), and at
     half size it takes the stem's 32 maps, we the first block's 16 (4,608 more in the convolution that reads them).
     """
-    module = nnx.eval_shape(lambda: EncoderUNet(efficientnet.plan(1.0, 1.0), rngs=nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: EncoderUNet(efficientnet.plan("efficientnet_b0"), rngs=nnx.Rngs(0)))
     ours = count(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
     assert ours == 6_251_469 - 412_160 - 128 + 992 - 4_608

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from segfusion_jax.models import layers, pretrained
-from segfusion_jax.models.efficientnet import VARIANTS, EfficientNet
+from segfusion_jax.models.efficientnet import EfficientNet
 from segfusion_jax.models.functional import Functional, Variables, functional
 from segfusion_jax.models.inverted_residual import ImageClassifier
 from segfusion_jax.models.mobilenet_v3 import MobileNetV3
@@ -55,11 +55,7 @@ class Network(NamedTuple):
         return pretrained.load_pretrained(path, abstract, family=self.family_name, drop=())
 
 
-def _efficientnet(name: str) -> Callable[..., ImageClassifier]:
-    return functools.partial(EfficientNet, width=VARIANTS[name].width, depth=VARIANTS[name].depth)
-
-
-_B0, _B2, _B5 = (_efficientnet(f"efficientnet_b{number}") for number in (0, 2, 5))
+_B0, _B2, _B5 = (functools.partial(EfficientNet, f"efficientnet_b{number}") for number in (0, 2, 5))
 _SMALL, _LARGE = (functools.partial(MobileNetV3, f"mobilenet_v3_{name}") for name in ("small", "large"))
 
 NETWORKS = {
