@@ -9,11 +9,12 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared
-from segfusion_jax.models.from_config import find_pretrained
+from segfusion_jax.models.from_config import find_pretrained, load_backbone, load_encoder, make_classifier, make_unet
 from segfusion_jax.parallel import Devices, make_devices
 from segfusion_jax.stages.bridge import bridge
 from segfusion_jax.stages.classify import classify
@@ -68,6 +69,7 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
     _check_batch_sizes(config, devices)
     _check_owner(config, workdir)
     fingerprint = _fingerprint(config)
+    _check_weights(config)
     _check_fingerprints(workdir, fingerprint)
     _check_order(workdir, stages)
     devices.wait_for_all("workdir checked")
@@ -91,6 +93,14 @@ def _check_batch_sizes(config: Config, devices: Devices) -> None:
     """Before the first stage, not after hours."""
     devices.check_batch_size("config.segmenter.training.batch_size", config.segmenter.training.batch_size)
     devices.check_batch_size("config.classifier.training.batch_size", config.classifier.training.batch_size)
+
+
+def _check_weights(config: Config) -> None:
+    """Reads the pretrained weights into the models, before the first stage and not after hours."""
+    if config.segmenter.pretrained:
+        load_encoder(config.segmenter, make_unet(config.segmenter, seed=0, dtype=jnp.float32))
+    if config.classifier.pretrained:
+        load_backbone(config.classifier, make_classifier(config.classifier, config.bridge, seed=0, dtype=jnp.float32))
 
 
 def _check_owner(config: Config, workdir: pathlib.Path) -> None:

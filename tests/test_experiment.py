@@ -18,6 +18,7 @@ from segfusion_jax.models.mobilenet_v3 import MobileNetV3
 from segfusion_jax.models.pretrained import save_weights
 from tests import tiny
 from tests.datasets import official
+from tests.models import lukemelas
 from tests.models.filled import filled
 
 EVERY = ["prepare", "segment", "bridge", "classify", "evaluate", "report"]
@@ -175,9 +176,9 @@ def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
     """A U-Net with a pretrained MobileNetV3 encoder, and a MobileNetV3 that classifies, through all stages."""
     plan = mobilenet_v3.plan("mobilenet_v3_small", width=0.25)
     monkeypatch.setattr(mobilenet_v3, "plan", lambda *_, **__: plan._replace(blocks=plan.blocks[:5]))  # compiles faster
-    network = filled(lambda: MobileNetV3("mobilenet_v3_small", rngs=nnx.Rngs(0)))
+    network = filled(lambda: MobileNetV3("mobilenet_v3_small", family="timm", rngs=nnx.Rngs(0)))
     network = network._replace(preprocessing=preprocessing.CENTRED)
-    save_weights(tmp_path / "small.safetensors", network, family="timm")
+    save_weights(tmp_path / "small.safetensors", network)
     config = tiny.config(
         segmenter__encoder="mobilenet_v3_small",
         segmenter__family="timm",
@@ -199,6 +200,16 @@ def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
         safetensors.safe_open(tmp_path / "workdir/model/unet_0.safetensors", "np").metadata()["preprocessing"]
     )
     assert expects == {"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": [16, 32]}
+
+
+@pytest.mark.parametrize("fields", [{}, {"segmenter__encoder": "mobilenet_v3_small"}])
+def test_pretrained_weights_that_do_not_fit_are_noticed_at_once(tmp_path, fields):
+    np.savez(tmp_path / "b0.npz", **lukemelas.arrays())
+    section = "segmenter" if fields else "classifier"
+    config = tiny.config(**fields, **{f"{section}__pretrained": str(tmp_path / "b0.npz"), "classifier__depth": 1.0})
+    with pytest.raises(ValueError, match="b0.npz does not fit the model: "):
+        experiment.run(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("model", ["segmenter", "classifier"])

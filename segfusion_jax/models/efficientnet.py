@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan, round_filters
-from segfusion_jax.models.layers import TENSORFLOW, Family
+from segfusion_jax.models.layers import family_of
 
 
 class Stage(NamedTuple):
@@ -91,7 +91,7 @@ class EfficientNet(ImageClassifier):
       channels: of the image.
       dropout: rate before the last layer; None for the variant's.
       drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0.
-      family: of the weights that it is to compute like.
+      family: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
       axis_name: over which batch norm is synchronised; None for each device's own.
       dtype: of the computation.
       rngs: of initial weights.
@@ -107,7 +107,7 @@ class EfficientNet(ImageClassifier):
         channels: int = 3,
         dropout: float | None = None,
         drop_path: float = 0.2,
-        family: Family = TENSORFLOW,
+        family: str = "tensorflow",
         axis_name: str | None = None,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
@@ -118,7 +118,7 @@ class EfficientNet(ImageClassifier):
             channels=channels,
             dropout=VARIANTS[variant].dropout if dropout is None else dropout,
             drop_path=drop_path,
-            family=family,
+            family=family_of(variant, family),
             axis_name=axis_name,
             dtype=dtype,
             rngs=rngs,

@@ -10,7 +10,7 @@ from segfusion_jax import config as configs
 from segfusion_jax.models import efficientnet, mobilenet_v3, preprocessing, published
 from segfusion_jax.models.functional import Functional, functional
 from segfusion_jax.models.inverted_residual import ImageClassifier, Plan
-from segfusion_jax.models.layers import PYTORCH, TENSORFLOW, Family
+from segfusion_jax.models.layers import family_of
 from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.pretrained import load_pretrained
 from segfusion_jax.models.unet import EncoderUNet, UNet
@@ -23,7 +23,7 @@ def make_unet(config: configs.Segmenter, *, seed: int, dtype: jnp.dtype, axis_na
     )
     if not config.encoder:
         return functional(UNet(**options), preprocessing.NONE._replace(image_size=config.image_size))
-    plan, family = _plan(config.encoder, 1.0, 1.0), _family(config.encoder, config.family)
+    plan, family = _plan(config.encoder, 1.0, 1.0), family_of(config.encoder, config.family)
     unet = EncoderUNet(plan, family=family, **options)
     return functional(unet, preprocessing.IMAGENET._replace(image_size=config.image_size))
 
@@ -43,7 +43,7 @@ def make_classifier(
         channels=4 if bridge.mode == "channel" else 3,
         dropout=config.dropout,
         drop_path=config.drop_path,
-        family=_family(config.backbone, config.family),
+        family=family_of(config.backbone, config.family),
         axis_name=axis_name,
         dtype=dtype,
         rngs=nnx.Rngs(seed),
@@ -57,7 +57,7 @@ def load_encoder(config: configs.Segmenter, unet: Functional) -> Functional:
         return unet
     path = find_pretrained(config)
     drop = ("top", "hidden", "head")
-    unet = load_pretrained(path, unet, family=config.family, drop=drop, within="encoder")
+    unet = load_pretrained(path, unet, drop=drop, within="encoder")
     return unet._replace(preprocessing=_preprocessing(config, unet.preprocessing))
 
 
@@ -65,7 +65,7 @@ def load_backbone(config: configs.Classifier, classifier: Functional) -> Functio
     """`classifier`, its weights before the last layer from what the config names, if it names anything."""
     if not config.pretrained:
         return classifier
-    classifier = load_pretrained(find_pretrained(config), classifier, family=config.family)
+    classifier = load_pretrained(find_pretrained(config), classifier)
     return classifier._replace(preprocessing=_preprocessing(config, classifier.preprocessing))
 
 
@@ -78,7 +78,7 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
       OSError: the download failed.
     """
     name = config.pretrained
-    if path := configs.find(name):
+    if (path := configs.find(name)) and path.is_file():
         return path
     if name in published.PUBLISHED:
         _check_published(config)
@@ -94,14 +94,6 @@ def _plan(backbone: str, width: float, depth: float) -> Plan:
     if backbone in mobilenet_v3.VARIANTS:
         return mobilenet_v3.plan(backbone, width=width)
     return efficientnet.plan(backbone, width=width, depth=depth)
-
-
-def _family(backbone: str, name: str) -> Family:
-    """Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals."""
-    if name == "tensorflow":
-        return TENSORFLOW
-    original = name == "torchvision" and not backbone.startswith(tuple(f"efficientnet_b{n}" for n in range(5)))
-    return PYTORCH._replace(epsilon=TENSORFLOW.epsilon) if original else PYTORCH
 
 
 def _field(config: configs.Segmenter | configs.Classifier) -> str:

@@ -136,7 +136,7 @@ class Encoder(nnx.Module):
     Args:
       plan: of the network.
       channels: of the image.
-      drop_path: probability with which the last block's path is dropped; it grows linearly from the first block's 0.
+      drop_path: block i of n is dropped with probability drop_path x i / n, from i = 0.
       family: of the weights that it is to compute like.
       axis_name: over which batch norm is synchronised; None for each device's own.
       dtype: of the computation.
@@ -166,6 +166,7 @@ class Encoder(nnx.Module):
             self.blocks.append(InvertedResidual(filters, block, plan, drop_path=rate, **common))
             filters = block.filters
         self.activation = plan.activation
+        self.family = family.name
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> list[jax.Array]:
         """What the stem and each block make of x [batch, height, width, channels]."""

@@ -20,17 +20,37 @@ class Family(NamedTuple):
     """In what the frameworks differ that published networks were trained in.
 
     Attributes:
+      name: "tensorflow", "timm" or "torchvision".
       padding: "same", TensorFlow's, which puts the odd zero of a stride of 2 after the image; "symmetric", PyTorch's,
         as many zeros before as after.
       epsilon: of batch norm.
     """
 
+    name: str
     padding: Literal["same", "symmetric"]
     epsilon: float
 
 
-TENSORFLOW = Family("same", 1e-3)
-PYTORCH = Family("symmetric", 1e-5)
+TENSORFLOW = Family("tensorflow", "same", 1e-3)
+TIMM = Family("timm", "symmetric", 1e-5)
+TORCHVISION = Family("torchvision", "symmetric", 1e-5)
+
+
+def family_of(network: str, name: str) -> Family:
+    """What the network `network`, "efficientnet_b0" or another, follows in the family called `name`.
+
+    Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals.
+
+    Raises:
+      ValueError: the name is not known.
+    """
+    families = {family.name: family for family in (TENSORFLOW, TIMM, TORCHVISION)}
+    if name not in families:
+        raise ValueError(f"family = {name!r}: must be one of {', '.join(families)}")
+    originals = ("mobilenet_v3", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
+    if name == "torchvision" and network.startswith(originals):
+        return TORCHVISION._replace(epsilon=TENSORFLOW.epsilon)
+    return families[name]
 
 
 def zero_padding(padding: str, shape: tuple[int, ...], size: int, stride: int) -> depthwise.Padding:
@@ -155,7 +175,7 @@ class BatchNorm(nnx.Module):
         mean, var = self._batch_statistics(x) if train else (self.mean[...], self.var[...])
         scale = self.scale[...] * lax.rsqrt(var + self.epsilon)
         shift = self.bias[...] - mean * scale
-        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+        return (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
 
     def _batch_statistics(self, x):
         axes = tuple(range(x.ndim - 1))

@@ -13,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+from absl import logging
 
 from segfusion_jax.models import preprocessing, weight_files, weight_names
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.weight_names import Arrays, Source
+
+_FAULTS = (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError)
 
 FAMILIES: dict[Source, tuple[str, ...]] = {
     "keras": ("tensorflow",),
@@ -33,7 +36,6 @@ def load_pretrained(
     path: str | pathlib.Path,
     model: Functional,
     *,
-    family: str,
     drop: Sequence[str] = ("head",),
     within: str = "",
 ) -> Functional:
@@ -43,9 +45,8 @@ def load_pretrained(
       path: of a Keras `.h5` or `.weights.h5`, of a timm or torchvision `.safetensors` or `.pth`, of an `.npz` or `.pth`
         with the names of lukemelas/EfficientNet-PyTorch, or of our own `.safetensors`.
       model: whose arrays are filled. Where it reads four channels and the file three, the fourth starts at zero.
-      family: "tensorflow", "timm" or "torchvision": what the model computes like.
-      drop: parts of the network that are not read from the file: "head", the last layer, "hidden", "top". The model,
-        where it has them, keeps its own.
+      drop: parts that are not read from the file, the first components of names: "head", the last layer, "hidden", the
+        layer before it in MobileNetV3, "top", or what a file has of its own. The model, where it has them, keeps its.
       within: part of the model that is filled, such as "encoder"; "" for all of it.
 
     Returns:
@@ -59,9 +60,10 @@ def load_pretrained(
     arrays = weight_files.read(path)
     try:
         source, translated = weight_names.translate(arrays)
-    except ValueError as error:
+        expects = _preprocessing(path, source, translated, model.family)
+    except _FAULTS as error:
         raise ValueError(f"{path}: {error}") from error
-    _check_family(path, source, family)
+    _check_family(path, source, model.family)
     unread = (*drop, "preprocessing")
     params, batch_stats = (tree[within] if within else tree for tree in (model.params, model.batch_stats))
     current = flatten(params) | flatten(batch_stats)
@@ -71,20 +73,20 @@ def load_pretrained(
     params, batch_stats = _like(params, filled), _like(batch_stats, filled)
     if within:
         params, batch_stats = model.params | {within: params}, model.batch_stats | {within: batch_stats}
-    return Functional(model.apply, params, batch_stats, _preprocessing(path, source, translated))
+    logging.info("%s: %s's weights, for images normalised by mean %s and deviation %s", path, source, *expects[:2])
+    return model._replace(params=params, batch_stats=batch_stats, preprocessing=expects)
 
 
-def save_weights(path: pathlib.Path, model: Functional, **metadata: str) -> None:
+def save_weights(path: pathlib.Path, model: Functional) -> None:
     """Writes one safetensors file of float32 arrays under their dotted paths, `blocks.0.expand.conv.kernel`.
 
     Args:
       path: of the file.
-      model: whose arrays are written, and its preprocessing, which becomes metadata.
-      **metadata: of the file.
+      model: whose arrays are written; its preprocessing and its family become metadata.
     """
     arrays = flatten(model.params) | flatten(model.batch_stats)
     temporary = path.with_name(f".{path.name}")
-    metadata |= {"preprocessing": json.dumps(model.preprocessing._asdict())}
+    metadata = {"family": model.family, "preprocessing": json.dumps(model.preprocessing._asdict())}
     safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary, metadata)
     temporary.replace(path)
 
@@ -101,7 +103,8 @@ def load_weights(path: pathlib.Path, model: Functional) -> Functional:
     except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is not a readable safetensors file of ours: {error}") from error
     loaded = _checked(arrays, flatten(model.params) | flatten(model.batch_stats), path)
-    return Functional(model.apply, _like(model.params, loaded), _like(model.batch_stats, loaded), expects)
+    params, batch_stats = _like(model.params, loaded), _like(model.batch_stats, loaded)
+    return model._replace(params=params, batch_stats=batch_stats, preprocessing=expects)
 
 
 def flatten(variables: Variables) -> dict[str, jax.Array]:
@@ -125,7 +128,7 @@ def _check_family(path: pathlib.Path, source: Source, family: str) -> None:
     if source == "timm" and (architecture := _timm_config(path).get("architecture")):
         accepted = ("tensorflow",) if architecture.startswith("tf_") else ("timm",)
     if source == "segfusion":
-        accepted = (_own_metadata(path).get("family", family),)
+        accepted = (_own_metadata(path).get("family", ""),)
     if family not in accepted:
         raise ValueError(
             f"{path}: these weights, by their names {source}'s, are of the family {' or '.join(accepted)}; "
@@ -155,14 +158,12 @@ def _checked(arrays: Arrays, expected: Mapping, path: pathlib.Path) -> Arrays:
     return arrays
 
 
-def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays) -> Preprocessing:
+def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays, family: str) -> Preprocessing:
     match source:
         case "keras":
             return _keras_preprocessing(arrays)
         case "timm":
-            config = _timm_config(path).get("pretrained_cfg", {})
-            mean, std = (config.get(name, getattr(preprocessing.IMAGENET, name)) for name in ("mean", "std"))
-            return Preprocessing(tuple(mean), tuple(std), tuple(config["input_size"][1:]) if config else None)
+            return _timm_preprocessing(path, arrays, family)
         case "segfusion":
             return _own_preprocessing(path)
         case _:
@@ -180,6 +181,14 @@ def _keras_preprocessing(arrays: Arrays) -> Preprocessing:
     mean, variance = arrays["preprocessing.mean"], arrays["preprocessing.variance"]
     std = variance if np.allclose(variance, preprocessing.IMAGENET.std, atol=1e-6) else np.sqrt(variance)
     return Preprocessing(tuple(mean.ravel().tolist()), tuple(std.ravel().tolist()))
+
+
+def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, family: str) -> Preprocessing:
+    """What its `config.json` says; without one, what most of timm's weights expect."""
+    if config := _timm_config(path).get("pretrained_cfg"):
+        return Preprocessing(tuple(config["mean"]), tuple(config["std"]), tuple(config["input_size"][1:]))
+    is_mobilenet = "hidden.kernel" in arrays
+    return preprocessing.CENTRED if is_mobilenet and family == "tensorflow" else preprocessing.IMAGENET
 
 
 def _timm_config(path: pathlib.Path) -> dict:

@@ -98,7 +98,10 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _GLOBALS[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a state dict and was not run") from None
+            raise pickle.UnpicklingError(
+                f"{module}.{name} has no place in a state dict and was not run; "
+                "save the state dict alone, torch.save(model.state_dict(), path)"
+            ) from None
 
     def persistent_load(self, pid: object) -> _Storage:
         match pid:

@@ -114,8 +114,10 @@ class EncoderUNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         common: dict[str, Any] = dict(axis_name=axis_name, dtype=dtype, rngs=rngs)
+        self.family = family.name
         self.encoder = Encoder(plan, channels=channels, drop_path=0.0, family=family, **common)
         outputs = [plan.stem, *(block.filters for block in plan.blocks)]
+        # what enters a block of stride 2 is the last of its size
         self.skips = tuple(number for number, block in enumerate(plan.blocks) if block.stride == 2)
         new_channels = [outputs[number] for number in reversed(self.skips)] + [0]
         widths = [filters * 2**level for level in reversed(range(len(new_channels)))]

@@ -54,8 +54,7 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
     if devices.is_lead:
         params, batch_stats = variables
         trained = classifier._replace(params=params, batch_stats=batch_stats)
-        family = dict(backbone=config.classifier.backbone, family=config.classifier.family)
-        save_weights(classifier_weights(workdir), trained, **family)
+        save_weights(classifier_weights(workdir), trained)
 
 
 def examples(config: Config, prepared: Prepared, masks: MaskStore, split: str) -> Examples:

@@ -23,7 +23,7 @@ def make_schedule(config: Training, steps_per_epoch: int) -> optax.Schedule:
 def decayed_rates(params: Variables, decay: float) -> Variables:
     """For each array of an image classifier, what its learning rate is multiplied by (Howard and Ruder, 1801.06146).
 
-    1 at the last layer, `decay` at what comes before it, `decay` squared at the last block, and so on down to the stem.
+    1 at the last layer, times `decay` at each part before it: a hidden layer, the top, the blocks, the stem.
     """
     order = ["stem", *(f"blocks.{index}" for index in range(len(params["blocks"]))), "top", "hidden", "head"]
     parts = [part for part in order if part.partition(".")[0] in params]

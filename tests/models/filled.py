@@ -24,8 +24,8 @@ def filled(make_module: Callable[[], nnx.Module], seed: int = 0) -> Functional:
         return array.astype(leaf.dtype)
 
     abstract = functional(nnx.eval_shape(make_module))
-    trees = (jax.tree_util.tree_map_with_path(draw, tree) for tree in (abstract.params, abstract.batch_stats))
-    return Functional(abstract.apply, *trees, abstract.preprocessing)
+    params, batch_stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in abstract[1:3])
+    return abstract._replace(params=params, batch_stats=batch_stats)
 
 
 def count(tree) -> int:

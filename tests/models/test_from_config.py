@@ -54,7 +54,7 @@ def classifier_of_zeros() -> Functional:
 
     trees = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(make))
     expects = preprocessing.IMAGENET._replace(image_size=SMALL.image_size)
-    return Functional(lambda: None, *trees, expects)
+    return Functional(lambda: None, *trees, expects, "tensorflow")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_backbones_compute_like_the_family(backbone, family, padding, epsilon, m
     )
     monkeypatch.setattr(from_config, "functional", lambda *_: None)
     from_config.make_classifier(Classifier(backbone=backbone, family=family), Bridge(), seed=0, dtype=jnp.float32)
-    assert seen["family"] == (padding, epsilon)
+    assert seen["family"] == (family, padding, epsilon)
     if backbone in mobilenet_v3.VARIANTS:
         assert seen["plan"] == mobilenet_v3.plan(backbone)
     else:
@@ -99,7 +99,7 @@ def test_an_encoder_is_loaded_and_brings_its_preprocessing(tmp_path):
     plan = mobilenet_v3.plan("mobilenet_v3_small")
     backbone = filled(lambda: MobileNetV3("mobilenet_v3_small", num_classes=5, rngs=nnx.Rngs(0)))
     backbone = backbone._replace(preprocessing=preprocessing.CENTRED)
-    save_weights(tmp_path / "small.safetensors", backbone, family="tensorflow")
+    save_weights(tmp_path / "small.safetensors", backbone)
     config = Segmenter(
         encoder="mobilenet_v3_small", filters=1, image_size=(48, 48), pretrained=str(tmp_path / "small.safetensors")
     )

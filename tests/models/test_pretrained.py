@@ -1,6 +1,5 @@
 """Weight files: released ones against a NumPy forward pass on the file itself, faulty ones, our own."""
 
-import functools
 import json
 
 import jax
@@ -43,7 +42,7 @@ def saved(tmp_path):
 
 
 def load(path, made: Functional, **options) -> Functional:
-    return load_pretrained(path, made, **dict(family="tensorflow") | options)
+    return load_pretrained(path, made, **options)
 
 
 def features(made: Functional, images):
@@ -122,15 +121,15 @@ def test_an_encoder_is_filled_and_the_rest_of_the_unet_stays(saved):
 
 def test_weights_of_another_family_are_refused(small, saved, tmp_path):
     with pytest.raises(ValueError, match="lukemelas's, are of the family tensorflow; the model's family is 'timm'"):
-        load(saved(lukemelas.arrays()), small, family="timm")
-    save_weights(tmp_path / "own.safetensors", small, family="torchvision")
+        load(saved(lukemelas.arrays()), small._replace(family="timm"))
+    save_weights(tmp_path / "own.safetensors", small._replace(family="torchvision"))
     with pytest.raises(ValueError, match="segfusion's, are of the family torchvision; the model's family is 'timm'"):
-        load(tmp_path / "own.safetensors", small, family="timm")
+        load(tmp_path / "own.safetensors", small._replace(family="timm"))
 
 
 def test_own_weights_start_another_training(small, tmp_path):
     expects = Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (33, 44))
-    save_weights(tmp_path / "own.safetensors", small._replace(preprocessing=expects), family="tensorflow")
+    save_weights(tmp_path / "own.safetensors", small._replace(preprocessing=expects))
     other = filled(lambda: EfficientNet(width=0.25, depth=0.5, rngs=nnx.Rngs(0)), seed=9)
     loaded = load(tmp_path / "own.safetensors", other)
     assert loaded.preprocessing == expects
@@ -155,7 +154,7 @@ def keras_arrays(**normalization) -> dict:
     ids=["published", "own", "keras 3", "mobilenet"],
 )
 def test_preprocessing_inside_a_keras_model_comes_with_its_weights(saved, normalization, expected):
-    stem = Functional(None, {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}, {}, IMAGENET)
+    stem = Functional(None, {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}, {}, IMAGENET, "tensorflow")
     loaded = load(saved(keras_arrays(**normalization)), stem)
     np.testing.assert_allclose(loaded.preprocessing[:2], expected[:2], rtol=1e-6)
     np.testing.assert_array_equal(loaded.params["stem"]["conv"]["kernel"], 0)
@@ -169,15 +168,36 @@ def timm_folder(tmp_path, **config):
 
 
 def test_timms_config_beside_the_weights_is_read(tmp_path):
-    stem = Functional(None, {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}, {}, CENTRED)
-    load_timm = functools.partial(load_pretrained, timm_folder(tmp_path), stem)
-    assert load_timm(family="tensorflow").preprocessing == load_timm(family="timm").preprocessing == IMAGENET
+    stem = Functional(None, {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}, {}, CENTRED, "tensorflow")
+    path = timm_folder(tmp_path)
+    assert load(path, stem).preprocessing == load(path, stem._replace(family="timm")).preprocessing == IMAGENET
     values = dict(mean=[0.5, 0.4, 0.3], std=[0.1, 0.2, 0.3], input_size=[3, 240, 320])
     timm_folder(tmp_path, architecture="tf_efficientnet_b0", pretrained_cfg=values)
-    expected = Preprocessing((0.5, 0.4, 0.3), (0.1, 0.2, 0.3), (240, 320))
-    assert load_timm(family="tensorflow").preprocessing == expected
+    assert load(path, stem).preprocessing == Preprocessing((0.5, 0.4, 0.3), (0.1, 0.2, 0.3), (240, 320))
     with pytest.raises(ValueError, match="of the family tensorflow; the model's family is 'timm'"):
-        load_timm(family="timm")
+        load(path, stem._replace(family="timm"))
+
+
+@pytest.mark.parametrize("content", ["{", '{"pretrained_cfg": {"mean": [0, 0, 0]}}', '{"pretrained_cfg": [1]}'])
+def test_a_config_of_timm_that_cannot_be_read_is_an_error_with_the_weights_path(tmp_path, content):
+    stem = Functional(None, {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}, {}, CENTRED, "timm")
+    path = timm_folder(tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="model.npz: "):
+        load(path, stem)
+
+
+def test_mobilenets_of_tensorflow_from_timm_expect_centred_images(tmp_path):
+    arrays = {
+        "conv_stem.weight": np.zeros((8, 3, 3, 3)),
+        "conv_head.bias": np.zeros(4),
+        "conv_head.weight": np.zeros((4, 2)),
+    }
+    np.savez(tmp_path / "model.npz", **arrays)
+    params = {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}
+    for family, expected in (("tensorflow", CENTRED), ("timm", IMAGENET)):
+        stem = Functional(None, params, {}, CENTRED, family)
+        assert load(tmp_path / "model.npz", stem, drop=("hidden",)).preprocessing == expected
 
 
 def test_names_of_nobody_are_refused(small, saved):

@@ -1,22 +1,16 @@
 """Our networks beside those of Keras, timm and torchvision, and what both are compared by."""
 
-import functools
 import pathlib
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
-from segfusion_jax.models import layers, pretrained
+from segfusion_jax.models import mobilenet_v3, pretrained
 from segfusion_jax.models.efficientnet import EfficientNet
 from segfusion_jax.models.functional import Functional, Variables, functional
-from segfusion_jax.models.inverted_residual import ImageClassifier
 from segfusion_jax.models.mobilenet_v3 import MobileNetV3
-
-TORCHVISION_ORIGINAL = layers.PYTORCH._replace(epsilon=layers.TENSORFLOW.epsilon)
-"""Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals."""
 
 
 class Outputs(NamedTuple):
@@ -37,39 +31,35 @@ class Network(NamedTuple):
     """One of our networks.
 
     Attributes:
-      make: builds it; takes `num_classes`, `family` and `rngs`, which are options of `ImageClassifier`.
+      name: as in configs.
       family: that it is to compute like.
-      family_name: the same, as `load_pretrained` calls it.
       gain: of the peer's drawn weights; see `drawn.draw`.
     """
 
-    make: Callable[..., ImageClassifier]
-    family: layers.Family
-    family_name: str
+    name: str
+    family: str
     gain: float
 
-    def load(self, path: pathlib.Path, family: layers.Family | None = None) -> Functional:
-        """Filled from a peer's file, the last layer too; `family` is another than the right one."""
-        options = dict(num_classes=1000, family=family or self.family)
-        abstract = functional(nnx.eval_shape(lambda: self.make(**options, rngs=nnx.Rngs(0))))
-        return pretrained.load_pretrained(path, abstract, family=self.family_name, drop=())
+    def load(self, path: pathlib.Path) -> Functional:
+        """Filled from a peer's file, the last layer too."""
+        make = MobileNetV3 if self.name in mobilenet_v3.VARIANTS else EfficientNet
+        options = dict(num_classes=1000, family=self.family)
+        abstract = functional(nnx.eval_shape(lambda: make(self.name, **options, rngs=nnx.Rngs(0))))
+        return pretrained.load_pretrained(path, abstract, drop=())
 
-
-_B0, _B2, _B5 = (functools.partial(EfficientNet, f"efficientnet_b{number}") for number in (0, 2, 5))
-_SMALL, _LARGE = (functools.partial(MobileNetV3, f"mobilenet_v3_{name}") for name in ("small", "large"))
 
 NETWORKS = {
-    "keras EfficientNetB0": Network(_B0, layers.TENSORFLOW, "tensorflow", 2.2),
-    "keras MobileNetV3Small": Network(_SMALL, layers.TENSORFLOW, "tensorflow", 2.0),
-    "keras MobileNetV3Large": Network(_LARGE, layers.TENSORFLOW, "tensorflow", 1.55),
-    "timm efficientnet_b0": Network(_B0, layers.PYTORCH, "timm", 1.85),
-    "timm tf_efficientnet_b0": Network(_B0, layers.TENSORFLOW, "tensorflow", 1.85),
-    "timm tf_efficientnet_b2": Network(_B2, layers.TENSORFLOW, "tensorflow", 1.7),
-    "timm mobilenetv3_small_100": Network(_SMALL, layers.PYTORCH, "timm", 1.9),
-    "timm tf_mobilenetv3_large_100": Network(_LARGE, layers.TENSORFLOW, "tensorflow", 1.6),
-    "torchvision efficientnet_b0": Network(_B0, layers.PYTORCH, "torchvision", 2.05),
-    "torchvision efficientnet_b5": Network(_B5, TORCHVISION_ORIGINAL, "torchvision", 1.7),
-    "torchvision mobilenet_v3_small": Network(_SMALL, TORCHVISION_ORIGINAL, "torchvision", 2.0),
+    "keras EfficientNetB0": Network("efficientnet_b0", "tensorflow", 2.2),
+    "keras MobileNetV3Small": Network("mobilenet_v3_small", "tensorflow", 2.0),
+    "keras MobileNetV3Large": Network("mobilenet_v3_large", "tensorflow", 1.55),
+    "timm efficientnet_b0": Network("efficientnet_b0", "timm", 1.85),
+    "timm tf_efficientnet_b0": Network("efficientnet_b0", "tensorflow", 1.85),
+    "timm tf_efficientnet_b2": Network("efficientnet_b2", "tensorflow", 1.7),
+    "timm mobilenetv3_small_100": Network("mobilenet_v3_small", "timm", 1.9),
+    "timm tf_mobilenetv3_large_100": Network("mobilenet_v3_large", "tensorflow", 1.6),
+    "torchvision efficientnet_b0": Network("efficientnet_b0", "torchvision", 2.05),
+    "torchvision efficientnet_b5": Network("efficientnet_b5", "torchvision", 1.7),
+    "torchvision mobilenet_v3_small": Network("mobilenet_v3_small", "torchvision", 2.0),
 }
 """By the name of the peer, whose weights they can take."""
 
