@@ -380,7 +380,8 @@ def test_state_dicts_that_torch_saves(tmp_path, zip_format):
 @pytest.mark.parity
 @pytest.mark.parametrize("zip_format", [True, False])
 def test_a_checkpoint_that_timm_could_save(tmp_path, zip_format):
-    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    torch = pytest.importorskip("torch")
+    timm = pytest.importorskip("tests.parity.torch_peers").timm  # it makes torchvision, which timm imports, importable
     net = timm.create_model("mobilenetv3_small_050", pretrained=False)
     adam = torch.optim.Adam(net.parameters())
     net(torch.zeros(2, 3, 32, 32)).sum().backward()
