@@ -196,9 +196,8 @@ def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
     model = SegFusion.load(tmp_path / "workdir")
     (prediction,) = model.predict([np.full((40, 50, 3), 128, np.uint8)])
     assert prediction.mask.shape == (40, 50) and 0 <= prediction.probability <= 1
-    expects = json.loads(
-        safetensors.safe_open(tmp_path / "workdir/model/unet_0.safetensors", "np").metadata()["preprocessing"]
-    )
+    metadata = safetensors.safe_open(tmp_path / "workdir/model/unet_0.safetensors", "np").metadata()
+    expects = json.loads(metadata["segfusion_jax"])["preprocessing"]
     assert expects == {"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": [16, 32]}
 
 

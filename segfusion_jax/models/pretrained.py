@@ -86,7 +86,8 @@ def save_weights(path: pathlib.Path, model: Functional) -> None:
     """
     arrays = flatten(model.params) | flatten(model.batch_stats)
     temporary = path.with_name(f".{path.name}")
-    metadata = {"family": model.family, "preprocessing": json.dumps(model.preprocessing._asdict())}
+    content = {"family": model.family, "preprocessing": model.preprocessing._asdict()}
+    metadata = {"segfusion_jax": json.dumps(content)}  # one entry: the file's order of several is random
     safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary, metadata)
     temporary.replace(path)
 
@@ -198,13 +199,13 @@ def _timm_config(path: pathlib.Path) -> dict:
     return values if isinstance(values, dict) and "pretrained_cfg" in values else {}
 
 
-def _own_metadata(path: pathlib.Path) -> dict[str, str]:
+def _own_metadata(path: pathlib.Path) -> dict:
     with safetensors.safe_open(path, "numpy") as file:
-        return file.metadata() or {}
+        return json.loads((file.metadata() or {}).get("segfusion_jax", "{}"))
 
 
 def _own_preprocessing(path: pathlib.Path) -> Preprocessing:
-    values = json.loads(_own_metadata(path).get("preprocessing", "{}"))
+    values = _own_metadata(path).get("preprocessing", {})
     if set(values) != set(Preprocessing._fields):
         raise ValueError(f"its metadata has no preprocessing of {', '.join(Preprocessing._fields)}")
     size = values["image_size"]

@@ -292,6 +292,14 @@ def test_own_weights_return_exactly(small, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded[1:3], small[1:3])
 
 
+def test_own_files_of_equal_weights_are_equal(small, tmp_path):
+    contents = set()
+    for number in range(8):
+        save_weights(tmp_path / f"{number}.safetensors", small)
+        contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(contents) == 1
+
+
 def test_own_weights_are_dotted_float32_arrays_that_anyone_can_read(small, tmp_path):
     save_weights(tmp_path / "weights.safetensors", small)
     arrays = safetensors.numpy.load_file(tmp_path / "weights.safetensors")
@@ -312,7 +320,7 @@ def test_own_weights_are_dotted_float32_arrays_that_anyone_can_read(small, tmp_p
 def test_own_weights_that_do_not_fit_are_refused_by_name(small, tmp_path, edit, message):
     arrays = {name: np.asarray(array) for name, array in (flatten(small.params) | flatten(small.batch_stats)).items()}
     edit(arrays)
-    metadata = {"preprocessing": json.dumps(IMAGENET._asdict())}
+    metadata = {"segfusion_jax": json.dumps({"family": "tensorflow", "preprocessing": IMAGENET._asdict()})}
     safetensors.numpy.save_file(arrays, tmp_path / "weights.safetensors", metadata)
     with pytest.raises(ValueError, match=message):
         load_weights(tmp_path / "weights.safetensors", small)
