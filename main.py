@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from segfusion_jax import experiment, parallel
-from segfusion_jax.config import Config
+from segfusion_jax.config import Config, cache_folder
 from segfusion_jax.stages import evaluate
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file of configs/.", lock_config=True)
@@ -30,8 +30,7 @@ def main(argv: list[str]) -> None:
     handler = logging.get_absl_handler()
     handler.addFilter(_is_ours_or_serious)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "segfusion_jax" / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     try:
         config = Config.from_config_dict(_CONFIG.value)

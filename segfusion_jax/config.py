@@ -318,6 +318,11 @@ def find(name: str) -> pathlib.Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
+def cache_folder() -> pathlib.Path:
+    """Where this user's compiled programs, downloads and prepared data lie: in $XDG_CACHE_HOME, else in ~/.cache."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segfusion_jax"
+
+
 def _from_dict(cls: type, values: dict[str, Any], path: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in sorted(set(values) - set(fields)):

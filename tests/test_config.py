@@ -222,6 +222,15 @@ def test_shipped_configs_are_accepted(name):
         assert shipped.data.mask_collection == "ham10000"
 
 
+def test_the_cache_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert config.cache_folder() == tmp_path / "xdg" / "segfusion_jax"
+    for unset in (lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""), lambda: monkeypatch.delenv("XDG_CACHE_HOME")):
+        unset()
+        assert config.cache_folder() == tmp_path / "home" / ".cache" / "segfusion_jax"
+
+
 class TestFind:
     @pytest.fixture(autouse=True)
     def folders(self, tmp_path, monkeypatch):

@@ -94,14 +94,14 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     Args:
       collection: "synthetic", "ham10000", "isic2019" or "isic2020".
       root: folder of the official files; "" looks in the folders of SEGFUSION_DATA.
-      records: folder to keep the prepared data in; "" = ~/.cache/segfusion_jax/<collection>.
+      records: folder to keep the prepared data in; "" = <collection>/ in `config.cache_folder()`.
       **fields: other fields of `config.Data`.
 
     Raises:
       FileNotFoundError, ValueError: as `prepare`.
     """
     data = config.Data(collection=collection, root=root, records=records, **fields)
-    folder = pathlib.Path(records or f"~/.cache/segfusion_jax/{collection}").expanduser()
+    folder = pathlib.Path(records).expanduser() if records else config.cache_folder() / collection
     prepare(data, config.Splits(), folder, folder / "splits")
     return load(folder, folder / "splits")
 

@@ -3,7 +3,6 @@
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan, round_filters
@@ -85,41 +84,29 @@ class EfficientNet(ImageClassifier):
 
     Args:
       variant: a key of `VARIANTS`, "efficientnet_b0" to "efficientnet_b7".
-      num_classes: logits.
       width: multiplies the variant's channels.
       depth: multiplies the variant's numbers of blocks.
-      channels: of the image.
       dropout: rate before the last layer; None for the variant's.
-      drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0.
+      drop_path: stochastic depth.
       family: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
-      axis_name: over which batch norm is synchronised; None for each device's own.
-      dtype: of the computation.
-      rngs: of initial weights.
+      **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 
     def __init__(
         self,
         variant: str = "efficientnet_b0",
         *,
-        num_classes: int = 1,
         width: float = 1.0,
         depth: float = 1.0,
-        channels: int = 3,
         dropout: float | None = None,
         drop_path: float = 0.2,
         family: str = "tensorflow",
-        axis_name: str | None = None,
-        dtype: jnp.dtype = jnp.float32,
-        rngs: nnx.Rngs,
+        **options,
     ):
         super().__init__(
             plan(variant, width=width, depth=depth),
-            num_classes=num_classes,
-            channels=channels,
             dropout=VARIANTS[variant].dropout if dropout is None else dropout,
             drop_path=drop_path,
             family=family_of(variant, family),
-            axis_name=axis_name,
-            dtype=dtype,
-            rngs=rngs,
+            **options,
         )

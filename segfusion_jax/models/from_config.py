@@ -78,11 +78,12 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
       OSError: the download failed.
     """
     name = config.pretrained
-    if (path := configs.find(name)) and path.is_file():
+    if path := _local_file(name):
         return path
     if name in published.PUBLISHED:
         _check_published(config)
-        return configs.find(published.PUBLISHED[name].filename) or published.fetch(name, published.cache_folder())
+        filename = published.PUBLISHED[name].filename
+        return _local_file(filename) or published.fetch(name, configs.cache_folder() / "weights")
     raise FileNotFoundError(
         f"{_field(config)} = {name!r}: no such file, nor in the folders of SEGFUSION_DATA; give the path of a weight "
         f"file of Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, one of {', '.join(published.PUBLISHED)}, "
@@ -94,6 +95,11 @@ def _plan(backbone: str, width: float, depth: float) -> Plan:
     if backbone in mobilenet_v3.VARIANTS:
         return mobilenet_v3.plan(backbone, width=width)
     return efficientnet.plan(backbone, width=width, depth=depth)
+
+
+def _local_file(name: str) -> pathlib.Path | None:
+    path = configs.find(name)
+    return path if path and path.is_file() else None
 
 
 def _field(config: configs.Segmenter | configs.Classifier) -> str:
@@ -112,6 +118,6 @@ def _check_published(config: configs.Segmenter | configs.Classifier) -> None:
 
 def _preprocessing(config: configs.Segmenter | configs.Classifier, of_file: Preprocessing) -> Preprocessing:
     """The weights', of which a publisher says more than the file; but the size is what they are trained for now."""
-    by_name = configs.find(config.pretrained) is None
+    by_name = _local_file(config.pretrained) is None
     theirs = published.PUBLISHED[config.pretrained].preprocessing if by_name else of_file
     return theirs._replace(image_size=config.image_size)

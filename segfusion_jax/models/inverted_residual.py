@@ -147,11 +147,11 @@ class Encoder(nnx.Module):
         self,
         plan: Plan,
         *,
-        channels: int,
+        channels: int = 3,
         drop_path: float,
         family: Family,
-        axis_name: str | None,
-        dtype: jnp.dtype,
+        axis_name: str | None = None,
+        dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         common: dict[str, Any] = dict(family=family, axis_name=axis_name, dtype=dtype, rngs=rngs)
@@ -184,14 +184,24 @@ class ImageClassifier(Encoder):
       plan: of the network.
       num_classes: logits.
       dropout: rate before the last layer.
-      **options: of `Encoder`.
+      family, axis_name, dtype, rngs, **options: of `Encoder`.
     """
 
-    def __init__(self, plan: Plan, *, num_classes: int, dropout: float, **options):
-        super().__init__(plan, **options)
-        family, rngs = options["family"], options["rngs"]
-        top = Conv(plan.blocks[-1].filters, plan.top, 1, init=fan_out_normal, dtype=options["dtype"], rngs=rngs)
-        self.top = ConvNorm(top, plan.top, epsilon=family.epsilon, axis_name=options["axis_name"])
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        num_classes: int = 1,
+        dropout: float,
+        family: Family,
+        axis_name: str | None = None,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+        **options,
+    ):
+        super().__init__(plan, family=family, axis_name=axis_name, dtype=dtype, rngs=rngs, **options)
+        top = Conv(plan.blocks[-1].filters, plan.top, 1, init=fan_out_normal, dtype=dtype, rngs=rngs)
+        self.top = ConvNorm(top, plan.top, epsilon=family.epsilon, axis_name=axis_name)
         self.hidden = Linear(plan.top, plan.hidden, rngs=rngs) if plan.hidden else None
         self.head = Linear(plan.hidden or plan.top, num_classes, rngs=rngs)
         self.dropout = dropout

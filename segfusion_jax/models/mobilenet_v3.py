@@ -2,14 +2,11 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan, round_filters
 from segfusion_jax.models.layers import family_of
 
-RESOLUTION = 224
-"""Pixels a side of the images that it was published for."""
 STEM_FILTERS = 16
 
 
@@ -91,39 +88,27 @@ class MobileNetV3(ImageClassifier):
 
     Args:
       variant: "mobilenet_v3_small" or "mobilenet_v3_large".
-      num_classes: logits.
       width: multiplies the channels.
-      channels: of the image.
       dropout: rate before the last layer.
-      drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0.
+      drop_path: stochastic depth.
       family: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
-      axis_name: over which batch norm is synchronised; None for each device's own.
-      dtype: of the computation.
-      rngs: of initial weights.
+      **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 
     def __init__(
         self,
         variant: str,
         *,
-        num_classes: int = 1,
         width: float = 1.0,
-        channels: int = 3,
         dropout: float = 0.2,
         drop_path: float = 0.0,
         family: str = "tensorflow",
-        axis_name: str | None = None,
-        dtype: jnp.dtype = jnp.float32,
-        rngs: nnx.Rngs,
+        **options,
     ):
         super().__init__(
             plan(variant, width=width),
-            num_classes=num_classes,
-            channels=channels,
             dropout=dropout,
             drop_path=drop_path,
             family=family_of(variant, family),
-            axis_name=axis_name,
-            dtype=dtype,
-            rngs=rngs,
+            **options,
         )

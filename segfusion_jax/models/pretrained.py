@@ -20,17 +20,6 @@ from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.weight_names import Arrays, Source
 
-_FAULTS = (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError)
-
-FAMILIES: dict[Source, tuple[str, ...]] = {
-    "keras": ("tensorflow",),
-    "lukemelas": ("tensorflow",),
-    "timm": ("tensorflow", "timm"),
-    "torchvision": ("torchvision",),
-    "segfusion": ("tensorflow", "timm", "torchvision"),
-}
-"""Families of the networks whose arrays bear these names; of timm's, TensorFlow's are called `tf_...`."""
-
 
 def load_pretrained(
     path: str | pathlib.Path,
@@ -61,7 +50,7 @@ def load_pretrained(
     try:
         source, translated = weight_names.translate(arrays)
         expects = _preprocessing(path, source, translated, model.family)
-    except _FAULTS as error:
+    except (ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from error
     _check_family(path, source, model.family)
     unread = (*drop, "preprocessing")
@@ -125,16 +114,27 @@ def _part(name: str) -> str:
 
 
 def _check_family(path: pathlib.Path, source: Source, family: str) -> None:
-    accepted = FAMILIES[source]
-    if source == "timm" and (architecture := _timm_config(path).get("architecture")):
-        accepted = ("tensorflow",) if architecture.startswith("tf_") else ("timm",)
-    if source == "segfusion":
-        accepted = (_own_metadata(path).get("family", ""),)
+    accepted = _families(path, source)
     if family not in accepted:
         raise ValueError(
             f"{path}: these weights, by their names {source}'s, are of the family {' or '.join(accepted)}; "
             f"the model's family is {family!r}"
         )
+
+
+def _families(path: pathlib.Path, source: Source) -> tuple[str, ...]:
+    """Families of the networks that the weights can be of; of timm's, TensorFlow's are called `tf_...`."""
+    match source:
+        case "torchvision":
+            return ("torchvision",)
+        case "timm":
+            architecture = _timm_config(path).get("architecture", "")
+            either = ("tensorflow", "timm")
+            return (either[0 if architecture.startswith("tf_") else 1],) if architecture else either
+        case "segfusion":
+            return (_own_metadata(path).get("family", ""),)
+        case _:
+            return ("tensorflow",)
 
 
 def _with_fourth_channel(arrays: Arrays, expected: Mapping) -> Arrays:
@@ -193,10 +193,18 @@ def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, family: str) -> Prep
 
 
 def _timm_config(path: pathlib.Path) -> dict:
-    """What timm publishes beside its weights on Hugging Face."""
+    """What timm publishes beside its weights on Hugging Face; {} without it."""
     config = path.with_name("config.json")
-    values = json.loads(config.read_text()) if config.exists() else {}
-    return values if isinstance(values, dict) and "pretrained_cfg" in values else {}
+    try:
+        values = json.loads(config.read_text()) if config.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{config} beside it is not JSON: {error}") from error
+    if not isinstance(values, dict) or "pretrained_cfg" not in values:
+        return {}
+    lacking = {"mean", "std", "input_size"} - set(values["pretrained_cfg"] or ())
+    if lacking:
+        raise ValueError(f"pretrained_cfg of {config} beside it lacks {', '.join(sorted(lacking))}")
+    return values
 
 
 def _own_metadata(path: pathlib.Path) -> dict:

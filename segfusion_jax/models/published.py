@@ -79,11 +79,6 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
-def cache_folder() -> pathlib.Path:
-    """Where this user's downloaded weights lie: segfusion_jax/weights of $XDG_CACHE_HOME, else of ~/.cache."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segfusion_jax" / "weights"
-
-
 def fetch(name: str, cache: pathlib.Path) -> pathlib.Path:
     """Path in `cache` of a published file, which is downloaded if it is not there.
 

@@ -27,6 +27,8 @@ def transposed_convolution(x, kernel):
 
 
 def max_pool(x):
+    """Half an odd side is rounded up."""
+    x = np.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), constant_values=-np.inf)
     return np.maximum.reduce([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
 
 
@@ -52,7 +54,9 @@ def unet(params, stats, x):
     for level in range(4):
         upsample = params["upsample"][level]
         x = transposed_convolution(x, upsample["kernel"]) + upsample["bias"]
-        x = double_conv(np.concatenate([x, skips.pop()], -1), params["up"][level], stats["up"][level])
+        skip = skips.pop()
+        x = np.concatenate([x[:, : skip.shape[1], : skip.shape[2]], skip], -1)
+        x = double_conv(x, params["up"][level], stats["up"][level])
     return same_convolution(x, params["head"]["kernel"]) + params["head"]["bias"]
 
 

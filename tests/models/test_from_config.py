@@ -138,6 +138,12 @@ class TestPublished:
         assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(32, 32))
         np.testing.assert_array_equal(loaded.params["top"]["norm"]["scale"], lukemelas.arrays()["_bn1.weight"])
 
+    def test_a_folder_of_the_published_name_is_no_file(self, tmp_path, monkeypatch):
+        (tmp_path / "b0.ours").mkdir()
+        monkeypatch.setenv("SEGFUSION_DATA", str(tmp_path))
+        loaded = from_config.load_backbone(self.config(), classifier_of_zeros())
+        assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(32, 32))
+
     @pytest.mark.parametrize("fields", [dict(backbone="efficientnet_b1"), dict(family="timm")])
     def test_published_weights_of_another_network_are_refused_before_they_are_downloaded(self, fields):
         message = (

@@ -178,12 +178,19 @@ def test_timms_config_beside_the_weights_is_read(tmp_path):
         load(path, stem._replace(family="timm"))
 
 
-@pytest.mark.parametrize("content", ["{", '{"pretrained_cfg": {"mean": [0, 0, 0]}}', '{"pretrained_cfg": [1]}'])
-def test_a_config_of_timm_that_cannot_be_read_is_an_error_with_the_weights_path(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "config.json beside it is not JSON"),
+        ('{"pretrained_cfg": {"mean": [0, 0, 0]}}', "config.json beside it lacks input_size, std"),
+        ('{"pretrained_cfg": null}', "lacks input_size, mean, std"),
+    ],
+)
+def test_a_config_of_timm_that_cannot_be_read_is_an_error_with_the_weights_path(tmp_path, content, message):
     stem = Functional(None, {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}, {}, CENTRED, "timm")
     path = timm_folder(tmp_path)
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match="model.npz: "):
+    with pytest.raises(ValueError, match="model.npz: .*" + message):
         load(path, stem)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from segfusion_jax.models import published
-from segfusion_jax.models.published import PUBLISHED, Published, cache_folder, fetch
+from segfusion_jax.models.published import PUBLISHED, Published, fetch
 
 CONTENT = np.random.default_rng(0).bytes(700_001)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -309,15 +309,6 @@ def test_an_unknown_name(tmp_path):
     for name in ("efficientnet_b9.tf_aa", *PUBLISHED):
         assert name in str(error.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_cache_is_the_users(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "segfusion_jax" / "weights"
-    for unset in (lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""), lambda: monkeypatch.delenv("XDG_CACHE_HOME")):
-        unset()
-        assert cache_folder() == tmp_path / "home" / ".cache" / "segfusion_jax" / "weights"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
