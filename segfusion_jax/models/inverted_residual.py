@@ -3,7 +3,6 @@
 Such a network is a `Plan`, a table of its blocks; `Encoder` builds its stem and blocks, `ImageClassifier` all of it.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +11,7 @@ from flax import nnx
 
 from segfusion_jax.models.initializers import fan_out_normal
 from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, dropout
-
-Activation = Callable[[jax.Array], jax.Array]
+from segfusion_jax.ops.normalization import Activation, identity
 
 
 class Block(NamedTuple):
@@ -65,15 +63,24 @@ def round_filters(filters: float) -> int:
 
 
 class ConvNorm(nnx.Module):
-    """Convolution without bias, then batch norm."""
+    """Convolution without bias, then batch norm and an activation."""
 
-    def __init__(self, conv: Conv | DepthwiseConv, filters: int, *, epsilon: float, axis_name: str | None):
+    def __init__(
+        self,
+        conv: Conv | DepthwiseConv,
+        filters: int,
+        *,
+        activation: Activation = identity,
+        epsilon: float,
+        axis_name: str | None,
+    ):
         self.conv = conv
         self.norm = BatchNorm(filters, epsilon=epsilon, axis_name=axis_name)
+        self.activation = activation
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, height, width, channels] -> [batch, new height, new width, filters]."""
-        return self.norm(self.conv(x), train=train)
+        return self.norm(self.conv(x), train=train, activation=self.activation)
 
 
 class SqueezeExcite(nnx.Module):
@@ -108,23 +115,24 @@ class InvertedResidual(nnx.Module):
     ):
         inner = block.expanded
 
-        def pointwise(n, m):
+        common: dict[str, Any] = dict(epsilon=family.epsilon, axis_name=axis_name)
+
+        def pointwise(n, m, activation=identity):
             conv = Conv(n, m, 1, init=fan_out_normal, dtype=dtype, rngs=rngs)
-            return ConvNorm(conv, m, epsilon=family.epsilon, axis_name=axis_name)
+            return ConvNorm(conv, m, activation=activation, **common)
 
         spatial = DepthwiseConv(inner, block.size, stride=block.stride, padding=family.padding, dtype=dtype, rngs=rngs)
-        self.expand = pointwise(channels, inner) if inner != channels else None
-        self.depthwise = ConvNorm(spatial, inner, epsilon=family.epsilon, axis_name=axis_name)
+        self.expand = pointwise(channels, inner, block.activation) if inner != channels else None
+        self.depthwise = ConvNorm(spatial, inner, activation=block.activation, **common)
         self.excite = SqueezeExcite(inner, block.reduced, plan, dtype=dtype, rngs=rngs) if block.reduced else None
         self.project = pointwise(inner, block.filters)
-        self.activation = block.activation
         self.residual = block.stride == 1 and channels == block.filters
         self.drop_path = drop_path
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
         """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
-        y = x if self.expand is None else self.activation(self.expand(x, train=train))
-        y = self.activation(self.depthwise(y, train=train))
+        y = x if self.expand is None else self.expand(x, train=train)
+        y = self.depthwise(y, train=train)
         y = y if self.excite is None else self.excite(y)
         y = self.project(y, train=train)
         return x + drop_path(y, self.drop_path, key=key) if self.residual else y
@@ -158,7 +166,7 @@ class Encoder(nnx.Module):
         stem = Conv(
             channels, plan.stem, 3, stride=2, padding=family.padding, init=fan_out_normal, dtype=dtype, rngs=rngs
         )
-        self.stem = ConvNorm(stem, plan.stem, epsilon=family.epsilon, axis_name=axis_name)
+        self.stem = ConvNorm(stem, plan.stem, activation=plan.activation, epsilon=family.epsilon, axis_name=axis_name)
         self.blocks = nnx.List([])
         filters = plan.stem
         for index, block in enumerate(plan.blocks):
@@ -171,7 +179,7 @@ class Encoder(nnx.Module):
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> list[jax.Array]:
         """What the stem and each block make of x [batch, height, width, channels]."""
         keys = jax.random.split(key, len(self.blocks)) if key is not None else [None] * len(self.blocks)
-        outputs = [self.activation(self.stem(x, train=train))]
+        outputs = [self.stem(x, train=train)]
         for block, block_key in zip(self.blocks, keys, strict=True):
             outputs.append(block(outputs[-1], train=train, key=block_key))
         return outputs
@@ -201,7 +209,7 @@ class ImageClassifier(Encoder):
     ):
         super().__init__(plan, family=family, axis_name=axis_name, dtype=dtype, rngs=rngs, **options)
         top = Conv(plan.blocks[-1].filters, plan.top, 1, init=fan_out_normal, dtype=dtype, rngs=rngs)
-        self.top = ConvNorm(top, plan.top, epsilon=family.epsilon, axis_name=axis_name)
+        self.top = ConvNorm(top, plan.top, activation=plan.activation, epsilon=family.epsilon, axis_name=axis_name)
         self.hidden = Linear(plan.top, plan.hidden, rngs=rngs) if plan.hidden else None
         self.head = Linear(plan.hidden or plan.top, num_classes, rngs=rngs)
         self.dropout = dropout
@@ -223,7 +231,7 @@ class ImageClassifier(Encoder):
     def features(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """What the last layer reads: [batch, height, width, channels] -> [batch, features] float32."""
         x = self.outputs(x, train=train, key=key)[-1]
-        pooled = self.activation(self.top(x, train=train)).mean((1, 2), dtype=jnp.float32)
+        pooled = self.top(x, train=train).mean((1, 2), dtype=jnp.float32)
         return pooled if self.hidden is None else self.activation(self.hidden(pooled))
 
     def classify(self, features: jax.Array, *, key: jax.Array | None = None) -> jax.Array:

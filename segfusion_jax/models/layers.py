@@ -14,6 +14,8 @@ from jax import lax
 
 from segfusion_jax.models.initializers import fan_out_normal, he_normal, lecun_normal
 from segfusion_jax.ops import depthwise, resampling
+from segfusion_jax.ops.conv import conv_3x3
+from segfusion_jax.ops.normalization import Activation, batch_norm, identity, scale_shift
 
 
 class Family(NamedTuple):
@@ -93,6 +95,9 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
         x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
+        bias = None if self.bias is None else self.bias[...].astype(self.dtype)
+        if kernel.shape[:2] == (3, 3) and self.stride == 1 and bias is not None:
+            return conv_3x3(x, kernel, bias)
         if kernel.shape[:2] == (1, 1) and self.stride == 1:
             y = x @ kernel[0, 0]
         else:
@@ -100,7 +105,7 @@ class Conv(nnx.Module):
             y = lax.conv_general_dilated(
                 x, kernel, (self.stride, self.stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        return y if bias is None else y + bias
 
 
 class DepthwiseConv(nnx.Module):
@@ -155,7 +160,7 @@ class TransposedConv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last (Ioffe and Szegedy, arXiv 1502.03167).
+    """Batch normalisation over all axes but the last (Ioffe and Szegedy, arXiv 1502.03167), then an activation.
 
     In training the statistics are the batch's own, over all devices of the axis `axis_name` where it is given; the
     running ones move towards them by 1 - momentum. Statistics are float32 whatever the dtype of the input.
@@ -170,23 +175,15 @@ class BatchNorm(nnx.Module):
         self.momentum = momentum
         self.axis_name = axis_name
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, activation: Activation = identity) -> jax.Array:
         """[..., channels] -> the same, by the batch's statistics in training and by the running ones otherwise."""
-        mean, var = self._batch_statistics(x) if train else (self.mean[...], self.var[...])
-        scale = self.scale[...] * lax.rsqrt(var + self.epsilon)
-        shift = self.bias[...] - mean * scale
-        return (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
-
-    def _batch_statistics(self, x):
-        axes = tuple(range(x.ndim - 1))
-        wide = x.astype(jnp.float32)
-        mean, square = wide.mean(axes), jnp.square(wide).mean(axes)
-        if self.axis_name is not None:
-            mean, square = lax.pmean((mean, square), self.axis_name)
-        var = jnp.maximum(square - jnp.square(mean), 0.0)
-        self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * lax.stop_gradient(mean))
-        self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * lax.stop_gradient(var))
-        return mean, var
+        if not train:
+            scale = self.scale[...] * lax.rsqrt(self.var[...] + self.epsilon)
+            return scale_shift(x, scale, self.bias[...] - self.mean[...] * scale, activation)
+        y, mean, var = batch_norm(x, self.scale[...], self.bias[...], self.epsilon, activation, self.axis_name)
+        self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * mean)
+        self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * var)
+        return y
 
 
 def dropout(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:

@@ -27,8 +27,8 @@ class DoubleConv(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, height, width, channels] -> [batch, height, width, filters]."""
-        x = nnx.relu(self.norm1(self.conv1(x), train=train))
-        return nnx.relu(self.norm2(self.conv2(x), train=train))
+        x = self.norm1(self.conv1(x), train=train, activation=nnx.relu)
+        return self.norm2(self.conv2(x), train=train, activation=nnx.relu)
 
 
 class UNet(nnx.Module):

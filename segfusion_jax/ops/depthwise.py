@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segfusion_jax.ops import native
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -29,10 +31,11 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Paddin
     Returns:
       [batch, new_height, new_width, channels].
     """
+    cpu = _native_conv if _is_native(x, kernel, stride) else _shifted_conv
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(_shifted_conv, stride=stride, padding=padding),
+        cpu=functools.partial(cpu, stride=stride, padding=padding),
         default=functools.partial(_lax_conv, stride=stride, padding=padding),
     )
 
@@ -42,10 +45,11 @@ def _forward(x, kernel, stride, padding):
 
 
 def _backward(stride, padding, residuals, gradient):
+    cpu = _native_gradients if _is_native(*residuals, stride) else _shifted_gradients
     return lax.platform_dependent(
         *residuals,
         gradient,
-        cpu=functools.partial(_shifted_gradients, stride=stride, padding=padding),
+        cpu=functools.partial(cpu, stride=stride, padding=padding),
         default=functools.partial(_lax_gradients, stride=stride, padding=padding),
     )
 
@@ -67,6 +71,31 @@ def _lax_conv(x, kernel, *, stride, padding):
 def _lax_gradients(x, kernel, gradient, *, stride, padding):
     conv = functools.partial(_lax_conv, stride=stride, padding=padding)
     return jax.vjp(conv, x, kernel)[1](gradient)
+
+
+def _is_native(x, kernel, stride):
+    """Whether the kernels of cpu/depthwise.h are built for it."""
+    return x.dtype == jnp.float32 and kernel.shape[0] in (3, 5) and stride in (1, 2) and native.available()
+
+
+def _native_conv(x, kernel, *, stride, padding):
+    sides = (
+        (length + sum(pad) - kernel.shape[0]) // stride + 1 for length, pad in zip(x.shape[1:3], padding, strict=True)
+    )
+    shape = (x.shape[0], *sides, x.shape[3])
+    window = _window(kernel, stride, padding)
+    return native.call("depthwise", jax.ShapeDtypeStruct(shape, x.dtype), x, kernel, **window)
+
+
+def _native_gradients(x, kernel, gradient, *, stride, padding):
+    like_x, like_kernel = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (x, kernel))
+    window = _window(kernel, stride, padding)
+    dx = native.call("depthwise_input_gradient", like_x, gradient, kernel, **window)
+    return dx, native.call("depthwise_kernel_gradient", like_kernel, x, gradient, **window)
+
+
+def _window(kernel, stride, padding):
+    return {"size": kernel.shape[0], "stride": stride, "top": padding[0][0], "left": padding[1][0]}
 
 
 def _shifted_conv(x, kernel, *, stride, padding):

@@ -1,0 +1,125 @@
+// What XLA calls: each handler unpacks its buffers and runs a kernel on XLA's own threads.
+#include "batch_norm.h"
+#include "conv.h"
+#include "depthwise.h"
+
+namespace {
+
+using Array = ffi::Buffer<ffi::F32>;
+using Result = ffi::Result<Array>;
+
+Image image_of(const Array& x) {
+  const auto d = x.dimensions();
+  return {d[0], d[1], d[2], d[3]};
+}
+
+int64_t channels_of(const Array& x) { return x.dimensions().back(); }
+
+// Calls body.template operator()<activation>() for the activation of that number.
+template <typename Body>
+ffi::Error with_activation(int64_t activation, const Body& body) {
+  switch (Activation(activation)) {
+    case Activation::kIdentity: body.template operator()<Activation::kIdentity>(); break;
+    case Activation::kRelu: body.template operator()<Activation::kRelu>(); break;
+    case Activation::kSilu: body.template operator()<Activation::kSilu>(); break;
+    case Activation::kHardSwish: body.template operator()<Activation::kHardSwish>(); break;
+    default: return ffi::Error::InvalidArgument("unknown activation");
+  }
+  return ffi::Error::Success();
+}
+
+template <typename Body>
+ffi::Error with_window(int64_t size, int64_t stride, const Body& body) {
+  if (size == 3 && stride == 1) body.template operator()<3, 1>();
+  else if (size == 3 && stride == 2) body.template operator()<3, 2>();
+  else if (size == 5 && stride == 1) body.template operator()<5, 1>();
+  else if (size == 5 && stride == 2) body.template operator()<5, 2>();
+  else return ffi::Error::InvalidArgument("kernels of 3 and 5 and strides of 1 and 2 are built");
+  return ffi::Error::Success();
+}
+
+ffi::Error Moments(ffi::ThreadPool pool, Array x, Result sum, Result square) {
+  moments(pool, x.typed_data(), x.element_count(), channels_of(x), sum->typed_data(), square->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error NormAct(ffi::ThreadPool pool, Array x, Array scale, Array shift, Result y, int64_t activation) {
+  return with_activation(activation, [&]<Activation act>() {
+    norm_act<act>(pool, x.typed_data(), scale.typed_data(), shift.typed_data(), x.element_count(), channels_of(x),
+                  y->typed_data());
+  });
+}
+
+ffi::Error NormActSums(ffi::ThreadPool pool, Array x, Array dy, Array scale, Array shift, Result sum, Result product,
+                       int64_t activation) {
+  return with_activation(activation, [&]<Activation act>() {
+    norm_act_sums<act>(pool, x.typed_data(), dy.typed_data(), scale.typed_data(), shift.typed_data(), x.element_count(),
+                       channels_of(x), sum->typed_data(), product->typed_data());
+  });
+}
+
+ffi::Error NormActGradient(ffi::ThreadPool pool, Array x, Array dy, Array scale, Array shift, Array linear,
+                           Array constant, Result dx, int64_t activation) {
+  return with_activation(activation, [&]<Activation act>() {
+    norm_act_gradient<act>(pool, x.typed_data(), dy.typed_data(), scale.typed_data(), shift.typed_data(),
+                           linear.typed_data(), constant.typed_data(), x.element_count(), channels_of(x),
+                           dx->typed_data());
+  });
+}
+
+ffi::Error Depthwise(ffi::ThreadPool pool, Array x, Array kernel, Result y, int64_t size, int64_t stride, int64_t top,
+                     int64_t left) {
+  return with_window(size, stride, [&]<int k, int s>() {
+    depthwise<k, s>(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y), top, left, y->typed_data());
+  });
+}
+
+ffi::Error DepthwiseInputGradient(ffi::ThreadPool pool, Array dy, Array kernel, Result dx, int64_t size, int64_t stride,
+                                  int64_t top, int64_t left) {
+  return with_window(size, stride, [&]<int k, int s>() {
+    depthwise_input_gradient<k, s>(pool, dy.typed_data(), kernel.typed_data(), image_of(*dx), image_of(dy), top, left,
+                                   dx->typed_data());
+  });
+}
+
+ffi::Error DepthwiseKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel, int64_t size, int64_t stride,
+                                   int64_t top, int64_t left) {
+  return with_window(size, stride, [&]<int k, int s>() {
+    depthwise_kernel_gradient<k, s>(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), top, left,
+                                    dkernel->typed_data());
+  });
+}
+
+ffi::Error Conv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y) {
+  conv(pool, x.typed_data(), kernel.typed_data(), bias.typed_data(), image_of(x), channels_of(*y), y->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error ConvKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel) {
+  conv_kernel_gradient(pool, x.typed_data(), dy.typed_data(), image_of(x), channels_of(dy), dkernel->typed_data());
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+#define HANDLER(symbol, function, binding) XLA_FFI_DEFINE_HANDLER_SYMBOL(symbol, function, binding)
+#define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+
+HANDLER(segfusion_moments, Moments, CALL.Arg<Array>().Ret<Array>().Ret<Array>());
+HANDLER(segfusion_norm_act, NormAct,
+        CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Attr<int64_t>("activation"));
+HANDLER(segfusion_norm_act_sums, NormActSums,
+        CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>().Attr<int64_t>("activation"));
+HANDLER(segfusion_norm_act_gradient, NormActGradient,
+        CALL.Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Attr<int64_t>(
+            "activation"));
+
+#define WINDOW Attr<int64_t>("size").Attr<int64_t>("stride").Attr<int64_t>("top").Attr<int64_t>("left")
+
+HANDLER(segfusion_depthwise, Depthwise, CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
+HANDLER(segfusion_depthwise_input_gradient, DepthwiseInputGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
+HANDLER(segfusion_depthwise_kernel_gradient, DepthwiseKernelGradient,
+        CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
+
+HANDLER(segfusion_conv, Conv, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());
+HANDLER(segfusion_conv_kernel_gradient, ConvKernelGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>());

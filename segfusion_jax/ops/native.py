@@ -1,0 +1,89 @@
+"""Our kernels for the CPU: compiled once a machine by its C++ compiler, called by XLA on its own threads.
+
+XLA's CPU backend has no fast depthwise convolution, batch norm or 3x3 convolution, forwards or backwards. What is in
+`ops/cpu/` is compiled for this processor at the first use, kept in the user's cache folder, and registered with XLA.
+Without a compiler the operations are computed by XLA: the same numbers, several times slower.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import jax
+import jaxlib
+from absl import logging
+
+from segfusion_jax.config import cache_folder
+
+_SOURCES = pathlib.Path(__file__).parent / "cpu"
+_FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
+_NAMES = (
+    "moments",
+    "norm_act",
+    "norm_act_sums",
+    "norm_act_gradient",
+    "depthwise",
+    "depthwise_input_gradient",
+    "depthwise_kernel_gradient",
+    "conv",
+    "conv_kernel_gradient",
+)
+
+
+@functools.cache
+def available() -> bool:
+    """Whether the kernels are there: compiles and registers them at the first call."""
+    library = _library()
+    if library is None:
+        return False
+    for name in _NAMES:
+        handler = getattr(library, f"segfusion_{name}")
+        jax.ffi.register_ffi_target(f"segfusion_{name}", jax.ffi.pycapsule(handler), platform="cpu")
+    return True
+
+
+def call(name: str, outputs, *arrays: jax.Array, **attributes: int):
+    """Runs a kernel; `outputs` are the shapes and dtypes of its results."""
+    return jax.ffi.ffi_call(f"segfusion_{name}", outputs, vmap_method="sequential")(*arrays, **attributes)
+
+
+def _library() -> ctypes.CDLL | None:
+    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("c++")
+    if compiler is None:
+        logging.warning("no C++ compiler is found (c++, or CXX): training on a CPU will be several times slower")
+        return None
+    path = cache_folder() / "native" / f"{_fingerprint(compiler)}.so"
+    if not path.exists():
+        error = _compile(compiler, path)
+        if error:
+            logging.warning("%s cannot compile our kernels, training on a CPU will be slower: %s", compiler, error)
+            return None
+    return ctypes.CDLL(str(path))
+
+
+def _fingerprint(compiler: str) -> str:
+    """Of all that decides what the compiler makes: sources, compiler, processor, XLA's headers."""
+    version = subprocess.run([compiler, "--version"], capture_output=True).stdout
+    target = subprocess.run(
+        [compiler, "-march=native", "-E", "-v", "-x", "c++", os.devnull], capture_output=True
+    ).stderr
+    texts = [path.read_bytes() for path in sorted(_SOURCES.iterdir())]
+    return hashlib.sha256(b"\0".join([version, target, jaxlib.__version__.encode(), *texts])).hexdigest()[:16]
+
+
+def _compile(compiler: str, path: pathlib.Path) -> str:
+    """Writes the library; returns what the compiler has to say where it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = pathlib.Path(folder) / "kernels.so"
+        command = [compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), "-o", str(made), str(_SOURCES / "kernels.cc")]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            return result.stderr[:500]
+        made.rename(path)
+    return ""

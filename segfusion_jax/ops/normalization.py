@@ -1,0 +1,169 @@
+"""Batch norm together with the activation after it, with its own gradients.
+
+One pass over the input makes the statistics and one the output; the gradient takes two more, in which the activation is
+computed again from the input, so that nothing but the input is kept.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from segfusion_jax.ops import native
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """No activation."""
+    return x
+
+
+_NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_swish: 3}
+"""Numbers of `Activation` in cpu/batch_norm.h."""
+
+
+def channel_sums(x: jax.Array) -> jax.Array:
+    """Sums over all axes but the last: [..., channels] -> [channels] float32."""
+    return _on_cpu(_native_moments, _jax_moments, identity, x)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def scale_shift(x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Activation) -> jax.Array:
+    """activation(x * scale + shift), computed in float32.
+
+    Args:
+      x: [..., channels].
+      scale: [channels] float32.
+      shift: [channels] float32.
+      activation: of each element.
+
+    Returns:
+      Of x's shape and dtype.
+    """
+    return _on_cpu(_native_apply, _jax_apply, activation, x, scale, shift)
+
+
+def _scale_shift_forward(x, scale, shift, activation):
+    return scale_shift(x, scale, shift, activation), (x, scale, shift)
+
+
+def _scale_shift_backward(activation, residuals, gradient):
+    x, scale, shift = residuals
+    none = jnp.zeros_like(scale)
+    sums, products = _on_cpu(_native_sums, _jax_sums, activation, x, gradient, scale, shift)
+    dx = _on_cpu(_native_gradient, _jax_gradient, activation, x, gradient, scale, shift, none, none)
+    return dx, products, sums
+
+
+scale_shift.defvjp(_scale_shift_forward, _scale_shift_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, activation: Activation, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Batch norm by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then the activation.
+
+    Args:
+      x: [..., channels].
+      scale: [channels] float32.
+      bias: [channels] float32.
+      epsilon: added to the variance.
+      activation: of each element.
+      axis_name: of the devices that share their statistics; None for each device's own.
+
+    Returns:
+      Output of x's shape and dtype; mean and variance over all axes but the last, [channels] float32. They are for
+      running averages: no gradient goes through them.
+    """
+    return _batch_norm_forward(x, scale, bias, epsilon, activation, axis_name)[0]
+
+
+def _batch_norm_forward(x, scale, bias, epsilon, activation, axis_name):
+    count = x.size // x.shape[-1]
+    mean, square = (total / count for total in _on_cpu(_native_moments, _jax_moments, identity, x))
+    if axis_name is not None:
+        mean, square = lax.pmean((mean, square), axis_name)
+    var = jnp.maximum(square - jnp.square(mean), 0.0)
+    slope = scale * lax.rsqrt(var + epsilon)
+    y = scale_shift(x, slope, bias - mean * slope, activation)
+    return (y, mean, var), (x, mean, var, scale, bias)
+
+
+def _batch_norm_backward(epsilon, activation, axis_name, residuals, cotangents):
+    """With g the gradient after the activation's: dx = slope (g - mean(g) - x^ mean(g x^)), x^ the normalised x."""
+    x, mean, var, scale, bias = residuals
+    gradient = cotangents[0]
+    rate = lax.rsqrt(var + epsilon)
+    slope = scale * rate
+    shift = bias - mean * slope
+    sums, products = _on_cpu(_native_sums, _jax_sums, activation, x, gradient, slope, shift)
+    dscale, dbias = rate * (products - mean * sums), sums
+    count = x.size // x.shape[-1]
+    mean_gradient, mean_product = dbias / count, dscale / count
+    if axis_name is not None:
+        mean_gradient, mean_product = lax.pmean((mean_gradient, mean_product), axis_name)
+    linear = -slope * rate * mean_product
+    constant = -slope * mean_gradient - linear * mean
+    dx = _on_cpu(_native_gradient, _jax_gradient, activation, x, gradient, slope, shift, linear, constant)
+    return dx, dscale, dbias
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def _on_cpu(in_native, in_jax, activation, x, *arrays):
+    """Either of the two, which compute the same."""
+    fallback = functools.partial(in_jax, activation)
+    if x.dtype != jnp.float32 or activation not in _NATIVE_ACTIVATIONS or not native.available():
+        return fallback(x, *arrays)
+    cpu = functools.partial(in_native, _NATIVE_ACTIVATIONS[activation])
+    return lax.platform_dependent(x, *arrays, cpu=cpu, default=fallback)
+
+
+def _native_moments(_, x):
+    channels = jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
+    return tuple(native.call("moments", (channels, channels), x))
+
+
+def _native_apply(activation, x, scale, shift):
+    return native.call("norm_act", jax.ShapeDtypeStruct(x.shape, x.dtype), x, scale, shift, activation=activation)
+
+
+def _native_sums(activation, x, gradient, scale, shift):
+    channels = jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
+    outputs = native.call("norm_act_sums", (channels, channels), x, gradient, scale, shift, activation=activation)
+    return tuple(outputs)
+
+
+def _native_gradient(activation, x, gradient, *per_channel):
+    like_x = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return native.call("norm_act_gradient", like_x, x, gradient, *per_channel, activation=activation)
+
+
+def _jax_moments(_, x):
+    axes = tuple(range(x.ndim - 1))
+    wide = x.astype(jnp.float32)
+    return wide.sum(axes), jnp.square(wide).sum(axes)
+
+
+def _jax_apply(activation, x, scale, shift):
+    return activation(x.astype(jnp.float32) * scale + shift).astype(x.dtype)
+
+
+def _jax_sums(activation, x, gradient, scale, shift):
+    axes = tuple(range(x.ndim - 1))
+    inner = _before_activation(activation, x, gradient, scale, shift)
+    return inner.sum(axes), (inner * x.astype(jnp.float32)).sum(axes)
+
+
+def _jax_gradient(activation, x, gradient, scale, shift, linear, constant):
+    inner = _before_activation(activation, x, gradient, scale, shift)
+    return (inner * scale + x.astype(jnp.float32) * linear + constant).astype(x.dtype)
+
+
+def _before_activation(activation, x, gradient, scale, shift):
+    return jax.vjp(activation, x.astype(jnp.float32) * scale + shift)[1](gradient.astype(jnp.float32))[0]
