@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.initializers import fan_out_normal
-from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, dropout
+from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path
+from segfusion_jax.ops.dropout import dropout
 from segfusion_jax.ops.normalization import Activation, identity
 
 

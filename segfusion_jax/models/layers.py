@@ -13,8 +13,8 @@ from flax import nnx
 from jax import lax
 
 from segfusion_jax.models.initializers import fan_out_normal, he_normal, lecun_normal
-from segfusion_jax.ops import depthwise, resampling
-from segfusion_jax.ops.conv import conv_3x3
+from segfusion_jax.ops import depthwise
+from segfusion_jax.ops.conv import conv_3x3, transposed_conv_3x3
 from segfusion_jax.ops.normalization import Activation, batch_norm, identity, scale_shift
 
 
@@ -71,7 +71,7 @@ def zero_padding(padding: str, shape: tuple[int, ...], size: int, stride: int) -
 
 
 class Conv(nnx.Module):
-    """Convolution; of size 1 it is a matrix product, which is what it costs."""
+    """Convolution of size 3, or of size 1 and stride 1: a matrix product, which is what it costs."""
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class Conv(nnx.Module):
     ):
         self.kernel = nnx.Param(init(rngs, (size, size, channels, filters)))
         self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32)) if use_bias else None
+        self.size = size
         self.stride = stride
         self.padding = padding
         self.dtype = dtype
@@ -95,17 +96,11 @@ class Conv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
         x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        bias = None if self.bias is None else self.bias[...].astype(self.dtype)
-        if kernel.shape[:2] == (3, 3) and self.stride == 1 and bias is not None:
-            return conv_3x3(x, kernel, bias)
-        if kernel.shape[:2] == (1, 1) and self.stride == 1:
-            y = x @ kernel[0, 0]
-        else:
-            padding = zero_padding(self.padding, x.shape, kernel.shape[0], self.stride)
-            y = lax.conv_general_dilated(
-                x, kernel, (self.stride, self.stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-        return y if bias is None else y + bias
+        bias = jnp.zeros((), self.dtype) if self.bias is None else self.bias[...].astype(self.dtype)
+        if self.size == 1:
+            return x @ kernel[0, 0] if self.bias is None else x @ kernel[0, 0] + bias
+        padding = zero_padding(self.padding, x.shape, self.size, self.stride)
+        return conv_3x3(x, kernel, jnp.broadcast_to(bias, kernel.shape[-1:]), self.stride, padding)
 
 
 class DepthwiseConv(nnx.Module):
@@ -156,7 +151,7 @@ class TransposedConv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> [batch, 2 height, 2 width, filters]."""
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
-        return resampling.transposed_conv_3x3(x.astype(self.dtype), kernel) + bias
+        return transposed_conv_3x3(x.astype(self.dtype), kernel, bias)
 
 
 class BatchNorm(nnx.Module):
@@ -186,15 +181,8 @@ class BatchNorm(nnx.Module):
         return y
 
 
-def dropout(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:
-    """Zeroes each value with probability `rate` and scales the others by 1 / (1 - rate); key None leaves x as it is."""
-    if key is None or rate == 0.0:
-        return x
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
-
-
 def drop_path(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:
-    """Stochastic depth (arXiv 1603.09382): `dropout` of whole examples, the first axis of x."""
+    """Stochastic depth (arXiv 1603.09382): dropout of whole examples, the first axis of x."""
     if key is None or rate == 0.0:
         return x
     keep = jax.random.bernoulli(key, 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Encoder, Plan
-from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, dropout
+from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv
+from segfusion_jax.ops.dropout import concatenate_dropout, dropout
 from segfusion_jax.ops.resampling import max_pool_2x2, upsample_2x
 
 NUM_LEVELS = 4
@@ -79,8 +80,8 @@ class UNet(nnx.Module):
             x = dropout(max_pool_2x2(skips[-1]), self.dropout, key=next(keys))
         x = self.bottom(x, train=train)
         for upsample, block, skip in zip(self.upsample, self.up, reversed(skips), strict=True):
-            x = jnp.concatenate([_cut(upsample(x), skip), skip], axis=-1)
-            x = block(dropout(x, self.dropout, key=next(keys)), train=train)
+            x = concatenate_dropout([_cut(upsample(x), skip), skip], self.dropout, key=next(keys))
+            x = block(x, train=train)
         return self.head(x).astype(jnp.float32)
 
 
@@ -145,8 +146,8 @@ class EncoderUNet(nnx.Module):
         skips = [outputs[number] for number in reversed(self.skips)]
         for block, skip, block_key in zip(self.up, [*skips, None], keys, strict=True):
             y = _cut(upsample_2x(y), image if skip is None else skip)
-            y = y if skip is None else jnp.concatenate([y, skip], axis=-1)
-            y = block(dropout(y, self.dropout, key=block_key), train=train)
+            parts = [y] if skip is None else [y, skip]
+            y = block(concatenate_dropout(parts, self.dropout, key=block_key), train=train)
         return self.head(y).astype(jnp.float32)
 
 

@@ -31,13 +31,8 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Paddin
     Returns:
       [batch, new_height, new_width, channels].
     """
-    cpu = _native_conv if _is_native(x, kernel, stride) else _shifted_conv
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(cpu, stride=stride, padding=padding),
-        default=functools.partial(_lax_conv, stride=stride, padding=padding),
-    )
+    options = {"stride": stride, "padding": padding}
+    return _either(_native_conv, _shifted_conv, _lax_conv, options, x, kernel)
 
 
 def _forward(x, kernel, stride, padding):
@@ -45,16 +40,21 @@ def _forward(x, kernel, stride, padding):
 
 
 def _backward(stride, padding, residuals, gradient):
-    cpu = _native_gradients if _is_native(*residuals, stride) else _shifted_gradients
-    return lax.platform_dependent(
-        *residuals,
-        gradient,
-        cpu=functools.partial(cpu, stride=stride, padding=padding),
-        default=functools.partial(_lax_gradients, stride=stride, padding=padding),
-    )
+    options = {"stride": stride, "padding": padding}
+    return _either(_native_gradients, _shifted_gradients, _lax_gradients, options, *residuals, gradient)
 
 
 depthwise_conv.defvjp(_forward, _backward)
+
+
+def _either(in_native, in_shifts, in_lax, options, *arrays):
+    in_native, in_shifts, in_lax = (functools.partial(f, **options) for f in (in_native, in_shifts, in_lax))
+
+    def without_native(*arrays):
+        return lax.platform_dependent(*arrays, cpu=in_shifts, default=in_lax)
+
+    is_built = arrays[1].shape[0] in (3, 5) and options["stride"] in (1, 2)
+    return native.either(in_native, without_native, *arrays) if is_built else without_native(*arrays)
 
 
 def _lax_conv(x, kernel, *, stride, padding):
@@ -71,11 +71,6 @@ def _lax_conv(x, kernel, *, stride, padding):
 def _lax_gradients(x, kernel, gradient, *, stride, padding):
     conv = functools.partial(_lax_conv, stride=stride, padding=padding)
     return jax.vjp(conv, x, kernel)[1](gradient)
-
-
-def _is_native(x, kernel, stride):
-    """Whether the kernels of cpu/depthwise.h are built for it."""
-    return x.dtype == jnp.float32 and kernel.shape[0] in (3, 5) and stride in (1, 2) and native.available()
 
 
 def _native_conv(x, kernel, *, stride, padding):

@@ -13,10 +13,14 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 from absl import logging
+from jax import lax
 
 from segfusion_jax.config import cache_folder
 
@@ -32,6 +36,11 @@ _NAMES = (
     "depthwise_kernel_gradient",
     "conv",
     "conv_kernel_gradient",
+    "transposed_conv",
+    "max_pool",
+    "max_pool_gradient",
+    "concatenate_dropout",
+    "concatenate_dropout_gradient",
 )
 
 
@@ -45,6 +54,14 @@ def available() -> bool:
         handler = getattr(library, f"segfusion_{name}")
         jax.ffi.register_ffi_target(f"segfusion_{name}", jax.ffi.pycapsule(handler), platform="cpu")
     return True
+
+
+def either(kernel: Callable, fallback: Callable, *arrays: jax.Array) -> Any:
+    """`kernel` of the arrays, for float32 on a CPU where the kernels are there; elsewhere `fallback`: the same numbers."""
+    wide = all(array.dtype in (jnp.float32, jnp.uint32) for array in arrays)
+    if not wide or jax.default_backend() != "cpu" or not available():
+        return fallback(*arrays)
+    return lax.platform_dependent(*arrays, cpu=kernel, default=fallback)
 
 
 def call(name: str, outputs, *arrays: jax.Array, **attributes: int):

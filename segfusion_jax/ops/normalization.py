@@ -27,7 +27,7 @@ _NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_
 
 def channel_sums(x: jax.Array) -> jax.Array:
     """Sums over all axes but the last: [..., channels] -> [channels] float32."""
-    return _on_cpu(_native_moments, _jax_moments, identity, x)[0]
+    return _either(_native_moments, _jax_moments, identity, x)[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -43,7 +43,7 @@ def scale_shift(x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Ac
     Returns:
       Of x's shape and dtype.
     """
-    return _on_cpu(_native_apply, _jax_apply, activation, x, scale, shift)
+    return _either(_native_apply, _jax_apply, activation, x, scale, shift)
 
 
 def _scale_shift_forward(x, scale, shift, activation):
@@ -53,8 +53,8 @@ def _scale_shift_forward(x, scale, shift, activation):
 def _scale_shift_backward(activation, residuals, gradient):
     x, scale, shift = residuals
     none = jnp.zeros_like(scale)
-    sums, products = _on_cpu(_native_sums, _jax_sums, activation, x, gradient, scale, shift)
-    dx = _on_cpu(_native_gradient, _jax_gradient, activation, x, gradient, scale, shift, none, none)
+    sums, products = _either(_native_sums, _jax_sums, activation, x, gradient, scale, shift)
+    dx = _either(_native_gradient, _jax_gradient, activation, x, gradient, scale, shift, none, none)
     return dx, products, sums
 
 
@@ -84,7 +84,7 @@ def batch_norm(
 
 def _batch_norm_forward(x, scale, bias, epsilon, activation, axis_name):
     count = x.size // x.shape[-1]
-    mean, square = (total / count for total in _on_cpu(_native_moments, _jax_moments, identity, x))
+    mean, square = (total / count for total in _either(_native_moments, _jax_moments, identity, x))
     if axis_name is not None:
         mean, square = lax.pmean((mean, square), axis_name)
     var = jnp.maximum(square - jnp.square(mean), 0.0)
@@ -100,7 +100,7 @@ def _batch_norm_backward(epsilon, activation, axis_name, residuals, cotangents):
     rate = lax.rsqrt(var + epsilon)
     slope = scale * rate
     shift = bias - mean * slope
-    sums, products = _on_cpu(_native_sums, _jax_sums, activation, x, gradient, slope, shift)
+    sums, products = _either(_native_sums, _jax_sums, activation, x, gradient, slope, shift)
     dscale, dbias = rate * (products - mean * sums), sums
     count = x.size // x.shape[-1]
     mean_gradient, mean_product = dbias / count, dscale / count
@@ -108,20 +108,18 @@ def _batch_norm_backward(epsilon, activation, axis_name, residuals, cotangents):
         mean_gradient, mean_product = lax.pmean((mean_gradient, mean_product), axis_name)
     linear = -slope * rate * mean_product
     constant = -slope * mean_gradient - linear * mean
-    dx = _on_cpu(_native_gradient, _jax_gradient, activation, x, gradient, slope, shift, linear, constant)
+    dx = _either(_native_gradient, _jax_gradient, activation, x, gradient, slope, shift, linear, constant)
     return dx, dscale, dbias
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
-def _on_cpu(in_native, in_jax, activation, x, *arrays):
-    """Either of the two, which compute the same."""
+def _either(in_native, in_jax, activation, *arrays):
     fallback = functools.partial(in_jax, activation)
-    if x.dtype != jnp.float32 or activation not in _NATIVE_ACTIVATIONS or not native.available():
-        return fallback(x, *arrays)
-    cpu = functools.partial(in_native, _NATIVE_ACTIVATIONS[activation])
-    return lax.platform_dependent(x, *arrays, cpu=cpu, default=fallback)
+    if activation not in _NATIVE_ACTIVATIONS:
+        return fallback(*arrays)
+    return native.either(functools.partial(in_native, _NATIVE_ACTIVATIONS[activation]), fallback, *arrays)
 
 
 def _native_moments(_, x):

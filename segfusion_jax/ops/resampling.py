@@ -2,7 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+
+from segfusion_jax.ops import native
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -15,8 +16,41 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     height, width = x.shape[1:3]
     if height % 2 or width % 2:
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return _max_pool(x)
+
+
+@jax.custom_vjp
+def _max_pool(x):
+    return native.either(_native_max_pool, _jax_max_pool, x)
+
+
+def _max_pool_forward(x):
+    return _max_pool(x), x
+
+
+def _max_pool_backward(x, gradient):
+    return (native.either(_native_gradient, _jax_gradient, x, gradient),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _native_max_pool(x):
+    batch, height, width, channels = x.shape
+    return native.call("max_pool", jax.ShapeDtypeStruct((batch, height // 2, width // 2, channels), x.dtype), x)
+
+
+def _native_gradient(x, gradient):
+    return native.call("max_pool_gradient", jax.ShapeDtypeStruct(x.shape, x.dtype), x, gradient)
+
+
+def _jax_max_pool(x):
     rows = _larger(x[:, ::2], x[:, 1::2])
     return _larger(rows[:, :, ::2], rows[:, :, 1::2])
+
+
+def _jax_gradient(x, gradient):
+    return jax.vjp(_jax_max_pool, x)[1](gradient)[0]
 
 
 def upsample_2x(x: jax.Array) -> jax.Array:
@@ -26,36 +60,5 @@ def upsample_2x(x: jax.Array) -> jax.Array:
     return blocks.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def transposed_conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Transposed convolution with a 3x3 kernel, stride 2 and 'SAME' padding, as Keras' Conv2DTranspose defines it.
-
-    One matrix product makes what each input pixel adds to its 3x3 neighbourhood; the output's even rows and columns
-    receive from two inputs, the odd ones from one. `lax.conv_transpose` computes the same, with a gradient that is many
-    times slower on a CPU and a GPU.
-
-    Args:
-      x: [batch, height, width, channels].
-      kernel: [3, 3, channels, filters], of x's dtype.
-
-    Returns:
-      [batch, 2 height, 2 width, filters].
-    """
-    batch, height, width, channels = x.shape
-    filters = kernel.shape[-1]
-    product = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, 9 * filters)
-    taps = product.reshape(batch, height, width, 3, 3, filters)
-    rows = _interleave(taps, axis=1)
-    return _interleave(rows, axis=2)
-
-
 def _larger(a, b):
     return jnp.where(a >= b, a, b)
-
-
-def _interleave(taps, axis):
-    """Turns `axis` of length n, and the taps (0, 1, 2) on the axis 3, into an axis of length 2n."""
-    first, odd, last = (lax.index_in_dim(taps, tap, 3, keepdims=False) for tap in range(3))
-    before = [(1, -1, 0) if i == axis else (0, 0, 0) for i in range(last.ndim)]
-    even = first + lax.pad(last, jnp.zeros((), last.dtype), before)
-    shape = (*even.shape[:axis], 2 * even.shape[axis], *even.shape[axis + 1 :])
-    return jnp.stack([even, odd], axis + 1).reshape(shape)

@@ -1,40 +1,53 @@
-// 3x3 convolution of stride 1 with zeros around the image, and the gradient of its kernel.
+// 3x3 convolution of stride 1 or 2, its transpose, and the gradient of its kernel.
 //
-// With rows padded by a pixel on each side, the three pixels under a row of the kernel lie one after the other in
-// memory. A convolution is therefore three matrix products whose left operands are rows that overlap, and needs no copy
-// of the image but the padded one. The gradient of the input is a convolution too, with the kernel turned round.
+// With zeros around the image, the pixels under a row of the kernel lie one after the other in memory. A convolution is
+// therefore three matrix products whose left operands are rows that overlap, and needs no copy of the image but the
+// padded one. The transposed convolution is four such products, one for the outputs of each parity. The gradient of a
+// convolution's input is a convolution or a transposed one.
 #pragma once
+
+#include <array>
 
 #include "depthwise.h"
 
-constexpr int64_t TILE = 12;           // pixels, or kernel rows, that are summed in registers at once
+constexpr int64_t TILE = 12;          // pixels, or kernel rows, that are summed in registers at once
 constexpr int64_t BLOCK = 2 * LANES;  // filters, likewise
 
-// [3, 3, channels, filters] as blocks of filters, each [9 channels, BLOCK]; zeros beyond the last filter.
+// How the kernel lies over the image: output (h, w) meets input (h * stride - top, w * stride - left) and what follows.
+struct Window {
+  int64_t stride, top, left;
+};
+
+using Taps = std::vector<std::array<int64_t, 2>>;  // places in a kernel
+
+// The chosen taps of [3, 3, channels, filters] as blocks of filters, each [taps, channels, BLOCK]; zeros beyond the last
+// filter.
 class PackedKernel {
  public:
-  PackedKernel(const float* kernel, int64_t channels, int64_t filters)
-      : depth_(9 * channels), values_((filters + BLOCK - 1) / BLOCK * depth_ * BLOCK) {
-    for (int64_t f = 0; f < filters; ++f) {
-      float* to = &values_[f / BLOCK * depth_ * BLOCK + f % BLOCK];
-      for (int64_t k = 0; k < depth_; ++k) to[k * BLOCK] = kernel[k * filters + f];
+  PackedKernel(const float* kernel, const Taps& taps, int64_t channels, int64_t filters)
+      : depth_(taps.size() * channels), values_((filters + BLOCK - 1) / BLOCK * depth_ * BLOCK) {
+    for (int64_t k = 0; k < depth_; ++k) {
+      const auto [i, j] = taps[k / channels];
+      const float* from = kernel + ((3 * i + j) * channels + k % channels) * filters;
+      for (int64_t f = 0; f < filters; ++f) values_[(f / BLOCK * depth_ + k) * BLOCK + f % BLOCK] = from[f];
     }
   }
-  const float* block(int64_t index) const { return &values_[index * depth_ * BLOCK]; }
+  const float* block(int64_t filter) const { return &values_[filter / BLOCK * depth_ * BLOCK]; }
 
  private:
   const int64_t depth_;
   std::vector<float> values_;
 };
 
-// Rows [first - 1, first + count] of one image, each with a pixel of zeros on both sides.
+// Some rows of an image with zeros around them.
 class PaddedBand {
  public:
-  PaddedBand(const Image& image, int64_t count)
-      : image_(image), row_((image.width + 2) * image.channels), values_((count + 2) * row_ + LANES) {}
+  PaddedBand(const Image& image, int64_t rows, int64_t left, int64_t width)
+      : image_(image), left_(left * image.channels), row_(width * image.channels), values_(rows * row_ + LANES) {}
+  // Takes the rows [first, first + count), of which those outside the image are zeros.
   void fill(const float* pixels, int64_t first, int64_t count) {
-    for (int64_t y = first - 1; y <= first + count; ++y) {
-      float* to = &values_[(y - first + 1) * row_] + image_.channels;
+    for (int64_t y = first; y < first + count; ++y) {
+      float* to = &values_[(y - first) * row_] + left_;
       if (y < 0 || y >= image_.height) std::memset(to, 0, image_.row() * sizeof(float));
       else std::memcpy(to, pixels + y * image_.row(), image_.row() * sizeof(float));
     }
@@ -44,7 +57,7 @@ class PaddedBand {
 
  private:
   const Image image_;
-  const int64_t row_;
+  const int64_t left_, row_;
   std::vector<float> values_;
 };
 
@@ -54,69 +67,115 @@ inline int64_t band_height(const Image& image, int64_t threads) {
   return std::min({image.height, most, std::max<int64_t>(1, 1024 / image.width)});
 }
 
-// `pixels` outputs of `vectors` x LANES filters each, from the padded rows at `input`.
+// The sums behind one row of outputs: `rows` rows of `depth` values each, from every `pixel` values on.
+struct Product {
+  int64_t rows, row, depth, pixel;
+  int64_t filters, stride;  // of this block; from one output to the next
+};
+
+// `pixels` outputs of `vectors` x LANES filters each.
 template <int pixels, int vectors>
-INLINE void conv_tile(const float* input, int64_t row, int64_t channels, const float* kernel, const float* bias,
-                      int64_t filters, int64_t count, float* output) {
+INLINE void product_tile(const Product& product, const float* input, const float* kernel, const float* bias,
+                         float* output) {
   constexpr int group = pixels % 3 == 0 ? 3 : 1;  // pixels that share a pointer
   Vector sums[pixels][vectors];
   for (int v = 0; v < vectors; ++v) {
-    const Vector start = bias ? load(bias + v * LANES, std::max<int64_t>(0, count - v * LANES)) : Vector{};
+    const Vector start = bias ? load(bias + v * LANES, product.filters - v * LANES) : Vector{};
     for (int p = 0; p < pixels; ++p) sums[p][v] = start;
   }
-  for (int i = 0; i < 3; ++i) {
+  const int64_t pixel = product.pixel;
+  for (int64_t i = 0; i < product.rows; ++i, input += product.row) {
     const float* from[pixels / group];
-    for (int g = 0; g < pixels / group; ++g) from[g] = input + i * row + g * group * channels;
-    for (int64_t k = 0; k < 3 * channels; ++k, kernel += BLOCK) {
+    for (int g = 0; g < pixels / group; ++g) from[g] = input + g * group * pixel;
+    for (int64_t k = 0; k < product.depth; ++k, kernel += BLOCK) {
       Vector weights[vectors];
       for (int v = 0; v < vectors; ++v) weights[v] = load(kernel + v * LANES);
 #pragma GCC unroll 12
       for (int p = 0; p < pixels; ++p) {
-        const Vector value = fill(from[p / group][k + p % group * channels]);
+        const Vector value = fill(from[p / group][k + p % group * pixel]);
         for (int v = 0; v < vectors; ++v) sums[p][v] += value * weights[v];
       }
     }
   }
   for (int p = 0; p < pixels; ++p) {
-    for (int v = 0; v < vectors; ++v) {
-      if (count > v * LANES) store(output + p * filters + v * LANES, sums[p][v], count - v * LANES);
-    }
+    for (int v = 0; v < vectors; ++v) store(output + p * product.stride + v * LANES, sums[p][v], product.filters - v * LANES);
   }
 }
 
 template <int vectors>
-void conv_row(const float* input, int64_t row, int64_t channels, const float* kernel, const float* bias, int64_t filters,
-              int64_t count, int64_t width, float* output) {
+void product_row(const Product& product, const float* input, const float* kernel, const float* bias, int64_t width,
+                 float* output) {
   int64_t x = 0;
-  for (; x + TILE <= width; x += TILE) {
-    conv_tile<TILE, vectors>(input + x * channels, row, channels, kernel, bias, filters, count, output + x * filters);
-  }
-  for (; x + 4 <= width; x += 4) {
-    conv_tile<4, vectors>(input + x * channels, row, channels, kernel, bias, filters, count, output + x * filters);
-  }
-  for (; x < width; ++x) {
-    conv_tile<1, vectors>(input + x * channels, row, channels, kernel, bias, filters, count, output + x * filters);
-  }
+  const auto tiles = [&]<int pixels>() INLINE_LAMBDA {
+    for (; x + pixels <= width; x += pixels) {
+      product_tile<pixels, vectors>(product, input + x * product.pixel, kernel, bias, output + x * product.stride);
+    }
+  };
+  tiles.template operator()<TILE>();
+  tiles.template operator()<4>();
+  tiles.template operator()<1>();
 }
 
-// y = x * kernel + bias; bias may be null.
-inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, Image in,
-                 int64_t filters, float* y) {
-  const PackedKernel packed(kernel, in.channels, filters);
+// A row of outputs, `filters` at a time; bias may be null.
+inline void product_blocks(Product product, const float* input, const PackedKernel& kernel, const float* bias,
+                           int64_t filters, int64_t f, int64_t width, float* output) {
+  product.filters = std::min(BLOCK, filters - f);
+  const auto row = product.filters > LANES ? product_row<2> : product_row<1>;
+  row(product, input, kernel.block(f), bias ? bias + f : nullptr, width, output + f);
+}
+
+inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, Image in, Image out,
+                 Window window, float* y) {
+  const int64_t filters = out.channels, stride = window.stride;
+  const PackedKernel packed(kernel, {{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1}, {2, 2}}, in.channels,
+                            filters);
+  const int64_t height = band_height(out, pool.num_threads()), bands = (out.height + height - 1) / height;
+  const int64_t tasks = out.count * bands, width = std::max((out.width - 1) * stride + 3, window.left + in.width);
+  std::vector<PaddedBand> padded(num_workers(pool, tasks), PaddedBand(in, (height - 1) * stride + 3, window.left, width));
+  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
+    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, out.height - first);
+    PaddedBand& band = padded[worker];
+    band.fill(x + image * in.size(), first * stride - window.top, (rows - 1) * stride + 3);
+    const Product product{3, band.row(), 3 * in.channels, stride * in.channels, 0, filters};
+    for (int64_t f = 0; f < filters; f += BLOCK) {
+      for (int64_t r = 0; r < rows; ++r) {
+        product_blocks(product, band.data() + r * stride * band.row(), packed, bias, filters, f, out.width,
+                       y + (image * out.height + first + r) * out.row());
+      }
+    }
+  });
+}
+
+// 'SAME', stride 2: y[2h + i, 2w + j] += x[h, w] kernel[i, j] for i and j in 0, 1, 2; what falls outside is lost.
+inline void transposed_conv(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, Image in,
+                            Image out, float* y) {
+  const int64_t channels = in.channels, filters = out.channels;
+  // An even output meets the taps 2, of the input before it, and 0; an odd one meets the tap 1.
+  const std::vector<int64_t> met[2] = {{2, 0}, {1}};
+  std::vector<PackedKernel> packed;
+  for (int phase = 0; phase < 4; ++phase) {
+    Taps taps;
+    for (int64_t i : met[phase / 2]) {
+      for (int64_t j : met[phase % 2]) taps.push_back({i, j});
+    }
+    packed.emplace_back(kernel, taps, channels, filters);
+  }
   const int64_t height = band_height(in, pool.num_threads()), bands = (in.height + height - 1) / height;
   const int64_t tasks = in.count * bands;
-  std::vector<PaddedBand> padded(num_workers(pool, tasks), PaddedBand(in, height));
+  std::vector<PaddedBand> padded(num_workers(pool, tasks), PaddedBand(in, height + 1, 1, in.width + 1));
   parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
     const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, in.height - first);
     PaddedBand& band = padded[worker];
-    band.fill(x + image * in.size(), first, rows);
+    band.fill(x + image * in.size(), first - 1, rows + 1);
     for (int64_t f = 0; f < filters; f += BLOCK) {
-      const int64_t count = std::min(BLOCK, filters - f);
-      const auto each_row = count > LANES ? conv_row<2> : conv_row<1>;
       for (int64_t r = 0; r < rows; ++r) {
-        float* output = y + ((image * in.height + first + r) * in.width) * filters + f;
-        each_row(band.data() + r * band.row(), band.row(), in.channels, packed.block(f / BLOCK), bias ? bias + f : nullptr,
-                 filters, count, in.width, output);
+        for (int64_t phase = 0; phase < 4; ++phase) {
+          const int64_t a = phase / 2, b = phase % 2;
+          const Product product{2 - a, band.row(), (2 - b) * channels, channels, 0, 2 * filters};
+          const float* input = band.data() + (r + a) * band.row() + b * channels;
+          float* output = y + (image * out.height + 2 * (first + r) + a) * out.row() + b * filters;
+          product_blocks(product, input, packed[phase], bias, filters, f, in.width, output);
+        }
       }
     }
   });
@@ -124,18 +183,17 @@ inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, con
 
 // Adds to `depth` rows of the kernel's gradient, at `total`, what the rows of a band contribute.
 template <int depth, int vectors>
-INLINE void conv_kernel_tile(const float* input, int64_t row, int64_t channels, const float* dy, int64_t rows,
-                             int64_t width, int64_t filters, int64_t count, float* total, int64_t stride) {
+INLINE void kernel_tile(const float* input, int64_t row, int64_t pixel, const float* dy, int64_t rows, int64_t width,
+                        int64_t filters, int64_t count, float* total, int64_t stride) {
   Vector sums[depth][vectors];
   for (int k = 0; k < depth; ++k) {
     for (int v = 0; v < vectors; ++v) sums[k][v] = load(total + k * stride + v * LANES);
   }
-  const bool whole = count >= vectors * LANES;
   for (int64_t r = 0; r < rows; ++r, input += row) {
     const float* from = input;
-    for (int64_t w = 0; w < width; ++w, from += channels, dy += filters) {
+    for (int64_t w = 0; w < width; ++w, from += pixel, dy += filters) {
       Vector gradient[vectors];
-      for (int v = 0; v < vectors; ++v) gradient[v] = whole ? load(dy + v * LANES) : load(dy + v * LANES, std::max<int64_t>(0, count - v * LANES));
+      for (int v = 0; v < vectors; ++v) gradient[v] = load(dy + v * LANES, count - v * LANES);
 #pragma GCC unroll 12
       for (int k = 0; k < depth; ++k) {
         const Vector value = fill(from[k]);
@@ -148,43 +206,43 @@ INLINE void conv_kernel_tile(const float* input, int64_t row, int64_t channels, 
   }
 }
 
-template <int vectors>
-void conv_kernel_block(const float* input, int64_t row, int64_t channels, const float* dy, int64_t rows, int64_t width,
-                       int64_t filters, int64_t count, float* total, int64_t stride) {
-  for (int i = 0; i < 3; ++i, input += row) {
-    int64_t k = 0;
-    for (; k + TILE <= 3 * channels; k += TILE, total += TILE * stride) {
-      conv_kernel_tile<TILE, vectors>(input + k, row, channels, dy, rows, width, filters, count, total, stride);
-    }
-    for (; k < 3 * channels; k += 3, total += 3 * stride) {
-      conv_kernel_tile<3, vectors>(input + k, row, channels, dy, rows, width, filters, count, total, stride);
-    }
-  }
-}
-
-inline void conv_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, Image in, int64_t filters,
-                                 float* dkernel) {
-  const int64_t height = band_height(in, pool.num_threads()), bands = (in.height + height - 1) / height;
-  const int64_t tasks = in.count * bands, workers = num_workers(pool, tasks), depth = 9 * in.channels;
-  const int64_t stride = (filters + BLOCK - 1) / BLOCK * BLOCK;
-  std::vector<PaddedBand> padded(workers, PaddedBand(in, height));
-  std::vector<float> totals(workers * depth * stride);
+inline void conv_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, Image in, Image out,
+                                 Window window, float* dkernel) {
+  const int64_t filters = out.channels, stride = window.stride, depth = 9 * in.channels;
+  const int64_t padded_filters = (filters + BLOCK - 1) / BLOCK * BLOCK;
+  const int64_t height = band_height(out, pool.num_threads()), bands = (out.height + height - 1) / height;
+  const int64_t tasks = out.count * bands, workers = num_workers(pool, tasks);
+  const int64_t width = std::max((out.width - 1) * stride + 3, window.left + in.width);
+  std::vector<PaddedBand> padded(workers, PaddedBand(in, (height - 1) * stride + 3, window.left, width));
+  std::vector<float> totals(workers * depth * padded_filters);
   parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, in.height - first);
+    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, out.height - first);
     PaddedBand& band = padded[worker];
-    band.fill(x + image * in.size(), first, rows);
-    const float* gradient = dy + (image * in.height + first) * in.width * filters;
+    band.fill(x + image * in.size(), first * stride - window.top, (rows - 1) * stride + 3);
     for (int64_t f = 0; f < filters; f += BLOCK) {
       const int64_t count = std::min(BLOCK, filters - f);
-      const auto block = count > LANES ? conv_kernel_block<2> : conv_kernel_block<1>;
-      block(band.data(), band.row(), in.channels, gradient + f, rows, in.width, filters, count,
-            &totals[worker * depth * stride + f], stride);
+      const float* gradient = dy + (image * out.height + first) * out.row() + f;
+      float* total = &totals[worker * depth * padded_filters + f];
+      for (int64_t i = 0; i < 3; ++i) {
+        const float* input = band.data() + i * band.row();
+        const auto tiles = [&]<int step, int vectors>(int64_t k) INLINE_LAMBDA {
+          kernel_tile<step, vectors>(input + k, stride * band.row(), stride * in.channels, gradient, rows, out.width,
+                                     filters, count, total + (i * 3 * in.channels + k) * padded_filters, padded_filters);
+        };
+        int64_t k = 0;
+        for (; k + TILE <= 3 * in.channels; k += TILE) {
+          count > LANES ? tiles.template operator()<TILE, 2>(k) : tiles.template operator()<TILE, 1>(k);
+        }
+        for (; k < 3 * in.channels; k += 3) {
+          count > LANES ? tiles.template operator()<3, 2>(k) : tiles.template operator()<3, 1>(k);
+        }
+      }
     }
   });
   for (int64_t k = 0; k < depth; ++k) {
     for (int64_t f = 0; f < filters; ++f) {
       double sum = 0;
-      for (int64_t worker = 0; worker < workers; ++worker) sum += totals[(worker * depth + k) * stride + f];
+      for (int64_t worker = 0; worker < workers; ++worker) sum += totals[(worker * depth + k) * padded_filters + f];
       dkernel[k * filters + f] = sum;
     }
   }

@@ -1,11 +1,13 @@
 // What XLA calls: each handler unpacks its buffers and runs a kernel on XLA's own threads.
 #include "batch_norm.h"
 #include "conv.h"
-#include "depthwise.h"
+#include "dropout.h"
+#include "pool.h"
 
 namespace {
 
 using Array = ffi::Buffer<ffi::F32>;
+using Seed = ffi::Buffer<ffi::U32>;
 using Result = ffi::Result<Array>;
 
 Image image_of(const Array& x) {
@@ -90,13 +92,51 @@ ffi::Error DepthwiseKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Resu
   });
 }
 
-ffi::Error Conv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y) {
-  conv(pool, x.typed_data(), kernel.typed_data(), bias.typed_data(), image_of(x), channels_of(*y), y->typed_data());
+ffi::Error Conv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y, int64_t stride, int64_t top,
+                int64_t left) {
+  conv(pool, x.typed_data(), kernel.typed_data(), bias.typed_data(), image_of(x), image_of(*y), {stride, top, left},
+       y->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error ConvKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel) {
-  conv_kernel_gradient(pool, x.typed_data(), dy.typed_data(), image_of(x), channels_of(dy), dkernel->typed_data());
+ffi::Error ConvKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel, int64_t stride, int64_t top,
+                              int64_t left) {
+  conv_kernel_gradient(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), {stride, top, left},
+                       dkernel->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error TransposedConv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y) {
+  transposed_conv(pool, x.typed_data(), kernel.typed_data(), bias.typed_data(), image_of(x), image_of(*y),
+                  y->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error MaxPool(ffi::ThreadPool pool, Array x, Result y) {
+  max_pool(pool, x.typed_data(), image_of(x), y->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error MaxPoolGradient(ffi::ThreadPool pool, Array x, Array dy, Result dx) {
+  max_pool_gradient(pool, x.typed_data(), dy.typed_data(), image_of(x), dx->typed_data());
+  return ffi::Error::Success();
+}
+
+Dropout dropout_of(const Seed& seed, int64_t threshold, float scale) {
+  return {seed.typed_data()[0], seed.typed_data()[1], uint32_t(threshold), scale};
+}
+
+ffi::Error ConcatenateDropout(ffi::ThreadPool pool, Array a, Array b, Seed seed, Result y, int64_t threshold,
+                              float scale) {
+  concatenate_dropout<false>(pool, a.typed_data(), b.typed_data(), a.element_count() / channels_of(a), channels_of(a),
+                             channels_of(b), dropout_of(seed, threshold, scale), y->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error ConcatenateDropoutGradient(ffi::ThreadPool pool, Array dy, Seed seed, Result da, Result db,
+                                      int64_t threshold, float scale) {
+  concatenate_dropout<true>(pool, da->typed_data(), db->typed_data(), dy.element_count() / channels_of(dy),
+                            channels_of(*da), channels_of(*db), dropout_of(seed, threshold, scale), dy.typed_data());
   return ffi::Error::Success();
 }
 
@@ -121,5 +161,17 @@ HANDLER(segfusion_depthwise_input_gradient, DepthwiseInputGradient, CALL.Arg<Arr
 HANDLER(segfusion_depthwise_kernel_gradient, DepthwiseKernelGradient,
         CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
 
-HANDLER(segfusion_conv, Conv, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());
-HANDLER(segfusion_conv_kernel_gradient, ConvKernelGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>());
+#define PLACE Attr<int64_t>("stride").Attr<int64_t>("top").Attr<int64_t>("left")
+
+HANDLER(segfusion_conv, Conv, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().PLACE);
+HANDLER(segfusion_conv_kernel_gradient, ConvKernelGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>().PLACE);
+HANDLER(segfusion_transposed_conv, TransposedConv, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());
+HANDLER(segfusion_max_pool, MaxPool, CALL.Arg<Array>().Ret<Array>());
+HANDLER(segfusion_max_pool_gradient, MaxPoolGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>());
+
+#define DROPPED Attr<int64_t>("threshold").Attr<float>("scale")
+
+HANDLER(segfusion_concatenate_dropout, ConcatenateDropout,
+        CALL.Arg<Array>().Arg<Array>().Arg<Seed>().Ret<Array>().DROPPED);
+HANDLER(segfusion_concatenate_dropout_gradient, ConcatenateDropoutGradient,
+        CALL.Arg<Array>().Arg<Seed>().Ret<Array>().Ret<Array>().DROPPED);

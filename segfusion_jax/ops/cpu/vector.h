@@ -17,16 +17,16 @@ INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(
 INLINE void store(float* to, Vector values) { *reinterpret_cast<Vector*>(to) = values; }
 INLINE Vector fill(float value) { return value - Vector{}; }
 
-// The first `count` lanes; a whole vector where count >= LANES.
+// The first `count` lanes: all of them where it is LANES or more, none where it is 0 or less.
 INLINE Vector load(const float* from, int64_t count) {
   if (count >= LANES) return load(from);
   Vector values = {};
-  std::memcpy(&values, from, count * sizeof(float));
+  for (int64_t lane = 0; lane < count; ++lane) values[lane] = from[lane];
   return values;
 }
 INLINE void store(float* to, Vector values, int64_t count) {
   if (count >= LANES) return store(to, values);
-  std::memcpy(to, &values, count * sizeof(float));
+  for (int64_t lane = 0; lane < count; ++lane) to[lane] = values[lane];
 }
 
 INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
