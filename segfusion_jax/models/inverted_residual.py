@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.initializers import fan_out_normal
-from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path
+from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, normalized
 from segfusion_jax.ops.dropout import dropout
 from segfusion_jax.ops.normalization import Activation, identity
 
@@ -81,7 +81,7 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, height, width, channels] -> [batch, new height, new width, filters]."""
-        return self.norm(self.conv(x), train=train, activation=self.activation)
+        return normalized(self.conv, self.norm, x, train=train, activation=self.activation)
 
 
 class SqueezeExcite(nnx.Module):

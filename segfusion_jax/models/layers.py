@@ -13,9 +13,16 @@ from flax import nnx
 from jax import lax
 
 from segfusion_jax.models.initializers import fan_out_normal, he_normal, lecun_normal
-from segfusion_jax.ops import depthwise
-from segfusion_jax.ops.conv import conv_3x3, transposed_conv_3x3
-from segfusion_jax.ops.normalization import Activation, batch_norm, identity, scale_shift
+from segfusion_jax.ops.conv import Padding, conv, conv_moments, transposed_conv_3x3
+from segfusion_jax.ops.depthwise import depthwise_conv, depthwise_moments
+from segfusion_jax.ops.normalization import (
+    Activation,
+    Moments,
+    batch_norm,
+    channel_moments,
+    identity,
+    scale_shift,
+)
 
 
 class Family(NamedTuple):
@@ -55,7 +62,7 @@ def family_of(network: str, name: str) -> Family:
     return families[name]
 
 
-def zero_padding(padding: str, shape: tuple[int, ...], size: int, stride: int) -> depthwise.Padding:
+def zero_padding(padding: str, shape: tuple[int, ...], size: int, stride: int) -> Padding:
     """Zeros around the height and width in `shape` [batch, height, width, channels] for a kernel of an odd size.
 
     With "same" and "symmetric" alike the output has ceil(side / stride) pixels a side.
@@ -88,19 +95,28 @@ class Conv(nnx.Module):
     ):
         self.kernel = nnx.Param(init(rngs, (size, size, channels, filters)))
         self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32)) if use_bias else None
-        self.size = size
         self.stride = stride
         self.padding = padding
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
-        x, kernel = x.astype(self.dtype), self.kernel[...].astype(self.dtype)
-        bias = jnp.zeros((), self.dtype) if self.bias is None else self.bias[...].astype(self.dtype)
-        if self.size == 1:
-            return x @ kernel[0, 0] if self.bias is None else x @ kernel[0, 0] + bias
-        padding = zero_padding(self.padding, x.shape, self.size, self.stride)
-        return conv_3x3(x, kernel, jnp.broadcast_to(bias, kernel.shape[-1:]), self.stride, padding)
+        bias = jnp.zeros(self.kernel.shape[-1:], jnp.float32) if self.bias is None else self.bias[...]
+        return self.scaled(x, jnp.ones_like(bias), jnp.zeros_like(bias))
+
+    def scaled(self, x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Activation = identity) -> jax.Array:
+        """activation(conv(x) * scale + shift), scale and shift [filters], which become part of the kernel."""
+        kernel, bias = self.kernel[...] * scale, shift if self.bias is None else self.bias[...] * scale + shift
+        x, kernel, bias = x.astype(self.dtype), kernel.astype(self.dtype), bias.astype(self.dtype)
+        return conv(x, kernel, bias, self.stride, self._padding(x), activation)
+
+    def without_bias(self, x: jax.Array) -> tuple[jax.Array, Moments]:
+        """The convolution alone, and its moments."""
+        x = x.astype(self.dtype)
+        return conv_moments(x, self.kernel[...].astype(self.dtype), self.stride, self._padding(x))
+
+    def _padding(self, x):
+        return zero_padding(self.padding, x.shape, self.kernel.shape[0], self.stride)
 
 
 class DepthwiseConv(nnx.Module):
@@ -123,9 +139,21 @@ class DepthwiseConv(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), channels]."""
-        kernel = self.kernel[...].astype(self.dtype)
-        padding = zero_padding(self.padding, x.shape, kernel.shape[0], self.stride)
-        return depthwise.depthwise_conv(x.astype(self.dtype), kernel, self.stride, padding)
+        return self.without_bias(x)[0]
+
+    def scaled(self, x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Activation = identity) -> jax.Array:
+        """activation(conv(x) * scale + shift), scale and shift [channels], which become part of the kernel."""
+        kernel = (self.kernel[...] * scale).astype(self.dtype)
+        x, shift = x.astype(self.dtype), shift.astype(self.dtype)
+        return depthwise_conv(x, kernel, shift, self.stride, self._padding(x), activation)
+
+    def without_bias(self, x: jax.Array) -> tuple[jax.Array, Moments]:
+        """The convolution, and its moments."""
+        x = x.astype(self.dtype)
+        return depthwise_moments(x, self.kernel[...].astype(self.dtype), self.stride, self._padding(x))
+
+    def _padding(self, x):
+        return zero_padding(self.padding, x.shape, self.kernel.shape[0], self.stride)
 
 
 class Linear(nnx.Module):
@@ -155,7 +183,7 @@ class TransposedConv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last (Ioffe and Szegedy, arXiv 1502.03167), then an activation.
+    """Batch normalisation over all axes but the last (Ioffe and Szegedy, arXiv 1502.03167).
 
     In training the statistics are the batch's own, over all devices of the axis `axis_name` where it is given; the
     running ones move towards them by 1 - momentum. Statistics are float32 whatever the dtype of the input.
@@ -170,15 +198,39 @@ class BatchNorm(nnx.Module):
         self.momentum = momentum
         self.axis_name = axis_name
 
-    def __call__(self, x: jax.Array, *, train: bool, activation: Activation = identity) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[..., channels] -> the same, by the batch's statistics in training and by the running ones otherwise."""
         if not train:
-            scale = self.scale[...] * lax.rsqrt(self.var[...] + self.epsilon)
-            return scale_shift(x, scale, self.bias[...] - self.mean[...] * scale, activation)
-        y, mean, var = batch_norm(x, self.scale[...], self.bias[...], self.epsilon, activation, self.axis_name)
+            return scale_shift(x, *self.running(), identity)
+        return self.train(x, channel_moments(x), identity)
+
+    def running(self) -> tuple[jax.Array, jax.Array]:
+        """Scale and shift [channels] by the running statistics."""
+        scale = self.scale[...] * lax.rsqrt(self.var[...] + self.epsilon)
+        return scale, self.bias[...] - self.mean[...] * scale
+
+    def train(self, x: jax.Array, moments: Moments, activation: Activation, offset: jax.Array | float = 0) -> jax.Array:
+        """Normalises by the batch's statistics, and moves the running ones towards those of x + offset [channels]."""
+        y, mean, var = batch_norm(x, moments, self.scale[...], self.bias[...], self.epsilon, activation, self.axis_name)
+        mean = lax.stop_gradient(mean + offset)
         self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * mean)
         self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * var)
         return y
+
+
+def normalized(
+    conv: Conv | DepthwiseConv, norm: BatchNorm, x: jax.Array, *, train: bool, activation: Activation = identity
+) -> jax.Array:
+    """activation(norm(conv(x))), in fewer passes.
+
+    In training the convolution's bias is left out, since the norm takes any constant away again: only the running mean
+    hears of it. Otherwise the norm is part of the convolution's kernel.
+    """
+    if not train:
+        return conv.scaled(x, *norm.running(), activation)
+    y, moments = conv.without_bias(x)
+    bias = getattr(conv, "bias", None)
+    return norm.train(y, moments, activation, 0 if bias is None else bias[...])
 
 
 def drop_path(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Encoder, Plan
-from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv
+from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, normalized
 from segfusion_jax.ops.dropout import concatenate_dropout, dropout
 from segfusion_jax.ops.resampling import max_pool_2x2, upsample_2x
 
@@ -28,8 +28,8 @@ class DoubleConv(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, height, width, channels] -> [batch, height, width, filters]."""
-        x = self.norm1(self.conv1(x), train=train, activation=nnx.relu)
-        return self.norm2(self.conv2(x), train=train, activation=nnx.relu)
+        x = normalized(self.conv1, self.norm1, x, train=train, activation=nnx.relu)
+        return normalized(self.conv2, self.norm2, x, train=train, activation=nnx.relu)
 
 
 class UNet(nnx.Module):

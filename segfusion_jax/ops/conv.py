@@ -1,4 +1,4 @@
-"""3x3 convolution, and the transposed one that doubles height and width."""
+"""Convolution of size 1 or 3, and the transposed one that doubles height and width."""
 
 import functools
 
@@ -7,41 +7,74 @@ import jax.numpy as jnp
 from jax import lax
 
 from segfusion_jax.ops import native
-from segfusion_jax.ops.normalization import channel_sums
+from segfusion_jax.ops.normalization import (
+    NATIVE_ACTIVATIONS,
+    Activation,
+    Moments,
+    channel_moments,
+    identity,
+)
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def conv_3x3(x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Convolves and adds the bias.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> tuple[jax.Array, Moments]:
+    """Convolves, and adds up what a batch norm after it needs: on a CPU in the same pass.
 
     Args:
       x: [batch, height, width, channels].
-      kernel: [3, 3, channels, filters], of x's dtype.
-      bias: [filters], of x's dtype.
+      kernel: [size, size, channels, filters], of x's dtype; its size is 3, or 1 with a stride of 1.
       stride: of both axes.
       padding: zeros added ((above, below), (left, right)).
 
     Returns:
-      [batch, new_height, new_width, filters].
+      [batch, new_height, new_width, filters], and its `Moments`, through which no gradient goes.
     """
-    options = {"stride": stride, "padding": padding}
-    in_native, in_lax = functools.partial(_native_conv, **options), functools.partial(_lax_conv, **options)
-    return native.either(in_native, in_lax, x, kernel, bias)
+    in_native = functools.partial(_native_moments, stride=stride, padding=padding)
+    in_lax = functools.partial(_lax_moments, stride=stride, padding=padding)
+    return native.either(in_native, in_lax, x, kernel)
 
 
-def _conv_forward(x, kernel, bias, stride, padding):
-    return conv_3x3(x, kernel, bias, stride, padding), (x, kernel)
+def _moments_forward(x, kernel, stride, padding):
+    return conv_moments(x, kernel, stride, padding), (x, kernel)
 
 
-def _conv_backward(stride, padding, residuals, gradient):
+def _moments_backward(stride, padding, residuals, cotangents):
     options = {"stride": stride, "padding": padding}
     in_native, in_lax = functools.partial(_native_gradients, **options), functools.partial(_lax_gradients, **options)
-    return native.either(in_native, in_lax, *residuals, gradient)
+    return native.either(in_native, in_lax, *residuals, cotangents[0])
 
 
-conv_3x3.defvjp(_conv_forward, _conv_backward)
+conv_moments.defvjp(_moments_forward, _moments_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def conv(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding, activation: Activation = identity
+) -> jax.Array:
+    """activation(convolution + bias); x, kernel, stride, padding as in `conv_moments`, bias [filters] of x's dtype."""
+    options = {"stride": stride, "padding": padding, "activation": activation}
+    in_native, in_lax = functools.partial(_native_conv, **options), functools.partial(_lax_conv, **options)
+    return (
+        in_lax(x, kernel, bias)
+        if activation not in NATIVE_ACTIVATIONS
+        else native.either(in_native, in_lax, x, kernel, bias)
+    )
+
+
+def _conv_forward(x, kernel, bias, stride, padding, activation):
+    return conv(x, kernel, bias, stride, padding, activation), (x, kernel, bias)
+
+
+def _conv_backward(stride, padding, activation, residuals, gradient):
+    def in_steps(x, kernel, bias):
+        return activation(conv_moments(x, kernel, stride, padding)[0] + bias)
+
+    return jax.vjp(in_steps, *residuals)[1](gradient)
+
+
+conv.defvjp(_conv_forward, _conv_backward)
 
 
 @jax.custom_vjp
@@ -70,40 +103,65 @@ def _transposed_backward(residuals, gradient):
 transposed_conv_3x3.defvjp(_transposed_forward, _transposed_backward)
 
 
-def _lax_conv(x, kernel, bias, *, stride, padding):
-    y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return y + bias
+def _lax_conv(x, kernel, bias, *, stride, padding, activation):
+    return activation(_lax_linear(x, kernel, stride=stride, padding=padding) + bias)
+
+
+def _lax_moments(x, kernel, *, stride, padding):
+    y = _lax_linear(x, kernel, stride=stride, padding=padding)
+    return y, channel_moments(y)
 
 
 def _lax_gradients(x, kernel, gradient, *, stride, padding):
-    conv = functools.partial(_lax_conv, bias=jnp.zeros((), x.dtype), stride=stride, padding=padding)
-    return *jax.vjp(conv, x, kernel)[1](gradient), channel_sums(gradient).astype(gradient.dtype)
+    return jax.vjp(functools.partial(_lax_linear, stride=stride, padding=padding), x, kernel)[1](gradient)
 
 
-def _native_conv(x, kernel, bias, *, stride, padding):
-    sides = ((side + sum(pad) - 3) // stride + 1 for side, pad in zip(x.shape[1:3], padding, strict=True))
-    shape = jax.ShapeDtypeStruct((x.shape[0], *sides, kernel.shape[-1]), x.dtype)
-    return native.call("conv", shape, x, kernel, bias, **_window(stride, padding))
+def _lax_linear(x, kernel, *, stride, padding):
+    """Of size 1 it is a matrix product, which is what it costs."""
+    if kernel.shape[0] == 1:
+        return x @ kernel[0, 0]
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _native_conv(x, kernel, bias, *, stride, padding, activation):
+    return _native_call(x, kernel, bias, stride, padding, NATIVE_ACTIVATIONS[activation], moments=0)[0]
+
+
+def _native_moments(x, kernel, *, stride, padding):
+    no_bias = jnp.zeros((0,), x.dtype)
+    y, *moments = _native_call(x, kernel, no_bias, stride, padding, 0, moments=kernel.shape[-1])
+    return y, tuple(moments)
+
+
+def _native_call(x, kernel, bias, stride, padding, activation, *, moments):
+    size = kernel.shape[0]
+    sides = ((side + sum(pad) - size) // stride + 1 for side, pad in zip(x.shape[1:3], padding, strict=True))
+    shape = (x.shape[0], *sides, kernel.shape[-1])
+    outputs = tuple(jax.ShapeDtypeStruct(s, x.dtype) for s in (shape, (moments,), (moments,)))
+    window = native.window(size, stride, padding)
+    return native.call("conv", outputs, x, kernel, bias, activation=activation, **window)
 
 
 def _native_gradients(x, kernel, gradient, *, stride, padding):
     """Of stride 1, the input's is the convolution of the gradient with the kernel turned round."""
     if stride == 1:
         turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        around = tuple((2 - before, 2 - after) for before, after in padding)
-        dx = _native_conv(gradient, turned, jnp.zeros(x.shape[-1:], x.dtype), stride=1, padding=around)
+        around = tuple((kernel.shape[0] - 1 - low, kernel.shape[0] - 1 - high) for low, high in padding)
+        dx = _native_linear(gradient, turned, 1, around)
     else:
         dx = _lax_gradients(x, kernel, gradient, stride=stride, padding=padding)[0]
-    return dx, _kernel_gradient(x, kernel.shape, gradient, stride, padding), channel_sums(gradient)
+    return dx, _kernel_gradient(x, kernel.shape, gradient, stride, padding)
+
+
+def _native_linear(x, kernel, stride, padding):
+    no_bias = jnp.zeros((0,), x.dtype)
+    return _native_call(x, kernel, no_bias, stride, padding, 0, moments=0)[0]
 
 
 def _kernel_gradient(x, shape, gradient, stride, padding):
     like_kernel = jax.ShapeDtypeStruct(shape, x.dtype)
-    return native.call("conv_kernel_gradient", like_kernel, x, gradient, **_window(stride, padding))
-
-
-def _window(stride, padding):
-    return {"stride": stride, "top": padding[0][0], "left": padding[1][0]}
+    window = native.window(shape[0], stride, padding)
+    return native.call("conv_kernel_gradient", like_kernel, x, gradient, **window)
 
 
 def _native_transposed_conv(x, kernel, bias):
@@ -116,14 +174,14 @@ def _native_transposed_gradients(x, kernel, gradient):
     """What a convolution of stride 2 with the same kernel, from y to x, has as its value and its kernel's gradient."""
     inverse = kernel.swapaxes(2, 3)
     padding = ((0, 1), (0, 1))
-    dx = _native_conv(gradient, inverse, jnp.zeros(x.shape[-1:], x.dtype), stride=2, padding=padding)
+    dx = _native_linear(gradient, inverse, 2, padding)
     dkernel = _kernel_gradient(gradient, inverse.shape, x, 2, padding).swapaxes(2, 3)
-    return dx, dkernel, channel_sums(gradient)
+    return dx, dkernel, channel_moments(gradient)[0]
 
 
 def _jax_transposed_gradients(x, kernel, gradient):
     conv = functools.partial(_jax_transposed_conv, bias=jnp.zeros((), x.dtype))
-    return *jax.vjp(conv, x, kernel)[1](gradient), channel_sums(gradient).astype(gradient.dtype)
+    return *jax.vjp(conv, x, kernel)[1](gradient), channel_moments(gradient)[0].astype(gradient.dtype)
 
 
 def _jax_transposed_conv(x, kernel, bias):

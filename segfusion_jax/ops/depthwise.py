@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from segfusion_jax.ops import native
+from segfusion_jax.ops.normalization import NATIVE_ACTIVATIONS, Activation, Moments, channel_moments, identity
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Convolves each channel with a kernel of its own.
+def depthwise_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> tuple[jax.Array, Moments]:
+    """Convolves each channel with a kernel of its own, and adds up what a batch norm after it needs.
 
     Args:
       x: [batch, height, width, channels].
@@ -29,22 +30,46 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: Paddin
       padding: zeros added ((above, below), (left, right)).
 
     Returns:
-      [batch, new_height, new_width, channels].
+      [batch, new_height, new_width, channels], and its `Moments`, through which no gradient goes.
     """
     options = {"stride": stride, "padding": padding}
-    return _either(_native_conv, _shifted_conv, _lax_conv, options, x, kernel)
+    return _either(_native_moments, _shifted_moments, _lax_moments, options, x, kernel)
 
 
 def _forward(x, kernel, stride, padding):
-    return depthwise_conv(x, kernel, stride, padding), (x, kernel)
+    return depthwise_moments(x, kernel, stride, padding), (x, kernel)
 
 
-def _backward(stride, padding, residuals, gradient):
+def _backward(stride, padding, residuals, cotangents):
     options = {"stride": stride, "padding": padding}
-    return _either(_native_gradients, _shifted_gradients, _lax_gradients, options, *residuals, gradient)
+    return _either(_native_gradients, _shifted_gradients, _lax_gradients, options, *residuals, cotangents[0])
 
 
-depthwise_conv.defvjp(_forward, _backward)
+depthwise_moments.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def depthwise_conv(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding, activation: Activation = identity
+) -> jax.Array:
+    """activation(convolution + bias); x, kernel, stride, padding as above, bias [channels] of x's dtype."""
+    options = {"stride": stride, "padding": padding, "activation": activation}
+    in_native = _native_conv if activation in NATIVE_ACTIVATIONS else _shifted_conv
+    return _either(in_native, _shifted_conv, _lax_conv, options, x, kernel, bias)
+
+
+def _conv_forward(x, kernel, bias, stride, padding, activation):
+    return depthwise_conv(x, kernel, bias, stride, padding, activation), (x, kernel, bias)
+
+
+def _conv_backward(stride, padding, activation, residuals, gradient):
+    def in_steps(x, kernel, bias):
+        return activation(depthwise_moments(x, kernel, stride, padding)[0] + bias)
+
+    return jax.vjp(in_steps, *residuals)[1](gradient)
+
+
+depthwise_conv.defvjp(_conv_forward, _conv_backward)
 
 
 def _either(in_native, in_shifts, in_lax, options, *arrays):
@@ -57,7 +82,7 @@ def _either(in_native, in_shifts, in_lax, options, *arrays):
     return native.either(in_native, without_native, *arrays) if is_built else without_native(*arrays)
 
 
-def _lax_conv(x, kernel, *, stride, padding):
+def _lax_linear(x, kernel, *, stride, padding):
     return lax.conv_general_dilated(
         x,
         kernel[:, :, None, :],
@@ -68,32 +93,55 @@ def _lax_conv(x, kernel, *, stride, padding):
     )
 
 
+def _lax_conv(x, kernel, bias, *, stride, padding, activation):
+    return activation(_lax_linear(x, kernel, stride=stride, padding=padding) + bias)
+
+
+def _lax_moments(x, kernel, *, stride, padding):
+    y = _lax_linear(x, kernel, stride=stride, padding=padding)
+    return y, channel_moments(y)
+
+
 def _lax_gradients(x, kernel, gradient, *, stride, padding):
-    conv = functools.partial(_lax_conv, stride=stride, padding=padding)
-    return jax.vjp(conv, x, kernel)[1](gradient)
+    return jax.vjp(functools.partial(_lax_linear, stride=stride, padding=padding), x, kernel)[1](gradient)
 
 
-def _native_conv(x, kernel, *, stride, padding):
-    sides = (
-        (length + sum(pad) - kernel.shape[0]) // stride + 1 for length, pad in zip(x.shape[1:3], padding, strict=True)
-    )
+def _native_conv(x, kernel, bias, *, stride, padding, activation):
+    return _native_call(x, kernel, bias, stride, padding, NATIVE_ACTIVATIONS[activation], moments=0)[0]
+
+
+def _native_moments(x, kernel, *, stride, padding):
+    no_bias = jnp.zeros((0,), x.dtype)
+    y, *moments = _native_call(x, kernel, no_bias, stride, padding, 0, moments=x.shape[-1])
+    return y, tuple(moments)
+
+
+def _native_call(x, kernel, bias, stride, padding, activation, *, moments):
+    size = kernel.shape[0]
+    sides = ((side + sum(pad) - size) // stride + 1 for side, pad in zip(x.shape[1:3], padding, strict=True))
     shape = (x.shape[0], *sides, x.shape[3])
-    window = _window(kernel, stride, padding)
-    return native.call("depthwise", jax.ShapeDtypeStruct(shape, x.dtype), x, kernel, **window)
+    outputs = tuple(jax.ShapeDtypeStruct(s, x.dtype) for s in (shape, (moments,), (moments,)))
+    window = native.window(size, stride, padding)
+    return native.call("depthwise", outputs, x, kernel, bias, activation=activation, **window)
 
 
 def _native_gradients(x, kernel, gradient, *, stride, padding):
     like_x, like_kernel = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (x, kernel))
-    window = _window(kernel, stride, padding)
+    window = native.window(kernel.shape[0], stride, padding)
     dx = native.call("depthwise_input_gradient", like_x, gradient, kernel, **window)
     return dx, native.call("depthwise_kernel_gradient", like_kernel, x, gradient, **window)
 
 
-def _window(kernel, stride, padding):
-    return {"size": kernel.shape[0], "stride": stride, "top": padding[0][0], "left": padding[1][0]}
+def _shifted_conv(x, kernel, bias, *, stride, padding, activation):
+    return activation(_shifted_linear(x, kernel, stride=stride, padding=padding) + bias)
 
 
-def _shifted_conv(x, kernel, *, stride, padding):
+def _shifted_moments(x, kernel, *, stride, padding):
+    y = _shifted_linear(x, kernel, stride=stride, padding=padding)
+    return y, channel_moments(y)
+
+
+def _shifted_linear(x, kernel, *, stride, padding):
     size = kernel.shape[0]
     return _sum(window * kernel[i, j] for i, j, window in _windows(_pad(x, padding), size, stride))
 

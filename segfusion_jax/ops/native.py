@@ -69,6 +69,11 @@ def call(name: str, outputs, *arrays: jax.Array, **attributes: int):
     return jax.ffi.ffi_call(f"segfusion_{name}", outputs, vmap_method="sequential")(*arrays, **attributes)
 
 
+def window(size: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> dict[str, int]:
+    """How a kernel lies over an image, as the kernels take it."""
+    return {"size": size, "stride": stride, "top": padding[0][0], "left": padding[1][0]}
+
+
 def _library() -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("c++")
     if compiler is None:

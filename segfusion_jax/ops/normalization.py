@@ -15,19 +15,22 @@ from segfusion_jax.ops import native
 
 Activation = Callable[[jax.Array], jax.Array]
 
+Moments = tuple[jax.Array, jax.Array]
+"""Sums of an array and of its square over all axes but the last, each [channels] float32."""
+
 
 def identity(x: jax.Array) -> jax.Array:
     """No activation."""
     return x
 
 
-_NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_swish: 3}
+NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_swish: 3}
 """Numbers of `Activation` in cpu/batch_norm.h."""
 
 
-def channel_sums(x: jax.Array) -> jax.Array:
-    """Sums over all axes but the last: [..., channels] -> [channels] float32."""
-    return _either(_native_moments, _jax_moments, identity, x)[0]
+def channel_moments(x: jax.Array) -> Moments:
+    """Of x [..., channels]."""
+    return _either(_native_moments, _jax_moments, identity, x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -61,14 +64,21 @@ def _scale_shift_backward(activation, residuals, gradient):
 scale_shift.defvjp(_scale_shift_forward, _scale_shift_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def batch_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, activation: Activation, axis_name: str | None
+    x: jax.Array,
+    moments: Moments,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    activation: Activation,
+    axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Batch norm by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then the activation.
 
     Args:
       x: [..., channels].
+      moments: of x. The gradient of x is that of the whole: none goes through them.
       scale: [channels] float32.
       bias: [channels] float32.
       epsilon: added to the variance.
@@ -77,14 +87,14 @@ def batch_norm(
 
     Returns:
       Output of x's shape and dtype; mean and variance over all axes but the last, [channels] float32. They are for
-      running averages: no gradient goes through them.
+      running averages: no gradient goes through them either.
     """
-    return _batch_norm_forward(x, scale, bias, epsilon, activation, axis_name)[0]
+    return _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name)[0]
 
 
-def _batch_norm_forward(x, scale, bias, epsilon, activation, axis_name):
+def _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name):
     count = x.size // x.shape[-1]
-    mean, square = (total / count for total in _either(_native_moments, _jax_moments, identity, x))
+    mean, square = (total / count for total in moments)
     if axis_name is not None:
         mean, square = lax.pmean((mean, square), axis_name)
     var = jnp.maximum(square - jnp.square(mean), 0.0)
@@ -109,7 +119,8 @@ def _batch_norm_backward(epsilon, activation, axis_name, residuals, cotangents):
     linear = -slope * rate * mean_product
     constant = -slope * mean_gradient - linear * mean
     dx = _either(_native_gradient, _jax_gradient, activation, x, gradient, slope, shift, linear, constant)
-    return dx, dscale, dbias
+    none = jnp.zeros_like(mean)
+    return dx, (none, none), dscale, dbias
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
@@ -117,9 +128,9 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 def _either(in_native, in_jax, activation, *arrays):
     fallback = functools.partial(in_jax, activation)
-    if activation not in _NATIVE_ACTIVATIONS:
+    if activation not in NATIVE_ACTIVATIONS:
         return fallback(*arrays)
-    return native.either(functools.partial(in_native, _NATIVE_ACTIVATIONS[activation]), fallback, *arrays)
+    return native.either(functools.partial(in_native, NATIVE_ACTIVATIONS[activation]), fallback, *arrays)
 
 
 def _native_moments(_, x):

@@ -1,35 +1,8 @@
 // Batch norm with the activation after it: x -> act(x * scale + shift), its statistics and its gradients.
 #pragma once
 
+#include "activation.h"
 #include "parallel.h"
-#include "vector.h"
-
-enum class Activation : int64_t { kIdentity, kRelu, kSilu, kHardSwish };
-
-template <Activation activation>
-INLINE Vector activate(Vector z) {
-  if constexpr (activation == Activation::kRelu) return maximum(z, Vector{});
-  if constexpr (activation == Activation::kSilu) return z * sigmoid(z);
-  if constexpr (activation == Activation::kHardSwish) {
-    return z * minimum(maximum(z + 3.0f, Vector{}), fill(6.0f)) * (1.0f / 6);
-  }
-  return z;
-}
-
-// d activate(z) / dz.
-template <Activation activation>
-INLINE Vector slope(Vector z) {
-  if constexpr (activation == Activation::kRelu) return z > 0.0f ? fill(1.0f) : Vector{};
-  if constexpr (activation == Activation::kSilu) {
-    const Vector s = sigmoid(z);
-    return s * (1.0f + z * (1.0f - s));
-  }
-  if constexpr (activation == Activation::kHardSwish) {
-    const Vector middle = (2.0f * z + 3.0f) * (1.0f / 6);
-    return z <= -3.0f ? Vector{} : (z >= 3.0f ? fill(1.0f) : middle);
-  }
-  return fill(1.0f);
-}
 
 // Pixels that one task takes: about 64 KiB, and a whole number of periods.
 inline int64_t chunk_size(int64_t period) { return std::max<int64_t>(1, 16384 / period) * period; }

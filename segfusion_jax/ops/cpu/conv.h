@@ -9,6 +9,7 @@
 #include <array>
 
 #include "depthwise.h"
+#include "epilogue.h"
 
 constexpr int64_t TILE = 12;          // pixels, or kernel rows, that are summed in registers at once
 constexpr int64_t BLOCK = 2 * LANES;  // filters, likewise
@@ -70,19 +71,15 @@ inline int64_t band_height(const Image& image, int64_t threads) {
 // The sums behind one row of outputs: `rows` rows of `depth` values each, from every `pixel` values on.
 struct Product {
   int64_t rows, row, depth, pixel;
-  int64_t filters, stride;  // of this block; from one output to the next
+  int64_t stride;  // from one output to the next
 };
 
-// `pixels` outputs of `vectors` x LANES filters each.
+// `pixels` outputs of `vectors` x LANES filters each, of which `filters` are there.
 template <int pixels, int vectors>
-INLINE void product_tile(const Product& product, const float* input, const float* kernel, const float* bias,
-                         float* output) {
+INLINE void product_tile(const Product& product, const float* input, const float* kernel, int64_t filters,
+                         const Epilogue& epilogue, float* output) {
   constexpr int group = pixels % 3 == 0 ? 3 : 1;  // pixels that share a pointer
-  Vector sums[pixels][vectors];
-  for (int v = 0; v < vectors; ++v) {
-    const Vector start = bias ? load(bias + v * LANES, product.filters - v * LANES) : Vector{};
-    for (int p = 0; p < pixels; ++p) sums[p][v] = start;
-  }
+  Vector sums[vectors][pixels] = {};
   const int64_t pixel = product.pixel;
   for (int64_t i = 0; i < product.rows; ++i, input += product.row) {
     const float* from[pixels / group];
@@ -93,39 +90,56 @@ INLINE void product_tile(const Product& product, const float* input, const float
 #pragma GCC unroll 12
       for (int p = 0; p < pixels; ++p) {
         const Vector value = fill(from[p / group][k + p % group * pixel]);
-        for (int v = 0; v < vectors; ++v) sums[p][v] += value * weights[v];
+        for (int v = 0; v < vectors; ++v) sums[v][p] += value * weights[v];
       }
     }
   }
-  for (int p = 0; p < pixels; ++p) {
-    for (int v = 0; v < vectors; ++v) store(output + p * product.stride + v * LANES, sums[p][v], product.filters - v * LANES);
+  for (int v = 0; v < vectors; ++v) {
+    epilogue.at(v * LANES).finish(sums[v], output + v * LANES, product.stride, filters - v * LANES);
   }
 }
 
-template <int vectors>
-void product_row(const Product& product, const float* input, const float* kernel, const float* bias, int64_t width,
-                 float* output) {
+// A row of outputs of one block of filters.
+inline void product_row(const Product& product, const float* input, const float* kernel, int64_t filters,
+                        const Epilogue& epilogue, int64_t width, float* output) {
   int64_t x = 0;
-  const auto tiles = [&]<int pixels>() INLINE_LAMBDA {
+  const auto tiles = [&]<int pixels, int vectors>() INLINE_LAMBDA {
     for (; x + pixels <= width; x += pixels) {
-      product_tile<pixels, vectors>(product, input + x * product.pixel, kernel, bias, output + x * product.stride);
+      product_tile<pixels, vectors>(product, input + x * product.pixel, kernel, filters, epilogue,
+                                    output + x * product.stride);
     }
   };
-  tiles.template operator()<TILE>();
-  tiles.template operator()<4>();
-  tiles.template operator()<1>();
+  if (filters > LANES) {
+    tiles.template operator()<TILE, 2>();
+    tiles.template operator()<3, 2>();
+    tiles.template operator()<1, 2>();
+  } else {
+    tiles.template operator()<TILE, 1>();
+    tiles.template operator()<3, 1>();
+    tiles.template operator()<1, 1>();
+  }
 }
 
-// A row of outputs, `filters` at a time; bias may be null.
-inline void product_blocks(Product product, const float* input, const PackedKernel& kernel, const float* bias,
-                           int64_t filters, int64_t f, int64_t width, float* output) {
-  product.filters = std::min(BLOCK, filters - f);
-  const auto row = product.filters > LANES ? product_row<2> : product_row<1>;
-  row(product, input, kernel.block(f), bias ? bias + f : nullptr, width, output + f);
+// y = act(x * kernel + bias), a kernel of 1x1 on `pixels` pixels.
+inline void pointwise(ffi::ThreadPool& pool, const float* x, const float* kernel, int64_t pixels, int64_t channels,
+                      int64_t filters, const Epilogue& epilogue, Moments* moments, float* y) {
+  const PackedKernel packed(kernel, {{0, 0}}, channels, filters);
+  const int64_t most = std::max<int64_t>(TILE, 65536 / (channels * TILE) * TILE);  // 256 KiB of x
+  const int64_t band = std::min(most, (pixels / (2 * pool.num_threads()) + TILE) / TILE * TILE);
+  parallel_for(pool, (pixels + band - 1) / band, [&](int64_t task, int64_t worker) {
+    const int64_t first = task * band, count = std::min(band, pixels - first);
+    const Product product{1, 0, channels, channels, filters};
+    const Epilogue here = moments ? epilogue.with(*moments, worker) : epilogue;
+    for (int64_t f = 0; f < filters; f += BLOCK) {
+      product_row(product, x + first * channels, packed.block(f), std::min(BLOCK, filters - f), here.at(f), count,
+                  y + first * filters + f);
+    }
+    if (moments) moments->flush(worker);
+  });
 }
 
-inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, Image in, Image out,
-                 Window window, float* y) {
+inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, Window window,
+                 const Epilogue& epilogue, Moments* moments, float* y) {
   const int64_t filters = out.channels, stride = window.stride;
   const PackedKernel packed(kernel, {{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1}, {2, 2}}, in.channels,
                             filters);
@@ -136,19 +150,21 @@ inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, con
     const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, out.height - first);
     PaddedBand& band = padded[worker];
     band.fill(x + image * in.size(), first * stride - window.top, (rows - 1) * stride + 3);
-    const Product product{3, band.row(), 3 * in.channels, stride * in.channels, 0, filters};
+    const Product product{3, band.row(), 3 * in.channels, stride * in.channels, filters};
+    const Epilogue here = moments ? epilogue.with(*moments, worker) : epilogue;
     for (int64_t f = 0; f < filters; f += BLOCK) {
       for (int64_t r = 0; r < rows; ++r) {
-        product_blocks(product, band.data() + r * stride * band.row(), packed, bias, filters, f, out.width,
-                       y + (image * out.height + first + r) * out.row());
+        product_row(product, band.data() + r * stride * band.row(), packed.block(f), std::min(BLOCK, filters - f),
+                    here.at(f), out.width, y + (image * out.height + first + r) * out.row() + f);
       }
     }
+    if (moments) moments->flush(worker);
   });
 }
 
 // 'SAME', stride 2: y[2h + i, 2w + j] += x[h, w] kernel[i, j] for i and j in 0, 1, 2; what falls outside is lost.
-inline void transposed_conv(ffi::ThreadPool& pool, const float* x, const float* kernel, const float* bias, Image in,
-                            Image out, float* y) {
+inline void transposed_conv(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out,
+                            const Epilogue& epilogue, float* y) {
   const int64_t channels = in.channels, filters = out.channels;
   // An even output meets the taps 2, of the input before it, and 0; an odd one meets the tap 1.
   const std::vector<int64_t> met[2] = {{2, 0}, {1}};
@@ -171,10 +187,11 @@ inline void transposed_conv(ffi::ThreadPool& pool, const float* x, const float* 
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t phase = 0; phase < 4; ++phase) {
           const int64_t a = phase / 2, b = phase % 2;
-          const Product product{2 - a, band.row(), (2 - b) * channels, channels, 0, 2 * filters};
+          const Product product{2 - a, band.row(), (2 - b) * channels, channels, 2 * filters};
           const float* input = band.data() + (r + a) * band.row() + b * channels;
-          float* output = y + (image * out.height + 2 * (first + r) + a) * out.row() + b * filters;
-          product_blocks(product, input, packed[phase], bias, filters, f, in.width, output);
+          float* output = y + (image * out.height + 2 * (first + r) + a) * out.row() + b * filters + f;
+          product_row(product, input, packed[phase].block(f), std::min(BLOCK, filters - f), epilogue.at(f), in.width,
+                      output);
         }
       }
     }
@@ -206,6 +223,56 @@ INLINE void kernel_tile(const float* input, int64_t row, int64_t pixel, const fl
   }
 }
 
+// The same for all `depth` rows.
+inline void kernel_rows(const float* input, int64_t row, int64_t pixel, const float* dy, int64_t rows, int64_t width,
+                        int64_t filters, int64_t count, int64_t depth, float* total, int64_t stride) {
+  int64_t k = 0;
+  const auto tiles = [&]<int step, int vectors>() INLINE_LAMBDA {
+    for (; k + step <= depth; k += step) {
+      kernel_tile<step, vectors>(input + k, row, pixel, dy, rows, width, filters, count, total + k * stride, stride);
+    }
+  };
+  if (count > LANES) {
+    tiles.template operator()<TILE, 2>();
+    tiles.template operator()<4, 2>();
+    tiles.template operator()<1, 2>();
+  } else {
+    tiles.template operator()<TILE, 1>();
+    tiles.template operator()<4, 1>();
+    tiles.template operator()<1, 1>();
+  }
+}
+
+// The sum over workers of their gradients [depth, filters].
+inline void add_workers(const std::vector<float>& totals, int64_t workers, int64_t depth, int64_t filters, int64_t stride,
+                        float* dkernel) {
+  for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t f = 0; f < filters; ++f) {
+      double sum = 0;
+      for (int64_t worker = 0; worker < workers; ++worker) sum += totals[(worker * depth + k) * stride + f];
+      dkernel[k * filters + f] = sum;
+    }
+  }
+}
+
+// x^T dy over `pixels` pixels.
+inline void pointwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, int64_t pixels,
+                                      int64_t channels, int64_t filters, float* dkernel) {
+  const int64_t padded_filters = (filters + BLOCK - 1) / BLOCK * BLOCK;
+  const int64_t most = std::max<int64_t>(64, 131072 / (channels + filters));  // 512 KiB of x and dy
+  const int64_t band = std::min(most, pixels / (2 * pool.num_threads()) + 1);
+  const int64_t tasks = (pixels + band - 1) / band, workers = num_workers(pool, tasks);
+  std::vector<float> totals(workers * channels * padded_filters);
+  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
+    const int64_t first = task * band, count = std::min(band, pixels - first);
+    for (int64_t f = 0; f < filters; f += BLOCK) {
+      kernel_rows(x + first * channels, 0, channels, dy + first * filters + f, 1, count, filters, filters - f, channels,
+                  &totals[worker * channels * padded_filters + f], padded_filters);
+    }
+  });
+  add_workers(totals, workers, channels, filters, padded_filters, dkernel);
+}
+
 inline void conv_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, Image in, Image out,
                                  Window window, float* dkernel) {
   const int64_t filters = out.channels, stride = window.stride, depth = 9 * in.channels;
@@ -220,30 +287,13 @@ inline void conv_kernel_gradient(ffi::ThreadPool& pool, const float* x, const fl
     PaddedBand& band = padded[worker];
     band.fill(x + image * in.size(), first * stride - window.top, (rows - 1) * stride + 3);
     for (int64_t f = 0; f < filters; f += BLOCK) {
-      const int64_t count = std::min(BLOCK, filters - f);
       const float* gradient = dy + (image * out.height + first) * out.row() + f;
-      float* total = &totals[worker * depth * padded_filters + f];
       for (int64_t i = 0; i < 3; ++i) {
-        const float* input = band.data() + i * band.row();
-        const auto tiles = [&]<int step, int vectors>(int64_t k) INLINE_LAMBDA {
-          kernel_tile<step, vectors>(input + k, stride * band.row(), stride * in.channels, gradient, rows, out.width,
-                                     filters, count, total + (i * 3 * in.channels + k) * padded_filters, padded_filters);
-        };
-        int64_t k = 0;
-        for (; k + TILE <= 3 * in.channels; k += TILE) {
-          count > LANES ? tiles.template operator()<TILE, 2>(k) : tiles.template operator()<TILE, 1>(k);
-        }
-        for (; k < 3 * in.channels; k += 3) {
-          count > LANES ? tiles.template operator()<3, 2>(k) : tiles.template operator()<3, 1>(k);
-        }
+        kernel_rows(band.data() + i * band.row(), stride * band.row(), stride * in.channels, gradient, rows, out.width,
+                    filters, filters - f, 3 * in.channels,
+                    &totals[(worker * depth + i * 3 * in.channels) * padded_filters + f], padded_filters);
       }
     }
   });
-  for (int64_t k = 0; k < depth; ++k) {
-    for (int64_t f = 0; f < filters; ++f) {
-      double sum = 0;
-      for (int64_t worker = 0; worker < workers; ++worker) sum += totals[(worker * depth + k) * padded_filters + f];
-      dkernel[k * filters + f] = sum;
-    }
-  }
+  add_workers(totals, workers, depth, filters, padded_filters, dkernel);
 }

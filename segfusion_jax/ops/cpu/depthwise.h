@@ -1,8 +1,7 @@
 // Depthwise convolution of [images, height, width, channels] with [size, size, channels], and its gradients.
 #pragma once
 
-#include "parallel.h"
-#include "vector.h"
+#include "epilogue.h"
 
 struct Image {
   int64_t count, height, width, channels;
@@ -53,7 +52,7 @@ struct Bands {
 
 template <int size, int stride>
 void depthwise(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, int64_t top, int64_t left,
-               float* y) {
+               const Epilogue& epilogue, Moments* moments, float* y) {
   const int64_t channels = in.channels;
   const int64_t right = std::max<int64_t>(0, (out.width - 1) * stride + size - left - in.width);
   const Bands bands(in.count, out.height, pool.num_threads());
@@ -69,6 +68,7 @@ void depthwise(ffi::ThreadPool& pool, const float* x, const float* kernel, Image
       float* output = y + image * out.size() + h * out.row();
       for (int64_t c = 0; c < channels; c += LANES) {
         const int64_t count = std::min(LANES, channels - c);
+        const Epilogue here = (moments ? epilogue.with(*moments, worker) : epilogue).at(c);
         Vector taps[size * size];
         for (int t = 0; t < size * size; ++t) taps[t] = load(kernel + t * channels + c, count);
         for (int64_t w = 0; w < out.width; ++w) {
@@ -79,10 +79,12 @@ void depthwise(ffi::ThreadPool& pool, const float* x, const float* kernel, Image
             for (int j = 0; j < size; ++j) sums[i] += load(from + j * channels) * taps[i * size + j];
           }
           for (int i = 1; i < size; ++i) sums[0] += sums[i];
-          store(output + w * channels + c, sums[0], count);
+          Vector sum[1] = {sums[0]};
+          here.finish(sum, output + w * channels + c, 0, count);
         }
       }
     }
+    if (moments) moments->flush(worker);
   });
 }
 

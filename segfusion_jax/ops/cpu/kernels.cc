@@ -1,14 +1,31 @@
 // What XLA calls: each handler unpacks its buffers and runs a kernel on XLA's own threads.
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "batch_norm.h"
-#include "conv.h"
 #include "dropout.h"
 #include "pool.h"
+#include "winograd.h"
 
 namespace {
 
 using Array = ffi::Buffer<ffi::F32>;
 using Seed = ffi::Buffer<ffi::U32>;
 using Result = ffi::Result<Array>;
+
+// Where a kernel writes. XLA asks the system for fresh memory at every step, and what is touched for the first time costs
+// least in huge pages.
+float* fresh(Result& result) {
+#ifdef __linux__
+  constexpr uintptr_t page = 4096, huge = 2 << 20;
+  if (result->size_bytes() >= huge) {
+    const auto begin = reinterpret_cast<uintptr_t>(result->untyped_data()) & -page;
+    madvise(reinterpret_cast<void*>(begin), result->size_bytes(), MADV_HUGEPAGE);
+  }
+#endif
+  return result->typed_data();
+}
 
 Image image_of(const Array& x) {
   const auto d = x.dimensions();
@@ -40,7 +57,7 @@ ffi::Error with_window(int64_t size, int64_t stride, const Body& body) {
   return ffi::Error::Success();
 }
 
-ffi::Error Moments(ffi::ThreadPool pool, Array x, Result sum, Result square) {
+ffi::Error ChannelMoments(ffi::ThreadPool pool, Array x, Result sum, Result square) {
   moments(pool, x.typed_data(), x.element_count(), channels_of(x), sum->typed_data(), square->typed_data());
   return ffi::Error::Success();
 }
@@ -48,7 +65,7 @@ ffi::Error Moments(ffi::ThreadPool pool, Array x, Result sum, Result square) {
 ffi::Error NormAct(ffi::ThreadPool pool, Array x, Array scale, Array shift, Result y, int64_t activation) {
   return with_activation(activation, [&]<Activation act>() {
     norm_act<act>(pool, x.typed_data(), scale.typed_data(), shift.typed_data(), x.element_count(), channels_of(x),
-                  y->typed_data());
+                  fresh(y));
   });
 }
 
@@ -65,14 +82,29 @@ ffi::Error NormActGradient(ffi::ThreadPool pool, Array x, Array dy, Array scale,
   return with_activation(activation, [&]<Activation act>() {
     norm_act_gradient<act>(pool, x.typed_data(), dy.typed_data(), scale.typed_data(), shift.typed_data(),
                            linear.typed_data(), constant.typed_data(), x.element_count(), channels_of(x),
-                           dx->typed_data());
+                           fresh(dx));
   });
 }
 
-ffi::Error Depthwise(ffi::ThreadPool pool, Array x, Array kernel, Result y, int64_t size, int64_t stride, int64_t top,
-                     int64_t left) {
+// Runs body(epilogue, moments) for a convolution to y: moments, in training, where sum is not empty.
+template <typename Body>
+void with_epilogue(ffi::ThreadPool& pool, const Array& bias, int64_t activation, Result& sum, Result& square,
+                   const Body& body) {
+  const int64_t channels = sum->element_count();
+  const Epilogue epilogue{bias.element_count() ? bias.typed_data() : nullptr, Activation(activation), nullptr, nullptr};
+  if (channels == 0) return body(epilogue, static_cast<Moments*>(nullptr));
+  Moments moments(pool.num_threads(), channels);
+  body(epilogue, &moments);
+  moments.finish(sum->typed_data(), square->typed_data());
+}
+
+ffi::Error Depthwise(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y, Result sum, Result square,
+                     int64_t size, int64_t stride, int64_t top, int64_t left, int64_t activation) {
   return with_window(size, stride, [&]<int k, int s>() {
-    depthwise<k, s>(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y), top, left, y->typed_data());
+    with_epilogue(pool, bias, activation, sum, square, [&](const Epilogue& epilogue, Moments* moments) {
+      depthwise<k, s>(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y), top, left, epilogue, moments,
+                      fresh(y));
+    });
   });
 }
 
@@ -80,7 +112,7 @@ ffi::Error DepthwiseInputGradient(ffi::ThreadPool pool, Array dy, Array kernel, 
                                   int64_t top, int64_t left) {
   return with_window(size, stride, [&]<int k, int s>() {
     depthwise_input_gradient<k, s>(pool, dy.typed_data(), kernel.typed_data(), image_of(*dx), image_of(dy), top, left,
-                                   dx->typed_data());
+                                   fresh(dx));
   });
 }
 
@@ -88,37 +120,51 @@ ffi::Error DepthwiseKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Resu
                                    int64_t top, int64_t left) {
   return with_window(size, stride, [&]<int k, int s>() {
     depthwise_kernel_gradient<k, s>(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), top, left,
-                                    dkernel->typed_data());
+                                    fresh(dkernel));
   });
 }
 
-ffi::Error Conv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y, int64_t stride, int64_t top,
-                int64_t left) {
-  conv(pool, x.typed_data(), kernel.typed_data(), bias.typed_data(), image_of(x), image_of(*y), {stride, top, left},
-       y->typed_data());
+// A size of 1 is for stride 1.
+ffi::Error Conv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y, Result sum, Result square,
+                int64_t size, int64_t stride, int64_t top, int64_t left, int64_t activation) {
+  const Image in = image_of(x), out = image_of(*y);
+  with_epilogue(pool, bias, activation, sum, square, [&](const Epilogue& epilogue, Moments* moments) {
+    if (size == 1) {
+      return pointwise(pool, x.typed_data(), kernel.typed_data(), out.count * out.height * out.width, in.channels,
+                       out.channels, epilogue, moments, fresh(y));
+    }
+    const bool transforms_pay = stride == 1 && std::min(in.channels, out.channels) >= 32;
+    (transforms_pay ? winograd : conv)(pool, x.typed_data(), kernel.typed_data(), in, out, {stride, top, left}, epilogue,
+                                       moments, fresh(y));
+  });
   return ffi::Error::Success();
 }
 
-ffi::Error ConvKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel, int64_t stride, int64_t top,
-                              int64_t left) {
-  conv_kernel_gradient(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), {stride, top, left},
-                       dkernel->typed_data());
+ffi::Error ConvKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel, int64_t size, int64_t stride,
+                              int64_t top, int64_t left) {
+  const Image in = image_of(x), out = image_of(dy);
+  if (size == 1) {
+    pointwise_kernel_gradient(pool, x.typed_data(), dy.typed_data(), out.count * out.height * out.width, in.channels,
+                              out.channels, fresh(dkernel));
+  } else {
+    conv_kernel_gradient(pool, x.typed_data(), dy.typed_data(), in, out, {stride, top, left}, fresh(dkernel));
+  }
   return ffi::Error::Success();
 }
 
 ffi::Error TransposedConv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result y) {
-  transposed_conv(pool, x.typed_data(), kernel.typed_data(), bias.typed_data(), image_of(x), image_of(*y),
-                  y->typed_data());
+  transposed_conv(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y),
+                  {bias.typed_data(), Activation::kIdentity, nullptr, nullptr}, fresh(y));
   return ffi::Error::Success();
 }
 
 ffi::Error MaxPool(ffi::ThreadPool pool, Array x, Result y) {
-  max_pool(pool, x.typed_data(), image_of(x), y->typed_data());
+  max_pool(pool, x.typed_data(), image_of(x), fresh(y));
   return ffi::Error::Success();
 }
 
 ffi::Error MaxPoolGradient(ffi::ThreadPool pool, Array x, Array dy, Result dx) {
-  max_pool_gradient(pool, x.typed_data(), dy.typed_data(), image_of(x), dx->typed_data());
+  max_pool_gradient(pool, x.typed_data(), dy.typed_data(), image_of(x), fresh(dx));
   return ffi::Error::Success();
 }
 
@@ -129,13 +175,13 @@ Dropout dropout_of(const Seed& seed, int64_t threshold, float scale) {
 ffi::Error ConcatenateDropout(ffi::ThreadPool pool, Array a, Array b, Seed seed, Result y, int64_t threshold,
                               float scale) {
   concatenate_dropout<false>(pool, a.typed_data(), b.typed_data(), a.element_count() / channels_of(a), channels_of(a),
-                             channels_of(b), dropout_of(seed, threshold, scale), y->typed_data());
+                             channels_of(b), dropout_of(seed, threshold, scale), fresh(y));
   return ffi::Error::Success();
 }
 
 ffi::Error ConcatenateDropoutGradient(ffi::ThreadPool pool, Array dy, Seed seed, Result da, Result db,
                                       int64_t threshold, float scale) {
-  concatenate_dropout<true>(pool, da->typed_data(), db->typed_data(), dy.element_count() / channels_of(dy),
+  concatenate_dropout<true>(pool, fresh(da), fresh(db), dy.element_count() / channels_of(dy),
                             channels_of(*da), channels_of(*db), dropout_of(seed, threshold, scale), dy.typed_data());
   return ffi::Error::Success();
 }
@@ -145,7 +191,7 @@ ffi::Error ConcatenateDropoutGradient(ffi::ThreadPool pool, Array dy, Seed seed,
 #define HANDLER(symbol, function, binding) XLA_FFI_DEFINE_HANDLER_SYMBOL(symbol, function, binding)
 #define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 
-HANDLER(segfusion_moments, Moments, CALL.Arg<Array>().Ret<Array>().Ret<Array>());
+HANDLER(segfusion_moments, ChannelMoments, CALL.Arg<Array>().Ret<Array>().Ret<Array>());
 HANDLER(segfusion_norm_act, NormAct,
         CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Attr<int64_t>("activation"));
 HANDLER(segfusion_norm_act_sums, NormActSums,
@@ -155,16 +201,14 @@ HANDLER(segfusion_norm_act_gradient, NormActGradient,
             "activation"));
 
 #define WINDOW Attr<int64_t>("size").Attr<int64_t>("stride").Attr<int64_t>("top").Attr<int64_t>("left")
+#define CONVOLVE Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>().Ret<Array>().WINDOW
 
-HANDLER(segfusion_depthwise, Depthwise, CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
+HANDLER(segfusion_depthwise, Depthwise, CALL.CONVOLVE.Attr<int64_t>("activation"));
 HANDLER(segfusion_depthwise_input_gradient, DepthwiseInputGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
 HANDLER(segfusion_depthwise_kernel_gradient, DepthwiseKernelGradient,
         CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
-
-#define PLACE Attr<int64_t>("stride").Attr<int64_t>("top").Attr<int64_t>("left")
-
-HANDLER(segfusion_conv, Conv, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().PLACE);
-HANDLER(segfusion_conv_kernel_gradient, ConvKernelGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>().PLACE);
+HANDLER(segfusion_conv, Conv, CALL.CONVOLVE.Attr<int64_t>("activation"));
+HANDLER(segfusion_conv_kernel_gradient, ConvKernelGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>().WINDOW);
 HANDLER(segfusion_transposed_conv, TransposedConv, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());
 HANDLER(segfusion_max_pool, MaxPool, CALL.Arg<Array>().Ret<Array>());
 HANDLER(segfusion_max_pool_gradient, MaxPoolGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>());

@@ -21,11 +21,19 @@ INLINE Vector fill(float value) { return value - Vector{}; }
 INLINE Vector load(const float* from, int64_t count) {
   if (count >= LANES) return load(from);
   Vector values = {};
+  if (count == LANES / 2) {
+    std::memcpy(&values, from, sizeof(Vector) / 2);
+    return values;
+  }
   for (int64_t lane = 0; lane < count; ++lane) values[lane] = from[lane];
   return values;
 }
 INLINE void store(float* to, Vector values, int64_t count) {
   if (count >= LANES) return store(to, values);
+  if (count == LANES / 2) {
+    std::memcpy(to, &values, sizeof(Vector) / 2);
+    return;
+  }
   for (int64_t lane = 0; lane < count; ++lane) to[lane] = values[lane];
 }
 
