@@ -12,6 +12,7 @@ from flax import nnx
 from segfusion_jax.models.initializers import fan_out_normal
 from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, normalized
 from segfusion_jax.ops.dropout import dropout
+from segfusion_jax.ops.excite import squeeze_excite
 from segfusion_jax.ops.normalization import Activation, identity
 
 
@@ -95,8 +96,13 @@ class SqueezeExcite(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> the same."""
-        means = x.mean((1, 2), keepdims=True)
-        return x * self.gate(self.expand(self.squeeze(self.reduce(means))))
+        convs = self.reduce, self.expand
+        params = [(conv.kernel[...][0, 0].astype(x.dtype), conv.bias[...].astype(x.dtype)) for conv in convs]
+        return squeeze_excite(x, params, self._gate)
+
+    def _gate(self, params, means):
+        (reduce, reduce_bias), (expand, expand_bias) = params
+        return self.gate(self.squeeze(means @ reduce + reduce_bias) @ expand + expand_bias)
 
 
 class InvertedResidual(nnx.Module):

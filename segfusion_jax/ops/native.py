@@ -39,6 +39,8 @@ _NAMES = (
     "transposed_conv",
     "max_pool",
     "max_pool_gradient",
+    "image_sums",
+    "image_scale",
     "concatenate_dropout",
     "concatenate_dropout_gradient",
 )

@@ -5,6 +5,7 @@
 
 #include "batch_norm.h"
 #include "dropout.h"
+#include "excite.h"
 #include "pool.h"
 #include "winograd.h"
 
@@ -168,6 +169,19 @@ ffi::Error MaxPoolGradient(ffi::ThreadPool pool, Array x, Array dy, Result dx) {
   return ffi::Error::Success();
 }
 
+ffi::Error ImageSums(ffi::ThreadPool pool, Array x, Array y, Result sums) {
+  const Image in = image_of(x);
+  image_sums(pool, x.typed_data(), y.element_count() ? y.typed_data() : nullptr, in.count, in.size(), in.channels,
+             sums->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error ImageScale(ffi::ThreadPool pool, Array x, Array scale, Array shift, Result y) {
+  const Image in = image_of(x);
+  image_scale(pool, x.typed_data(), scale.typed_data(), shift.typed_data(), in.count, in.size(), in.channels, fresh(y));
+  return ffi::Error::Success();
+}
+
 Dropout dropout_of(const Seed& seed, int64_t threshold, float scale) {
   return {seed.typed_data()[0], seed.typed_data()[1], uint32_t(threshold), scale};
 }
@@ -212,6 +226,9 @@ HANDLER(segfusion_conv_kernel_gradient, ConvKernelGradient, CALL.Arg<Array>().Ar
 HANDLER(segfusion_transposed_conv, TransposedConv, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());
 HANDLER(segfusion_max_pool, MaxPool, CALL.Arg<Array>().Ret<Array>());
 HANDLER(segfusion_max_pool_gradient, MaxPoolGradient, CALL.Arg<Array>().Arg<Array>().Ret<Array>());
+
+HANDLER(segfusion_image_sums, ImageSums, CALL.Arg<Array>().Arg<Array>().Ret<Array>());
+HANDLER(segfusion_image_scale, ImageScale, CALL.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>());
 
 #define DROPPED Attr<int64_t>("threshold").Attr<float>("scale")
 
