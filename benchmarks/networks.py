@@ -1,83 +1,113 @@
-"""Side by side with PyTorch and Keras: EfficientNet-B0 and the paper's U-Net, training and prediction."""
+"""EfficientNet-B0 and the paper's U-Net, training and prediction, beside PyTorch and Keras.
+
+    python benchmarks/networks.py --torch=TORCH_PYTHON --keras=KERAS_PYTHON
+
+TORCH_PYTHON and KERAS_PYTHON are Python interpreters of environments with torch and timm, and with tensorflow and keras.
+On a CPU everything is float32; on a GPU ours and PyTorch's are bfloat16, and PyTorch also runs compiled. With several
+`--batch` each peer shows its best. The last columns say how much of the machine is used: operations and bytes that the
+network needs (work.py) a second, over those of a large matrix product and a large copy measured in the same run.
+"""
 
 import argparse
-import json
-import os
-import pathlib
-import statistics
-import subprocess
 import sys
 
-PEERS = pathlib.Path(__file__).parent / "peers"
-CASES = {
-    ("efficientnet_b0", "train"): (16, 224, 224),
-    ("efficientnet_b0", "predict"): (16, 224, 224),
-    ("unet", "train"): (8, 256, 384),
-    ("unet", "predict"): (8, 256, 384),
-}
+from side_by_side import Peer, in_turns, median, table
+from work import work
+
+SIZES = {"efficientnet_b0": (224, 224), "unet": (256, 384)}
+CPU_BATCH = {"efficientnet_b0": 16, "unet": 8}
+HEADER = (
+    "network",
+    "mode",
+    "peer",
+    "batch",
+    "images/s",
+    "ours over it",
+    "of product",
+    "of copy",
+    "memory",
+    "first step",
+)
 
 
-class Peer:
-    def __init__(self, python, script, network, mode, batch, size, *extra):
-        command = [python, str(PEERS / script), "--network", network, "--mode", mode, "--batch", str(batch)]
-        command += ["--size", *map(str, size), *extra]
-        env = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(PEERS.parent.parent), os.environ.get("PYTHONPATH", "")]),
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        }
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-        self.about = json.loads(self._process.stdout.readline())
-
-    def time(self, steps):
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--torch", default="")
-    parser.add_argument("--torch_compile", action="store_true")
-    parser.add_argument("--keras", default="")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=0)
-    parser.add_argument("--only", default="")
+def main() -> None:
+    """Prints a table as each case is done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", default="", help="Python with torch and timm")
+    parser.add_argument("--keras", default="", help="Python with keras and tensorflow")
+    parser.add_argument("--compile", action="store_true", help="add PyTorch with torch.compile")
+    parser.add_argument("--network", choices=SIZES, nargs="*", default=list(SIZES))
+    parser.add_argument("--mode", choices=("train", "predict"), nargs="*", default=["train", "predict"])
+    parser.add_argument("--batch", type=int, nargs="*", help="images a step; the default is 16 for B0, 8 for the U-Net")
+    parser.add_argument("--bytes_per_value", type=int, default=4, help="2 for bfloat16")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=3, help="timed together in each round")
     args = parser.parse_args()
-    for (network, mode), (batch, *size) in CASES.items():
-        if args.only and args.only not in f"{network}:{mode}":
-            continue
-        batch = args.batch or batch
-        peers = {"ours": Peer(sys.executable, "our_networks.py", network, mode, batch, size)}
-        if args.torch:
-            peers["torch"] = Peer(args.torch, "torch_networks.py", network, mode, batch, size)
-        if args.torch_compile:
-            peers["torch compiled"] = Peer(args.torch, "torch_networks.py", network, mode, batch, size, "--compile")
-        if args.keras:
-            peers["keras"] = Peer(args.keras, "keras_networks.py", network, mode, batch, size)
-        results = {name: [] for name in peers}
-        for _ in range(args.rounds):
-            for name, peer in peers.items():
-                results[name].append(peer.time(args.steps))
-        for name, peer in peers.items():
-            seconds = [r["seconds"] / args.steps for r in results[name]]
-            median = statistics.median(seconds)
-            print(
-                network,
-                mode,
-                batch,
-                name,
-                f"{batch / median:.1f} img/s",
-                f"spread {min(seconds) / median:.2f}..{max(seconds) / median:.2f}",
-                f"first {peer.about['first_step_seconds']:.1f}s",
-                f"{results[name][-1]['host_bytes'] / 2**20:.0f} MiB",
-                flush=True,
-            )
-            peer.close()
+    limits = _limits(args)
+    print(f"large matrix product {limits['flops'] / 1e9:.0f} GFLOP/s, large copy {limits['bytes'] / 1e9:.1f} GB/s\n")
+    print(table(HEADER, []), flush=True)
+    for network in args.network:
+        for mode in args.mode:
+            rows = [row for batch in args.batch or [CPU_BATCH[network]] for row in _measure(args, network, mode, batch)]
+            print("\n".join(_lines(network, mode, rows, limits, args.bytes_per_value)), flush=True)
 
 
-main()
+def _limits(args) -> dict[str, float]:
+    """The larger of what JAX and PyTorch reach."""
+    peers = {"ours": Peer(sys.executable, "our_limits.py")}
+    if args.torch:
+        peers["torch"] = Peer(args.torch, "torch_limits.py")
+    for peer in peers.values():
+        peer.wait()
+    answers = in_turns(peers, "", 3)
+    for peer in peers.values():
+        peer.close()
+    return {name: max(a[name] for each in answers.values() for a in each) for name in ("flops", "bytes")}
+
+
+def _measure(args, network: str, mode: str, batch: int) -> list[tuple[str, int, float, dict, dict]]:
+    """Peer, batch, images a second, last answer, what it said first."""
+    height, width = SIZES[network]
+    case = ["--network", network, "--mode", mode, "--batch", batch, "--size", height, width]
+    peers = {"ours": Peer(sys.executable, "our_networks.py", *case)}
+    if args.torch:
+        peers["PyTorch"] = Peer(args.torch, "torch_networks.py", *case)
+    if args.torch and args.compile:
+        peers["PyTorch, compiled"] = Peer(args.torch, "torch_networks.py", *case, "--compile")
+    if args.keras:
+        peers["Keras"] = Peer(args.keras, "keras_networks.py", *case)
+    for peer in peers.values():
+        peer.wait()
+    answers = in_turns(peers, args.steps, args.rounds)
+    for peer in peers.values():
+        peer.close()
+    return [
+        (name, batch, batch * args.steps / median([a["seconds"] for a in each]), each[-1], peers[name].about)
+        for name, each in answers.items()
+    ]
+
+
+def _lines(network, mode, rows, limits, bytes_per_value) -> list[str]:
+    """Of each peer its best batch."""
+    best = {name: max((row for row in rows if row[0] == name), key=lambda row: row[2]) for name, *_ in rows}
+    height, width = SIZES[network]
+    needed = work(network, height, width, train=mode == "train", bytes_per_value=bytes_per_value)
+    lines = []
+    for name, batch, rate, answer, about in best.values():
+        cells = [
+            network,
+            mode,
+            f"{name} ({about['version']})",
+            str(batch),
+            f"{rate:.1f}",
+            f"{best['ours'][2] / rate:.2f}",
+        ]
+        cells += [f"{rate * needed.operations / limits['flops']:.0%}", f"{rate * needed.bytes / limits['bytes']:.0%}"]
+        cells += [f"{(answer['device_bytes'] or answer['host_bytes']) / 2**30:.1f} GiB"]
+        cells += [f"{about['first_step_seconds']:.1f} s"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

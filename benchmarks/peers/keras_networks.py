@@ -1,6 +1,5 @@
-"""A network of Keras on TensorFlow, timed: its EfficientNetB0, or the paper's U-Net."""
+"""EfficientNetB0 of Keras, or the paper's U-Net in its layers, on TensorFlow."""
 
-import argparse
 import os
 
 os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
@@ -9,10 +8,11 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
-from serving import serve  # noqa: E402
+from steps import arguments, serve_steps  # noqa: E402
 
 
 def double_conv(x, filters):
+    """Twice: 3x3 convolution, batch norm, ReLU."""
     for _ in range(2):
         x = layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
@@ -20,6 +20,7 @@ def double_conv(x, filters):
 
 
 def unet(size, filters=16, dropout=0.1):
+    """The paper's, as segfusion_jax.UNet."""
     x = inputs = keras.Input((*size, 3))
     skips = []
     for level in range(4):
@@ -32,34 +33,25 @@ def unet(size, filters=16, dropout=0.1):
     return keras.Model(inputs, layers.Conv2D(1, 1)(x))
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--network", choices=("efficientnet_b0", "unet"))
-    parser.add_argument("--mode", choices=("train", "predict"))
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--size", type=int, nargs=2)
-    args = parser.parse_args()
+def main() -> None:
+    """Builds the network and serves its steps."""
+    args = arguments()
     if args.network == "unet":
-        model, shape = unet(args.size), (args.batch, *args.size, 1)
+        model, outputs = unet(args.size), (args.batch, *args.size, 1)
     else:
-        model = keras.applications.EfficientNetB0(
-            weights=None, classes=1, classifier_activation=None, input_shape=(*args.size, 3)
-        )
-        shape = (args.batch, 1)
+        options = dict(weights=None, classes=1, classifier_activation=None, input_shape=(*args.size, 3))
+        model, outputs = keras.applications.EfficientNetB0(**options), (args.batch, 1)
     model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.random((args.batch, *args.size, 3), np.float32))
-    targets = tf.constant(rng.integers(0, 2, shape).astype(np.float32))
-    predict_step = tf.function(lambda x: model(x, training=False))
+    targets = tf.constant(rng.integers(0, 2, outputs).astype(np.float32))
+    predict = tf.function(lambda x: model(x, training=False))
 
     def run(steps):
         for _ in range(steps):
-            if args.mode == "train":
-                model.train_on_batch(images, targets)
-            else:
-                predict_step(images).numpy()
+            model.train_on_batch(images, targets) if args.mode == "train" else predict(images).numpy()
 
-    serve(run, {"version": f"keras {keras.__version__}, tensorflow {tf.__version__}"})
+    serve_steps(run, {"version": f"keras {keras.__version__}, tensorflow {tf.__version__}"}, lambda: None)
 
 
 main()

@@ -1,76 +1,63 @@
-"""A network of ours, timed: the very step that a run compiles."""
-
-import argparse
-import functools
+"""Our EfficientNet-B0 or U-Net: the very steps that a run compiles, from uint8 images to loss or probability."""
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
-from serving import serve
+from steps import arguments, serve_steps
 
 from segfusion_jax import EfficientNet, UNet, functional
 from segfusion_jax.config import Bridge, Classifier, Parallel, Segmenter
 from segfusion_jax.parallel import make_devices
-from segfusion_jax.training import steps
+from segfusion_jax.training import steps as training_steps
 from segfusion_jax.training.state import create_state
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--network", choices=("efficientnet_b0", "unet"))
-    parser.add_argument("--mode", choices=("train", "predict"))
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--size", type=int, nargs=2)
-    parser.add_argument("--cache", default="")
-    args = parser.parse_args()
-    if args.cache:
-        jax.config.update("jax_compilation_cache_dir", args.cache)
+def main() -> None:
+    """Builds the network and serves its steps."""
+    args = arguments()
     devices = make_devices(Parallel())
-    dtype = devices.compute_dtype("auto")
-    bridge = Bridge(mode="none")
-    rng = np.random.default_rng(0)
-    batch = {
-        "image": rng.integers(0, 256, (args.batch, *args.size, 3), np.uint8),
-        "mask": rng.integers(0, 256, (args.batch, *args.size, 1), np.uint8),
-        "label": rng.integers(0, 2, args.batch).astype(np.int32),
-        "weight": np.ones(args.batch, np.float32),
-    }
+    dtype, bridge = devices.compute_dtype("auto"), Bridge(mode="none")
     if args.network == "unet":
         model = functional(UNet(dtype=dtype, rngs=nnx.Rngs(0)))
-        objective, predict = steps.segmentation_objective(model, Segmenter()), functools.partial(_segment, model)
+        objective = training_steps.segmentation_objective(model, Segmenter())
+        predict = training_steps.make_segment(model)
+        variables = jax.tree.map(lambda array: array[None], (model.params, model.batch_stats))
     else:
         network = EfficientNet(args.network, num_classes=1, dropout=0.1, drop_path=0.2, dtype=dtype, rngs=nnx.Rngs(0))
         model = functional(network)
-        objective = steps.classification_objective(
+        objective = training_steps.classification_objective(
             model, bridge, Classifier(), class_weights=(1.0, 1.0), head_only=False
         )
-        predict = steps.make_classify(model, bridge)
-    batch = jax.device_put(batch)
-    if args.mode == "train":
-        optimizer = optax.adam(1e-3)
-        step = devices.compile_train_step(steps.make_train_step(objective, optimizer, seed=0, ema_decay=0))
-        state = devices.replicate(create_state(model.params, model.batch_stats, optimizer, ema_decay=0))
+        predict = training_steps.make_classify(model, bridge)
+        variables = model.params, model.batch_stats
+    rng = np.random.default_rng(0)
+    batch = jax.device_put(
+        {
+            "image": rng.integers(0, 256, (args.batch, *args.size, 3), np.uint8),
+            "mask": rng.integers(0, 256, (args.batch, *args.size, 1), np.uint8),
+            "label": rng.integers(0, 2, args.batch).astype(np.int32),
+            "weight": np.ones(args.batch, np.float32),
+        }
+    )
+    optimizer = optax.adam(1e-3)
+    train = devices.compile_train_step(training_steps.make_train_step(objective, optimizer, seed=0, ema_decay=0))
+    state = devices.replicate(create_state(model.params, model.batch_stats, optimizer, ema_decay=0))
+    compiled = jax.jit(predict)
 
-        def run(n):
-            nonlocal state
-            for _ in range(n):
-                state, metrics = step(state, batch)
-            jax.block_until_ready(metrics)
-    else:
-        variables = devices.replicate((model.params, model.batch_stats))
-        compiled = jax.jit(predict)
-
-        def run(n):
-            for _ in range(n):
+    def run(steps):
+        nonlocal state
+        for _ in range(steps):
+            if args.mode == "train":
+                state, outputs = train(state, batch)
+            else:
                 outputs = compiled(variables, batch)
-            jax.block_until_ready(outputs)
+        jax.block_until_ready(outputs)
 
-    serve(run, {"version": f"jax {jax.__version__}"})
+    def device_bytes():
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
-
-def _segment(model, variables, batch):
-    return model.apply(*variables, model.preprocessing(batch["image"] / np.float32(255)), train=False)[0]
+    serve_steps(run, {"version": f"jax {jax.__version__}"}, device_bytes)
 
 
 main()
