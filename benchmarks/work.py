@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 
 def efficientnet_b0(height: int, width: int) -> Iterator[Layer]:
     """Its convolutions without squeeze-and-excite, which works on 1x1 maps."""
-    plan = efficientnet.plan("efficientnet_b0", 1.0, 1.0)
+    plan = efficientnet.plan("efficientnet_b0")
     pixels, channels = _half(height) * _half(width), plan.stem
     height, width = _half(height), _half(width)
     yield Layer(pixels * 27 * channels, 4 * pixels * 3, pixels * channels)
