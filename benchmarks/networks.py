@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py --torch=TORCH_PYTHON --keras=KERAS_PYTHON
 
-TORCH_PYTHON and KERAS_PYTHON are Python interpreters of environments with torch and timm, and with tensorflow and keras.
+TORCH_PYTHON and KERAS_PYTHON are the Pythons of environments with torch and timm, and with tensorflow and keras.
 On a CPU everything is float32; on a GPU ours and PyTorch's are bfloat16, and PyTorch also runs compiled. With several
 `--batch` each peer shows its best. The last columns say how much of the machine is used: operations and bytes that the
 network needs (work.py) a second, over those of a large matrix product and a large copy measured in the same run.
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="timed together in each round")
     args = parser.parse_args()
-    limits = _limits(args)
+    limits = limits_of_machine(args.torch)
     print(f"large matrix product {limits['flops'] / 1e9:.0f} GFLOP/s, large copy {limits['bytes'] / 1e9:.1f} GB/s\n")
     print(table(HEADER, []), flush=True)
     for network in args.network:
@@ -52,11 +52,11 @@ def main() -> None:
             print("\n".join(_lines(network, mode, rows, limits, args.bytes_per_value)), flush=True)
 
 
-def _limits(args) -> dict[str, float]:
-    """The larger of what JAX and PyTorch reach."""
+def limits_of_machine(torch: str) -> dict[str, float]:
+    """Operations and bytes a second: the larger of what JAX and PyTorch, run by the Python `torch`, reach."""
     peers = {"ours": Peer(sys.executable, "our_limits.py")}
-    if args.torch:
-        peers["torch"] = Peer(args.torch, "torch_limits.py")
+    if torch:
+        peers["torch"] = Peer(torch, "torch_limits.py")
     for peer in peers.values():
         peer.wait()
     answers = in_turns(peers, "", 3)
