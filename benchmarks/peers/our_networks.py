@@ -24,8 +24,8 @@ def main() -> None:
         predict = training_steps.make_segment(model)
         variables = jax.tree.map(lambda array: array[None], (model.params, model.batch_stats))
     else:
-        network = EfficientNet(args.network, num_classes=1, dropout=0.1, drop_path=0.2, dtype=dtype, rngs=nnx.Rngs(0))
-        model = functional(network)
+        options = dict(num_classes=1, dropout=0.1, drop_path=0.2, family="timm", dtype=dtype)
+        model = functional(EfficientNet(args.network, **options, rngs=nnx.Rngs(0)))
         objective = training_steps.classification_objective(
             model, bridge, Classifier(), class_weights=(1.0, 1.0), head_only=False
         )
