@@ -31,7 +31,7 @@ def fresh():
 
 
 def seen_batches(count: int, api: str, augmentation: Augmentation, num_steps: int, most: int) -> dict:
-    """Every pixel that the devices get in each step, as arrays [steps, batch, ...], by one call of `num_steps` steps."""
+    """What the devices get in each step of one call of `num_steps` steps, as arrays [steps, batch, ...]."""
     devices, a_stream = toy.devices(count, api), stream(is_resident=True, augmentation=augmentation)
 
     def show(state, batch):
@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_a_number_within_a_block_is_of_its_step_and_images(tm
     with pytest.raises(FloatingPointError) as error:
         fit(task, fresh(), devices, INPUT)
     images = ", ".join(stream(is_resident=False).image_ids(37))
-    assert str(error.value) == f"toy: loss is nan at step 37; there is no checkpoint yet; images: {images}"
+    assert str(error.value) == f"toy: gradient_norm is nan at step 37; there is no checkpoint yet; images: {images}"
 
 
 def test_a_stopped_training_goes_on(tmp_path):
