@@ -22,8 +22,17 @@ STEP = steps.make_train_step(toy.objective, OPTIMIZER, seed=1, ema_decay=0.5)
 WAYS = [(1, "shard_map"), (4, "shard_map"), (4, "pmap")]
 
 
-def stream(*, is_resident: bool, augmentation: Augmentation = STILL, count: int = 16) -> TrainStream:
-    return TrainStream(toy.examples(count), augmentation, batch_size=4, seed=3, resident=is_resident)
+@dataclasses.dataclass(frozen=True)
+class Pictures(toy.Examples):
+    """Toy pictures whose masks are not plain."""
+
+    def __getitem__(self, index: int) -> dict:
+        example = super().__getitem__(index)
+        return example | {"mask": example["image"][..., 1:2]}
+
+
+def stream(*, is_resident: bool, augmentation: Augmentation = STILL) -> TrainStream:
+    return TrainStream(Pictures(toy.examples(16).rows), augmentation, batch_size=4, seed=3, resident=is_resident)
 
 
 def fresh():
