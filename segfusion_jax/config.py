@@ -133,6 +133,7 @@ class Training:
     warmup_epochs: float = 0.0  # linear rise of the learning rate from zero
     gradient_clip: float = 0.0  # largest global gradient norm; 0 = no clipping
     ema_decay: float = 0.0  # exponential moving average of the weights, evaluated and released; 0 = none
+    resident: bool = False  # the training images lie on every device, decoded once (uint8), and are augmented there
 
     def __post_init__(self):
         _at_least(self, "epochs", 1)

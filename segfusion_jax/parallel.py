@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -96,6 +97,47 @@ class Devices:
         compiled = jax.jit(mapped, donate_argnums=0)
         return lambda state, batch: compiled(state, self._shard(batch))
 
+    def compile_train_steps(self, step: Callable, most: int) -> Callable:
+        """Compiles many steps on resident examples: `(examples, state, draws) -> (state, metrics)`.
+
+        Args:
+          step: as the result, of one device's share of the draws of one step.
+          most: steps that one call may make.
+
+        Returns:
+          A function of examples and state that are on every device, the state donated, and of this process's share of
+          the draws, arrays [steps, batch, ...] on the host. Its metrics are [steps]. Any number of steps is the same
+          program.
+        """
+
+        def steps(examples, state, draws, count):
+            def one(number, carried):
+                state, history = carried
+                state, metrics = step(examples, state, jax.tree.map(lambda array: array[number], draws))
+                return state, jax.tree.map(lambda all, new: all.at[number].set(new), history, metrics)
+
+            metrics = jax.eval_shape(lambda: step(examples, state, jax.tree.map(lambda array: array[0], draws)))[1]
+            history = jax.tree.map(lambda metric: jnp.zeros((most, *metric.shape), metric.dtype), metrics)
+            return lax.fori_loop(0, count, one, (state, history))
+
+        if self.api == "pmap":
+            axes, devices = (None, None, 1, None), list(self.mesh.devices.flat)
+            compiled = jax.pmap(steps, axis_name=AXIS, in_axes=axes, out_axes=None, devices=devices)
+            place = functools.partial(self._split, axis=1)
+        else:
+            specs = (P(), P(), P(None, AXIS), P())
+            mapped = jax.shard_map(steps, mesh=self.mesh, in_specs=specs, out_specs=(P(), P()), check_vma=False)
+            compiled = jax.jit(mapped, donate_argnums=1)
+            place = functools.partial(self._shard, axis=1)
+
+        def run(examples, state, draws):
+            count = len(jax.tree.leaves(draws)[0])
+            padded = jax.tree.map(lambda array: np.resize(array, (most, *array.shape[1:])), dict(draws))
+            state, history = compiled(examples, state, place(padded), np.int32(count))
+            return state, jax.tree.map(lambda metric: metric[:count], history)
+
+        return run
+
     def compile_predict(self, predict: Callable) -> Callable[[Any, Mapping[str, np.ndarray]], Any]:
         """Compiles `(variables, batch) -> outputs`, outputs being arrays with a row an example.
 
@@ -111,13 +153,15 @@ class Devices:
         compiled = jax.jit(mapped)
         return lambda variables, batch: self._gather(compiled(variables, self._shard(batch)))
 
-    def _shard(self, batch):
-        sharding = NamedSharding(self.mesh, P(AXIS))
+    def _shard(self, batch, axis=0):
+        sharding = NamedSharding(self.mesh, P(*axis * [None], AXIS))
         return jax.tree.map(functools.partial(jax.make_array_from_process_local_data, sharding), dict(batch))
 
-    def _split(self, batch):
+    def _split(self, batch, axis=0):
         local = self.mesh.local_mesh.size
-        return jax.tree.map(lambda array: array.reshape(local, -1, *array.shape[1:]), dict(batch))
+        return jax.tree.map(
+            lambda array: array.reshape(*array.shape[:axis], local, -1, *array.shape[axis + 1 :]), dict(batch)
+        )
 
     def _gather(self, outputs):
         if self.num_processes == 1:

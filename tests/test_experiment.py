@@ -16,6 +16,7 @@ from segfusion_jax.inference import SegFusion
 from segfusion_jax.models import mobilenet_v3, preprocessing
 from segfusion_jax.models.mobilenet_v3 import MobileNetV3
 from segfusion_jax.models.pretrained import save_weights
+from segfusion_jax.training import metric_log
 from tests import tiny
 from tests.datasets import official
 from tests.models import lukemelas
@@ -236,3 +237,22 @@ def test_masks_are_the_same_by_pmap(finished, copied):
         shutil.rmtree(copied / folder)
     experiment.run(config, copied, ["prepare", "segment", "bridge"])
     assert (copied / "masks/masks.csv").read_bytes() == (finished / "masks/masks.csv").read_bytes()
+
+
+def test_training_images_that_live_on_the_devices(finished, tmp_path):
+    """The same order, geometry and steps: only interpolation rounds otherwise."""
+    config = changed(
+        segmenter__training__resident=True,
+        classifier__training__resident=True,
+        classifier__frozen_epochs=0,
+        classifier__training__epochs=1,
+    )
+    experiment.run(config, tmp_path, ["prepare", "segment", "bridge", "classify"])
+    for fold in range(3):
+        streamed, resident = (
+            metric_log.read(workdir / f"segmentation/fold_{fold}/metrics.jsonl") for workdir in (finished, tmp_path)
+        )
+        assert [(line["step"], line["split"]) for line in resident] == [(a["step"], a["split"]) for a in streamed]
+        assert [line["loss"] for line in resident] == pytest.approx([line["loss"] for line in streamed], rel=0.01)
+    first, last = metric_log.read(tmp_path / "classification/all/metrics.jsonl")
+    assert first["step"] == last["step"] > 1 and 0 < first["loss"] < 2

@@ -10,13 +10,18 @@ import numpy as np
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Augmentation, Bridge, Input
 from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.progress import logged
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input import decode
-from segfusion_jax.input.augment import augment
+from segfusion_jax.input.augment import augment, draw
 from segfusion_jax.input.mask_store import MaskStore
 
 Batch = dict[str, Any]
 """`image` uint8 [B, H, W, 3], `mask` uint8 [B, H, W, 1], `label` int32 [B], `weight` float32 [B] (0 for padding)."""
+
+
+STEPS_PER_BLOCK = 32
+"""Steps for which a resident stream draws at once. More save little, and progress is shown between blocks only."""
 
 
 class Source(Protocol):
@@ -80,6 +85,18 @@ class _Augment(grain.transforms.RandomMap):
 
 
 @dataclasses.dataclass(frozen=True)
+class _Draw(grain.transforms.RandomMap):
+    """What `_Augment` draws for the same element, not done to it: [2, 3] float32."""
+
+    augmentation: Augmentation
+    image_size: tuple[int, int]
+
+    def random_map(self, element: int, rng: np.random.Generator) -> Batch:
+        matrix = draw(self.augmentation, *self.image_size, rng)
+        return {"index": np.int32(element), "matrix": matrix.astype(np.float32)}
+
+
+@dataclasses.dataclass(frozen=True)
 class _Padded:
     """Examples, followed by copies of the first of weight 0 up to `length`."""
 
@@ -104,12 +121,16 @@ class TrainStream:
       augmentation: of each example.
       batch_size: over all processes.
       seed: of order and augmentation.
+      resident: whether the examples are on the devices already, so that a batch only says what to draw: in the same
+        order and with the same geometry, `index` int32 [steps, B] and `matrix` float32 [steps, B, 2, 3] of up to
+        STEPS_PER_BLOCK steps.
     """
 
     examples: Examples
     augmentation: Augmentation
     batch_size: int
     seed: int
+    resident: bool = False
 
     def __post_init__(self):
         if not self.examples:
@@ -119,12 +140,16 @@ class TrainStream:
         self, start: int, stop: int, config: Input, *, process: int = 0, num_processes: int = 1
     ) -> Iterator[Batch]:
         """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers."""
-        dataset = grain.MapDataset.source(self.examples).seed(self.seed).shuffle().repeat()
-        dataset = dataset.random_map(_Augment(self.augmentation))
+        if self.resident:
+            drawn = grain.MapDataset.range(len(self.examples))
+            transform = _Draw(self.augmentation, self.examples.image_size)
+        else:
+            drawn, transform = grain.MapDataset.source(self.examples), _Augment(self.augmentation)
+        dataset = drawn.seed(self.seed).shuffle().repeat().random_map(transform)
         share = self.batch_size // num_processes
         # The stream has no end and no remainder; where Grain keeps one, batches of 1 make more than len() can count.
-        dataset = dataset[process::num_processes].batch(share, drop_remainder=True)
-        return _read_ahead(dataset[start:stop], config)
+        dataset = dataset[process::num_processes].batch(share, drop_remainder=True)[start:stop]
+        return _read_ahead(dataset.batch(STEPS_PER_BLOCK) if self.resident else dataset, config)
 
     def image_ids(self, step: int) -> list[str]:
         """Of the images in the batch of `step`."""
@@ -133,15 +158,29 @@ class TrainStream:
         return [self.examples.rows[row].image_id for row in (order[place] for place in places) if row is not None]
 
 
+def decode_all(examples: Examples, config: Input, *, length: int = 0) -> Batch:
+    """All examples as one batch, followed by zeros up to `length`."""
+    total = len(examples)
+    batch = {name: np.zeros((max(total, length), *value.shape), value.dtype) for name, value in examples[0].items()}
+    decoded = _read_ahead(grain.MapDataset.source(examples), _in_threads(config))
+    for place, example in enumerate(logged(decoded, total=total, what="training images decoded")):
+        for name, value in example.items():
+            batch[name][place] = value
+    return batch
+
+
 def evaluation_batches(
     source: Source, batch_size: int, config: Input, *, process: int = 0, num_processes: int = 1
 ) -> Iterator[Batch]:
     """This process's share of all examples, once and in order; the last batch is filled up with weight 0."""
     length = -(-len(source.rows) // batch_size) * batch_size
     dataset = grain.MapDataset.source(_Padded(source, length))[process::num_processes]
-    # In threads: starting worker processes costs more than one pass over evaluation images.
-    in_threads = dataclasses.replace(config, num_workers=0)
-    return _read_ahead(dataset.batch(batch_size // num_processes), in_threads)
+    return _read_ahead(dataset.batch(batch_size // num_processes), _in_threads(config))
+
+
+def _in_threads(config: Input) -> Input:
+    """For a single pass over the examples: starting worker processes costs more."""
+    return dataclasses.replace(config, num_workers=0)
 
 
 def _read_ahead(dataset: grain.MapDataset, config: Input) -> Iterator[Batch]:

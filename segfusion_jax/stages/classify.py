@@ -24,6 +24,7 @@ from segfusion_jax.training import steps
 from segfusion_jax.training.loop import Fit, fit
 from segfusion_jax.training.optimizer import decayed_rates, make_optimizer
 from segfusion_jax.training.predict import predict
+from segfusion_jax.training.resident import compile_step, with_examples
 from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.state import create_state
 
@@ -91,16 +92,19 @@ class _Trainer:
         seed = derive_seed(self.config.seed, "classify", phase)
         step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay)
         compiled = self.devices.compile_predict(steps.make_classify(self.classifier, self.config.bridge))
+        stream = TrainStream(
+            self.train_examples,
+            self.config.classifier.augmentation,
+            training.batch_size,
+            derive_seed(seed, "input"),
+            resident=training.resident,
+        )
+        train_step = compile_step(step, self.devices, resident=training.resident)
         task = Fit(
             name=f"classifier ({phase})",
             folder=self.folder / phase,
-            train_step=self.devices.compile_train_step(step),
-            stream=TrainStream(
-                self.train_examples,
-                self.config.classifier.augmentation,
-                training.batch_size,
-                derive_seed(seed, "input"),
-            ),
+            train_step=with_examples(train_step, stream, self.devices, self.config.input),
+            stream=stream,
             validate=lambda params, batch_stats: self._validate(compiled, (params, batch_stats)),
             best_metric="roc_auc",
             epochs=training.epochs,
@@ -118,6 +122,7 @@ class _Trainer:
             batch_size=config.training.batch_size,
             learning_rate=config.frozen_learning_rate,
             schedule="constant",
+            resident=config.training.resident,
         )
 
     def _rates(self) -> Variables | None:

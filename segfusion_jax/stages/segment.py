@@ -17,6 +17,7 @@ from segfusion_jax.training import steps
 from segfusion_jax.training.loop import Fit, fit
 from segfusion_jax.training.optimizer import make_optimizer
 from segfusion_jax.training.predict import predict
+from segfusion_jax.training.resident import compile_step, with_examples
 from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.state import create_state
 
@@ -40,18 +41,17 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
                 "config.data.mask_collection names a collection that brings masks"
             )
     num_trained = sum(map(len, annotated.values())) * (len(folds) - 2) // len(folds)
-    trainer = _Trainer(config, devices, max(1, num_trained // config.segmenter.training.batch_size))
+    chooses = {fold: (fold + 1) % len(folds) for fold in folds}
+    train = {k: [row for fold in folds if fold not in (k, chooses[k]) for row in annotated[fold]] for k in folds}
+    steps_per_epoch = max(1, num_trained // config.segmenter.training.batch_size)
+    trainer = _Trainer(config, devices, steps_per_epoch, most_trained=max(map(len, train.values())))
     for fold in folds:
         weights = fold_folder(workdir, fold) / "weights.safetensors"
         if weights.exists():
             logging.info("U-Net %d: done before", fold)
             continue
-        chooses = (fold + 1) % len(folds)
-        train = [row for other in folds if other not in (fold, chooses) for row in annotated[other]]
-        size = config.segmenter.image_size
-        unet = trainer.train(
-            fold, workdir, *(Examples(prepared, tuple(rows), size) for rows in (train, annotated[chooses]))
-        )
+        rows, size = (train[fold], annotated[chooses[fold]]), config.segmenter.image_size
+        unet = trainer.train(fold, workdir, *(Examples(prepared, tuple(some), size) for some in rows))
         if devices.is_lead:
             save_weights(weights, unet)
 
@@ -59,8 +59,9 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
 class _Trainer:
     """Trains U-Nets one after the other with steps that are compiled once, all for the same number of steps."""
 
-    def __init__(self, config: Config, devices: Devices, steps_per_epoch: int):
+    def __init__(self, config: Config, devices: Devices, steps_per_epoch: int, *, most_trained: int):
         training = config.segmenter.training
+        self._most_trained = most_trained
         self._config = config
         self._devices = devices
         self._steps_per_epoch = steps_per_epoch
@@ -69,7 +70,7 @@ class _Trainer:
         objective = steps.segmentation_objective(unet, config.segmenter)
         seed = derive_seed(config.seed, "segment")
         step = steps.make_train_step(objective, self._optimizer, seed=seed, ema_decay=training.ema_decay)
-        self._step = devices.compile_train_step(step)
+        self._step = compile_step(step, devices, resident=training.resident)
         self._scores = devices.compile_predict(steps.make_segmentation_scores(unet))
 
     def train(self, fold: int, workdir: pathlib.Path, train: Examples, validation: Examples) -> Functional:
@@ -78,11 +79,14 @@ class _Trainer:
         unet = self._make_unet(seed=derive_seed(config.seed, "segment", "weights", fold))
         unet = load_encoder(config.segmenter, unet)
         input_seed = derive_seed(config.seed, "segment", "input", fold)
+        stream = TrainStream(
+            train, config.segmenter.augmentation, training.batch_size, input_seed, resident=training.resident
+        )
         task = Fit(
             name=f"U-Net {fold}",
             folder=fold_folder(workdir, fold),
-            train_step=self._step,
-            stream=TrainStream(train, config.segmenter.augmentation, training.batch_size, input_seed),
+            train_step=with_examples(self._step, stream, self._devices, config.input, length=self._most_trained),
+            stream=stream,
             validate=lambda params, batch_stats: self._validate((params, batch_stats), validation),
             best_metric="dice",
             epochs=training.epochs,

@@ -22,6 +22,9 @@ from segfusion_jax.training.checkpoint import Checkpoints
 from segfusion_jax.training.metric_log import MetricLog
 from segfusion_jax.training.state import TrainState
 
+_CALLS_AHEAD = 4
+"""Calls of the train step that may wait for the device: enough to keep it busy, few enough for its memory."""
+
 Validate = Callable[[Variables, Variables], dict[str, float]]
 """Params and batch_stats to metrics on validation data."""
 
@@ -33,7 +36,8 @@ class Fit:
     Attributes:
       name: in progress lines.
       folder: of its checkpoints and metrics.
-      train_step: `(state, batch) -> (state, metrics)`, compiled.
+      train_step: `(state, batch) -> (state, metrics)`, compiled for the batches of `stream`; metrics are of one step or
+        [steps].
       stream: of training batches.
       validate: run after every epoch.
       best_metric: of `validate`; its largest value chooses the weights.
@@ -72,8 +76,9 @@ def _fit(task: Fit, state: TrainState, devices: Devices, config: Input, checkpoi
         if position != _position(task.stream, int(state.step)):
             raise ValueError(f"{task.folder}: the checkpoint's input position {position} is not of these images")
     with MetricLog(task.folder, from_step=int(state.step), enabled=devices.is_lead) as log:
+        progress = _Progress(task, config.log_seconds)
         for epoch in range(int(state.step) // task.steps_per_epoch, task.epochs):
-            state = _train_epoch(task, state, epoch, devices, config, log, checkpoints.latest_step())
+            state = _train_epoch(task, state, epoch, devices, config, log, progress, checkpoints.latest_step())
             metrics = task.validate(*state.evaluated)
             log.write(int(state.step), epoch + 1, "validation", metrics)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -89,40 +94,45 @@ def _train_epoch(
     devices: Devices,
     config: Input,
     log: MetricLog,
+    progress: "_Progress",
     last_good: int | None,
 ) -> TrainState:
-    first, stop = int(state.step), (epoch + 1) * task.steps_per_epoch
+    step, stop = int(state.step), (epoch + 1) * task.steps_per_epoch
     batches: Iterator[dict] = task.stream.batches(
-        first, stop, config, process=devices.process, num_processes=devices.num_processes
+        step, stop, config, process=devices.process, num_processes=devices.num_processes
     )
-    pending: list[tuple[int, dict[str, Any]]] = []
-    progress = _Progress(task, first, config.log_seconds)
-    for step in range(first, stop):
-        state, metrics = task.train_step(state, next(batches))
-        pending.append((step, metrics))
-        if step == first:
-            jax.block_until_ready(metrics)  # the first step may compile, which says nothing about the rate
-            progress.restart()
-        if step + 1 == stop or progress.is_due():
-            recent = _fetch(pending, task, last_good)
-            log.write(step + 1, (step + 1) / task.steps_per_epoch, "train", recent | progress.rates(step))
-            progress.show(step + 1, recent["loss"])
+    pending: list[dict[str, jax.Array]] = []
+    progress.restart(step)
+    for batch in batches:
+        state, metrics = task.train_step(state, batch)
+        step += metrics["loss"].size
+        pending.append(metrics)
+        jax.block_until_ready(pending[:-_CALLS_AHEAD][-1:])
+        if not progress.warm:
+            jax.block_until_ready(metrics)  # the first call may compile, which says nothing about the rate
+            progress.warm = True
+            progress.restart(step)
+        if step == stop or progress.is_due():
+            recent = _fetch(pending, step, task, last_good)
+            log.write(step, step / task.steps_per_epoch, "train", recent | progress.rates(step))
+            progress.show(step, recent["loss"])
             pending = []
     return state
 
 
-def _fetch(pending, task, last_good) -> dict[str, float]:
-    """The mean of the metrics since the last call, after checking that each of them is finite."""
-    values = jax.device_get([metrics for _, metrics in pending])
-    for (step, _), metrics in zip(pending, values, strict=True):
-        for name, value in metrics.items():
-            if not np.isfinite(value):
-                kept = (
-                    "there is no checkpoint yet" if last_good is None else f"the checkpoint of step {last_good} is good"
-                )
-                images = ", ".join(task.stream.image_ids(step))
-                raise FloatingPointError(f"{task.name}: {name} is {value} at step {step}; {kept}; images: {images}")
-    return {name: float(np.mean([metrics[name] for metrics in values])) for name in values[0]}
+def _fetch(pending, stop, task, last_good) -> dict[str, float]:
+    """The mean of the metrics of the steps that led to `stop`, after checking that each of them is finite."""
+    fetched = jax.device_get(pending)
+    history = {name: np.concatenate([np.ravel(metrics[name]) for metrics in fetched]) for name in fetched[0]}
+    finite = np.all([np.isfinite(values) for values in history.values()], axis=0)
+    if not finite.all():
+        place = int(np.argmin(finite))
+        name, value = next((name, v[place]) for name, v in history.items() if not np.isfinite(v[place]))
+        step = stop - len(finite) + place
+        kept = "there is no checkpoint yet" if last_good is None else f"the checkpoint of step {last_good} is good"
+        images = ", ".join(task.stream.image_ids(step))
+        raise FloatingPointError(f"{task.name}: {name} is {value} at step {step}; {kept}; images: {images}")
+    return {name: float(values.mean()) for name, values in history.items()}
 
 
 def _position(stream: TrainStream, step: int) -> dict[str, Any]:
@@ -135,15 +145,16 @@ def _position(stream: TrainStream, step: int) -> dict[str, Any]:
 class _Progress:
     """Says now and then how far a training is, how fast, and when it will be done."""
 
-    def __init__(self, task: Fit, first: int, seconds: float):
+    def __init__(self, task: Fit, seconds: float):
+        self.warm = False
         self._task = task
-        self._step = first
         self._seconds = seconds
         self._rate = 0.0
-        self.restart()
 
-    def restart(self) -> None:
+    def restart(self, step: int) -> None:
+        """Forgets the time before, at which `step` steps were done."""
         self._shown = self._measured = time.monotonic()
+        self._step = step
 
     def is_due(self) -> bool:
         return time.monotonic() - self._shown >= self._seconds

@@ -11,6 +11,7 @@ from jax import lax
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Bridge, Classifier, Segmenter
 from segfusion_jax.models.functional import Functional, Variables
+from segfusion_jax.ops.warp import warp_affine
 from segfusion_jax.parallel import AXIS
 from segfusion_jax.training import losses
 from segfusion_jax.training.state import TrainState
@@ -98,6 +99,25 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics
 
     return step
+
+
+def make_resident_step(step: Callable) -> Callable:
+    """A train step that takes its batch from examples on the device: `(examples, state, draws) -> (state, metrics)`.
+
+    Args:
+      step: of `make_train_step`.
+
+    Returns:
+      A function of `examples`, arrays [number of examples, ...] named as in a batch, and of `draws`: `index` int32
+      [batch] of the examples to take, and `matrix` float32 [batch, 2, 3], by which image and mask are warped.
+    """
+
+    def resident_step(examples: DeviceBatch, state: TrainState, draws: DeviceBatch):
+        batch = jax.tree.map(lambda array: array[draws["index"]], examples)
+        pixels = warp_affine(jnp.concatenate([batch["image"], batch["mask"]], axis=-1), draws["matrix"])
+        return step(state, batch | {"image": pixels[..., :3], "mask": pixels[..., 3:]})
+
+    return resident_step
 
 
 def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from segfusion_jax.config import Augmentation, Bridge, Input
-from segfusion_jax.input.loader import TrainStream, evaluation_batches
+from segfusion_jax.input import augment, loader
+from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all, evaluation_batches
 from tests.input import fakes
 
 THREADS = Input(num_threads=2)
@@ -135,6 +136,52 @@ class TestTrainStream:
     def test_nothing_to_draw_from_is_an_error(self):
         with pytest.raises(ValueError, match="no training images"):
             stream(examples=fakes.examples(0))
+
+
+class TestResidentStream:
+    def test_it_draws_what_the_streaming_one_does(self, monkeypatch):
+        (block,) = stream(resident=True).batches(2, 9, THREADS)
+        assert {name: (array.shape, array.dtype.name) for name, array in block.items()} == {
+            "index": ((7, BATCH), "int32"),
+            "matrix": ((7, BATCH, 2, 3), "float32"),
+        }
+        ids = [[stream().examples.rows[index].image_id for index in step] for step in block["index"]]
+        assert ids == [stream().image_ids(step) for step in range(2, 9)]
+
+        def instead_of_the_image(_, mask, augmentation, rng):
+            return augment.draw(augmentation, *mask.shape, rng), mask
+
+        monkeypatch.setattr(loader, "augment", instead_of_the_image)
+        matrices = np.stack([batch["image"] for batch in stream().batches(2, 9, THREADS)])
+        np.testing.assert_array_equal(block["matrix"], matrices.astype(np.float32))
+        assert len({matrix.tobytes() for matrix in matrices.reshape(-1, 6)}) == 7 * BATCH
+
+    def test_blocks_go_on_where_others_ended(self):
+        ends = [3, 3 + STEPS_PER_BLOCK, 2 * STEPS_PER_BLOCK + 7]
+        blocks = list(stream(resident=True).batches(3, ends[-1], THREADS))
+        assert [len(block["index"]) for block in blocks] == [STEPS_PER_BLOCK, STEPS_PER_BLOCK, 4]
+        assert_equal(stream(resident=True).batches(ends[1], ends[-1], THREADS), blocks[1:])
+
+    def test_processes_share_the_draws_of_one(self):
+        (together,) = stream(resident=True).batches(0, 5, THREADS)
+        shares = [next(stream(resident=True).batches(0, 5, THREADS, process=p, num_processes=2)) for p in (0, 1)]
+        for name, array in together.items():
+            np.testing.assert_array_equal(np.stack([share[name] for share in shares], 2).reshape(array.shape), array)
+
+    def test_workers_draw_the_same(self):
+        assert_equal(
+            stream(resident=True).batches(0, 40, Input(num_workers=1)),
+            list(stream(resident=True).batches(0, 40, THREADS)),
+        )
+
+    def test_all_examples_are_decoded_in_their_order(self):
+        examples = fakes.examples(COUNT)
+        decoded = decode_all(examples, THREADS, length=COUNT + 2)
+        assert examples.records.reads == {0: 2} | dict.fromkeys(range(1, COUNT), 1)  # the first also for its shape
+        for name, value in examples[0].items():
+            assert decoded[name].shape == (COUNT + 2, *value.shape) and decoded[name].dtype == value.dtype
+            np.testing.assert_array_equal(decoded[name][:COUNT], np.stack([examples[i][name] for i in range(COUNT)]))
+            np.testing.assert_array_equal(decoded[name][COUNT:], 0)
 
 
 class TestEvaluationBatches:

@@ -26,6 +26,7 @@ class Examples:
     """Pictures of 8 x 8 pixels; the i-th is the same in every instance."""
 
     rows: tuple[Row, ...]
+    image_size: tuple[int, int] = (8, 8)
 
     def __len__(self) -> int:
         return len(self.rows)
