@@ -2,9 +2,9 @@
 
     python benchmarks/depthwise.py --torch=TORCH_PYTHON
 
-Ours is what the steps use on this machine; `shifts` and `lax` are the ways it could be computed by XLA. Milliseconds for
-a batch, the median of rounds in turns; float32 on a CPU, bfloat16 on a GPU. "of copy" is the share of the time in which a
-large copy would move the least bytes: input and output once.
+Ours is what the steps use on this machine; `shifts` and `lax` are the ways it could be computed by XLA. Milliseconds
+for a batch, the median of rounds in turns; float32 on a CPU, bfloat16 on a GPU. "of copy" is the share of the time in
+which a large copy would move the least bytes: input and output once.
 """
 
 import argparse

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 from absl import logging
-from jax import lax
 
 from segfusion_jax.config import cache_folder
 
@@ -59,11 +58,9 @@ def available() -> bool:
 
 
 def either(kernel: Callable, fallback: Callable, *arrays: jax.Array) -> Any:
-    """`kernel` of the arrays, for float32 on a CPU where the kernels are there; elsewhere `fallback`: the same numbers."""
-    wide = all(array.dtype in (jnp.float32, jnp.uint32) for array in arrays)
-    if not wide or jax.default_backend() != "cpu" or not available():
-        return fallback(*arrays)
-    return lax.platform_dependent(*arrays, cpu=kernel, default=fallback)
+    """Calls `kernel` for float32 where the CPU is the backend and the kernels are there; else `fallback`, its equal."""
+    is_served = all(array.dtype in (jnp.float32, jnp.uint32) for array in arrays)
+    return (kernel if is_served and jax.default_backend() == "cpu" and available() else fallback)(*arrays)
 
 
 def call(name: str, outputs, *arrays: jax.Array, **attributes: int):

@@ -1,5 +1,6 @@
 """Running a compiled predict function over all of a source of examples, each counted once."""
 
+import concurrent.futures
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,9 +33,20 @@ def predict(
     variables = devices.replicate(variables)
     processes = devices.num_processes
     batches = evaluation_batches(source, batch_size, config, process=devices.process, num_processes=processes)
-    for number, batch in enumerate(batches):
-        outputs = compiled(variables, batch)
+
+    def results(number: int, outputs: Any) -> Iterator[tuple[Any, Any]]:
         for offset in range(min(batch_size, len(source.rows) - number * batch_size)):
             # Outputs are ordered by process, and process p read the examples p, p + processes, ...
             place = offset % processes * (batch_size // processes) + offset // processes
             yield source.rows[number * batch_size + offset], jax.tree.map(lambda array: array[place], outputs)  # noqa: B023
+
+    # A batch is computed while the caller works on the one before.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
+        waiting: list[tuple[int, concurrent.futures.Future]] = []
+        for number, batch in enumerate(batches):
+            waiting.append((number, executor.submit(compiled, variables, batch)))
+            if number:
+                before, future = waiting.pop(0)
+                yield from results(before, future.result())
+        for number, future in waiting:
+            yield from results(number, future.result())
