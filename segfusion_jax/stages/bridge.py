@@ -2,7 +2,7 @@
 
 import collections
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -14,7 +14,7 @@ from segfusion_jax.datasets.table import Row
 from segfusion_jax.inference import Segmenters
 from segfusion_jax.input import decode, mask_store
 from segfusion_jax.input.loader import Examples
-from segfusion_jax.parallel import Devices, make_devices
+from segfusion_jax.parallel import make_devices
 from segfusion_jax.stages.workdir import load_prepared, unet_weights
 
 
@@ -27,11 +27,11 @@ def bridge(config: Config, workdir: pathlib.Path) -> None:
     devices = make_devices(config.parallel)
     prepared = load_prepared(config, workdir)
     rows = [row for row in prepared.rows if row.source == config.data.collection]
-    masks = _masks(config, devices, prepared, rows, unet_weights(config, workdir))
+    found = masks(config, Segmenters(config, devices, unet_weights(config, workdir)), prepared, rows)
     if not devices.is_lead:
-        collections.deque(masks, maxlen=0)
+        collections.deque(found, maxlen=0)
         return
-    mask_store.write(workdir / "masks", masks)
+    mask_store.write(workdir / "masks", found)
     written = mask_store.MaskStore(workdir / "masks").rows
     fallbacks = collections.Counter(row.fallback for row in written if row.fallback)
     logging.info("bridge: %d masks, whole image instead: %s", len(written), dict(fallbacks) or "none")
@@ -42,10 +42,10 @@ def unets_for(row: Row, config: Config) -> list[int]:
     return [row.fold] if row.fold >= 0 else list(range(config.splits.num_folds))
 
 
-def _masks(
-    config: Config, devices: Devices, prepared: Prepared, rows: list[Row], weights: list[pathlib.Path]
+def masks(
+    config: Config, segmenters: Segmenters, prepared: Prepared, rows: Sequence[Row]
 ) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
-    segmenters = Segmenters(config, devices, weights)
+    """The cleaned masks of `rows`, encoded, by the U-Nets that may segment each of them."""
     for fold in sorted({row.fold for row in rows}):
         members = tuple(row for row in rows if row.fold == fold)
         unets = unets_for(members[0], config)
