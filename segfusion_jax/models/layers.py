@@ -13,7 +13,7 @@ from flax import nnx
 from jax import lax
 
 from segfusion_jax.models.initializers import fan_out_normal, he_normal, lecun_normal
-from segfusion_jax.ops.conv import Padding, conv, conv_moments, transposed_conv_3x3
+from segfusion_jax.ops.conv import conv, conv_moments, transposed_conv_3x3
 from segfusion_jax.ops.depthwise import depthwise_conv, depthwise_moments
 from segfusion_jax.ops.normalization import (
     Activation,
@@ -23,6 +23,7 @@ from segfusion_jax.ops.normalization import (
     identity,
     scale_shift,
 )
+from segfusion_jax.ops.window import Padding
 
 
 class Family(NamedTuple):

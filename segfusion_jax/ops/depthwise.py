@@ -15,8 +15,7 @@ from jax import lax
 
 from segfusion_jax.ops import native
 from segfusion_jax.ops.normalization import NATIVE_ACTIVATIONS, Activation, Moments, channel_moments, identity
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from segfusion_jax.ops.window import Padding, check_channels, check_window
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -31,7 +30,11 @@ def depthwise_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Pad
 
     Returns:
       [batch, new_height, new_width, channels], and its `Moments`, through which no gradient goes.
+
+    Raises:
+      ValueError: the kernel does not fit the image.
     """
+    check_window(x, kernel, stride, padding)
     options = {"stride": stride, "padding": padding}
     return _either(_native_moments, _shifted_moments, _lax_moments, options, x, kernel)
 
@@ -53,6 +56,8 @@ def depthwise_conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding, activation: Activation = identity
 ) -> jax.Array:
     """activation(convolution + bias); x, kernel, stride, padding as above, bias [channels] of x's dtype."""
+    check_window(x, kernel, stride, padding)
+    check_channels(x.shape[-1], bias=bias)
     options = {"stride": stride, "padding": padding, "activation": activation}
     in_native = _native_conv if activation in NATIVE_ACTIVATIONS else _shifted_conv
     return _either(in_native, _shifted_conv, _lax_conv, options, x, kernel, bias)

@@ -49,7 +49,11 @@ _NAMES = (
 @functools.cache
 def available() -> bool:
     """Whether the kernels are there: compiles and registers them at the first call."""
-    library = _library()
+    try:
+        library = _library()
+    except OSError as error:  # of a cache folder that cannot be written, or of a disk from which nothing may be run
+        logging.warning("our kernels cannot be kept, training on a CPU will be several times slower: %s", error)
+        return False
     if library is None:
         return False
     for name in _NAMES:
@@ -59,9 +63,13 @@ def available() -> bool:
 
 
 def either(kernel: Callable, fallback: Callable, *arrays: jax.Array) -> Any:
-    """`kernel` of the arrays, for float32 on a CPU where the kernels are there; elsewhere `fallback`: the same numbers."""
+    """`kernel` of the arrays, for float32 on a CPU where the kernels are there; elsewhere `fallback`: the same numbers.
+
+    Of empty arrays too it is the fallback: the kernels divide by their sides.
+    """
     wide = all(array.dtype in (jnp.float32, jnp.uint32) for array in arrays)
-    if not wide or jax.default_backend() != "cpu" or not available():
+    empty = any(array.size == 0 for array in arrays)
+    if not wide or empty or jax.default_backend() != "cpu" or not available():
         return fallback(*arrays)
     return lax.platform_dependent(*arrays, cpu=kernel, default=fallback)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from segfusion_jax.ops import native
+from segfusion_jax.ops.window import check_channels
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -46,6 +47,7 @@ def scale_shift(x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Ac
     Returns:
       Of x's shape and dtype.
     """
+    check_channels(x.shape[-1], scale=scale, shift=shift)
     return _either(_native_apply, _jax_apply, activation, x, scale, shift)
 
 

@@ -61,4 +61,4 @@ def upsample_2x(x: jax.Array) -> jax.Array:
 
 
 def _larger(a, b):
-    return jnp.where(a >= b, a, b)
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
