@@ -113,9 +113,9 @@ transposed_conv_3x3.defvjp(_transposed_forward, _transposed_backward)
 
 
 def _check(x, kernel, stride, padding):
-    check_window(x, kernel, stride, padding)
     if kernel.shape[0] != 3 and (kernel.shape[0], stride) != (1, 1):
         raise ValueError(f"kernel of shape {kernel.shape}, stride = {stride}: its size must be 3, or 1 with stride 1")
+    check_window(x, kernel, stride, padding)
 
 
 def _lax_conv(x, kernel, bias, *, stride, padding, activation):
