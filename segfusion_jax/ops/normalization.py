@@ -30,8 +30,8 @@ NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_s
 
 
 def channel_moments(x: jax.Array) -> Moments:
-    """Of x [..., channels]."""
-    return _either(_native_moments, _jax_moments, identity, x)
+    """Of x [..., channels]; no gradient goes through them."""
+    return _either(_native_moments, _jax_moments, identity, lax.stop_gradient(x))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

@@ -20,7 +20,7 @@ def test_max_pool_by_hand(route):
     ("block", "first"),
     [
         ([[1, 1], [1, 1]], (0, 0)),
-        ([[0, 2], [2, 2]], (0, 1)),  # the left column goes first, but 2 below is met after the right one above
+        ([[0, 2], [2, 2]], (1, 0)),  # the left column goes first
         ([[0, 3], [3, 0]], (1, 0)),
         ([[4, 0], [0, 4]], (0, 0)),
         ([[1, 2], [4, 3]], (1, 0)),
@@ -37,7 +37,9 @@ def test_of_equal_values_the_first_gets_all_of_the_gradient(route, block, first)
     assert (y == np.max(block)).all()
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 1, 1, 1), (2, 3, 4, 33), (1, 7, 5, 24), (3, 8, 1, 16), (1, 2, 2, 70)])
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 6, 3), (1, 1, 1, 1), (2, 3, 4, 33), (1, 7, 5, 24), (3, 8, 1, 16), (1, 2, 2, 70)]
+)
 def test_max_pool_of_any_sides_and_its_gradient(route, shape):
     x = reference.draw(0, shape)[0] - 5  # zeros would win
     _, height, width, _ = shape
