@@ -80,7 +80,7 @@ def in_float64(function, cotangents, *arrays):
 
 
 def assert_close(actual, expected, tolerance=1e-5):
-    """No value is off by more than `tolerance` times the largest one that is expected; trees of arrays of equal shapes."""
+    """No value is off by more than `tolerance` times the largest that is expected, in each of a tree's arrays."""
     for own, wanted in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         own, wanted = np.asarray(own, np.float64), np.asarray(wanted, np.float64)
         assert own.shape == wanted.shape

@@ -1,4 +1,4 @@
-"""Depthwise convolution in its three forms against NumPy in float64 (tests/ops/test_conv.py compares that with `lax`)."""
+"""Depthwise convolution in its three forms against NumPy in float64, which test_conv.py compares with `lax`."""
 
 import functools
 

