@@ -1,6 +1,7 @@
 """Convolution of size 1 or 3, and the transposed one that doubles height and width."""
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,8 @@ def _conv_forward(x, kernel, bias, stride, padding, activation):
 
 def _conv_backward(stride, padding, activation, residuals, gradient):
     def in_steps(x, kernel, bias):
-        return activation(conv_moments(x, kernel, stride, padding)[0] + bias)
+        y, _ = cast(tuple, conv_moments(x, kernel, stride, padding))
+        return activation(y + bias)
 
     return jax.vjp(in_steps, *residuals)[1](gradient)
 

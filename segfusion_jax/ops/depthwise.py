@@ -8,6 +8,7 @@ convolutions, which cuDNN and the TPU's compiler serve well.
 import functools
 import itertools
 import operator
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,8 @@ def _conv_forward(x, kernel, bias, stride, padding, activation):
 
 def _conv_backward(stride, padding, activation, residuals, gradient):
     def in_steps(x, kernel, bias):
-        return activation(depthwise_moments(x, kernel, stride, padding)[0] + bias)
+        y, _ = cast(tuple, depthwise_moments(x, kernel, stride, padding))
+        return activation(y + bias)
 
     return jax.vjp(in_steps, *residuals)[1](gradient)
 

@@ -8,6 +8,7 @@ Without a compiler the operations are computed by XLA: the same numbers, several
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -18,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 from absl import logging
 from jax import lax
 
@@ -105,7 +105,9 @@ def _fingerprint(compiler: str) -> str:
         [compiler, "-march=native", "-E", "-v", "-x", "c++", os.devnull], capture_output=True
     ).stderr
     texts = [path.read_bytes() for path in sorted(_SOURCES.iterdir())]
-    return hashlib.sha256(b"\0".join([version, target, jaxlib.__version__.encode(), *texts])).hexdigest()[:16]
+    return hashlib.sha256(
+        b"\0".join([version, target, importlib.metadata.version("jaxlib").encode(), *texts])
+    ).hexdigest()[:16]
 
 
 def _compile(compiler: str, path: pathlib.Path) -> str:

@@ -6,6 +6,7 @@ computed again from the input, so that nothing but the input is kept.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +95,7 @@ def batch_norm(
     return _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name)[0]
 
 
-def _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name):
+def _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name) -> tuple[Any, Any]:
     count = x.size // x.shape[-1]
     mean, square = (total / count for total in moments)
     if axis_name is not None:
