@@ -100,6 +100,20 @@ def test_devices_run_their_kernels_at_once(kernels):
         np.testing.assert_allclose(step(x), alone, rtol=1e-4, atol=1e-3)
 
 
+def test_a_gradient_is_the_same_at_every_run(kernels):
+    """Whichever threads are quick, what they add up is rounded alike: a run that is resumed repeats what it did."""
+    arrays = np.random.default_rng(0).normal(size=(4, 48, 50, 8)).astype(np.float32), *params()
+
+    def losses(*arrays):
+        values = (operation(*arrays) for operation in OPERATIONS.values())
+        return sum((value**2).sum() for value in values), conv_moments(arrays[0], arrays[1], 1, ONE)[1]
+
+    step = jax.jit(jax.grad(losses, (0, 1, 2, 3), has_aux=True))
+    first = step(*arrays)
+    for _ in range(30):
+        jax.tree.map(np.testing.assert_array_equal, step(*arrays), first)
+
+
 def test_vmap_runs_a_kernel_for_each(kernels):
     x = np.random.default_rng(0).normal(size=(3, 2, 4, 6, 8)).astype(np.float32)
     np.testing.assert_allclose(jax.vmap(network)(x), [network(part) for part in x], rtol=1e-5)
