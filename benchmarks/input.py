@@ -2,8 +2,8 @@
 
     python benchmarks/input.py --torch=TORCH_PYTHON
 
-Both read the same drawn images, JPEG of 192x144 with masks in PNG, and enlarge them. While one is timed, the other reads
-ahead as far as it does by default: four batches of those that a round takes.
+Both read the same drawn images, JPEG of 192x144 with masks in PNG, and enlarge them. While one is timed, the other
+reads ahead as far as it does by default: four batches of those that a round takes.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Such a network is a `Plan`, a table of its blocks; `Encoder` builds its stem and blocks, `ImageClassifier` all of it.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,8 @@ class SqueezeExcite(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channels] -> the same."""
         convs = self.reduce, self.expand
-        params = [(conv.kernel[...][0, 0].astype(x.dtype), conv.bias[...].astype(x.dtype)) for conv in convs]
+        params = [(conv.kernel[...][0, 0], cast(nnx.Param, conv.bias)[...]) for conv in convs]
+        params = jax.tree.map(lambda array: array.astype(x.dtype), params)
         return squeeze_excite(x, params, self._gate)
 
     def _gate(self, params, means):

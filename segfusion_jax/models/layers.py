@@ -5,7 +5,7 @@ statistics are float32; a layer computes in its `dtype`.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flax import nnx
 from jax import lax
 
 from segfusion_jax.models.initializers import fan_out_normal, he_normal, lecun_normal
-from segfusion_jax.ops.conv import Padding, conv, conv_moments, transposed_conv_3x3
+from segfusion_jax.ops.conv import conv, conv_moments, transposed_conv_3x3
 from segfusion_jax.ops.depthwise import depthwise_conv, depthwise_moments
 from segfusion_jax.ops.normalization import (
     Activation,
@@ -23,6 +23,7 @@ from segfusion_jax.ops.normalization import (
     identity,
     scale_shift,
 )
+from segfusion_jax.ops.window import Padding
 
 
 class Family(NamedTuple):
@@ -211,7 +212,8 @@ class BatchNorm(nnx.Module):
 
     def train(self, x: jax.Array, moments: Moments, activation: Activation, offset: jax.Array | float = 0) -> jax.Array:
         """Normalises by the batch's statistics, and moves the running ones towards those of x + offset [channels]."""
-        y, mean, var = batch_norm(x, moments, self.scale[...], self.bias[...], self.epsilon, activation, self.axis_name)
+        norm = x, moments, self.scale[...], self.bias[...], self.epsilon, activation, self.axis_name
+        y, mean, var = cast(tuple, batch_norm(*norm))
         mean = lax.stop_gradient(mean + offset)
         self.mean.set_value(self.momentum * self.mean[...] + (1 - self.momentum) * mean)
         self.var.set_value(self.momentum * self.var[...] + (1 - self.momentum) * var)

@@ -1,6 +1,7 @@
 """Convolution of size 1 or 3, and the transposed one that doubles height and width."""
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,7 @@ from segfusion_jax.ops.normalization import (
     channel_moments,
     identity,
 )
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from segfusion_jax.ops.window import Padding, check_channels, check_window
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -30,7 +30,11 @@ def conv_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding)
 
     Returns:
       [batch, new_height, new_width, filters], and its `Moments`, through which no gradient goes.
+
+    Raises:
+      ValueError: a kernel of another size, or one that does not fit the image.
     """
+    _check(x, kernel, stride, padding)
     in_native = functools.partial(_native_moments, stride=stride, padding=padding)
     in_lax = functools.partial(_lax_moments, stride=stride, padding=padding)
     return native.either(in_native, in_lax, x, kernel)
@@ -54,6 +58,8 @@ def conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding, activation: Activation = identity
 ) -> jax.Array:
     """activation(convolution + bias); x, kernel, stride, padding as in `conv_moments`, bias [filters] of x's dtype."""
+    _check(x, kernel, stride, padding)
+    check_channels(kernel.shape[-1], bias=bias)
     options = {"stride": stride, "padding": padding, "activation": activation}
     in_native, in_lax = functools.partial(_native_conv, **options), functools.partial(_lax_conv, **options)
     return (
@@ -69,7 +75,8 @@ def _conv_forward(x, kernel, bias, stride, padding, activation):
 
 def _conv_backward(stride, padding, activation, residuals, gradient):
     def in_steps(x, kernel, bias):
-        return activation(conv_moments(x, kernel, stride, padding)[0] + bias)
+        y, _ = cast(tuple, conv_moments(x, kernel, stride, padding))
+        return activation(y + bias)
 
     return jax.vjp(in_steps, *residuals)[1](gradient)
 
@@ -89,6 +96,10 @@ def transposed_conv_3x3(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax
     Returns:
       [batch, 2 height, 2 width, filters].
     """
+    if kernel.shape[0] != 3:
+        raise ValueError(f"kernel of shape {kernel.shape}: must be of size 3")
+    check_window(x, kernel, 1, ((1, 1), (1, 1)))
+    check_channels(kernel.shape[-1], bias=bias)
     return native.either(_native_transposed_conv, _jax_transposed_conv, x, kernel, bias)
 
 
@@ -101,6 +112,12 @@ def _transposed_backward(residuals, gradient):
 
 
 transposed_conv_3x3.defvjp(_transposed_forward, _transposed_backward)
+
+
+def _check(x, kernel, stride, padding):
+    if kernel.shape[0] != 3 and (kernel.shape[0], stride) != (1, 1):
+        raise ValueError(f"kernel of shape {kernel.shape}, stride = {stride}: its size must be 3, or 1 with stride 1")
+    check_window(x, kernel, stride, padding)
 
 
 def _lax_conv(x, kernel, bias, *, stride, padding, activation):

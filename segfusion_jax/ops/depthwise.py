@@ -8,6 +8,7 @@ convolutions, which cuDNN and the TPU's compiler serve well.
 import functools
 import itertools
 import operator
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,7 @@ from jax import lax
 
 from segfusion_jax.ops import native
 from segfusion_jax.ops.normalization import NATIVE_ACTIVATIONS, Activation, Moments, channel_moments, identity
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from segfusion_jax.ops.window import Padding, check_channels, check_window
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -31,7 +31,11 @@ def depthwise_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Pad
 
     Returns:
       [batch, new_height, new_width, channels], and its `Moments`, through which no gradient goes.
+
+    Raises:
+      ValueError: the kernel does not fit the image.
     """
+    check_window(x, kernel, stride, padding)
     options = {"stride": stride, "padding": padding}
     return _either(_native_moments, _shifted_moments, _lax_moments, options, x, kernel)
 
@@ -53,6 +57,8 @@ def depthwise_conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding, activation: Activation = identity
 ) -> jax.Array:
     """activation(convolution + bias); x, kernel, stride, padding as above, bias [channels] of x's dtype."""
+    check_window(x, kernel, stride, padding)
+    check_channels(x.shape[-1], bias=bias)
     options = {"stride": stride, "padding": padding, "activation": activation}
     in_native = _native_conv if activation in NATIVE_ACTIVATIONS else _shifted_conv
     return _either(in_native, _shifted_conv, _lax_conv, options, x, kernel, bias)
@@ -64,7 +70,8 @@ def _conv_forward(x, kernel, bias, stride, padding, activation):
 
 def _conv_backward(stride, padding, activation, residuals, gradient):
     def in_steps(x, kernel, bias):
-        return activation(depthwise_moments(x, kernel, stride, padding)[0] + bias)
+        y, _ = cast(tuple, depthwise_moments(x, kernel, stride, padding))
+        return activation(y + bias)
 
     return jax.vjp(in_steps, *residuals)[1](gradient)
 

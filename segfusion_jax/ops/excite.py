@@ -27,6 +27,8 @@ def squeeze_excite(x: jax.Array, params: Any, gate: Callable[[Any, jax.Array], j
 
 def _forward(x, params, gate):
     scales = gate(params, _means(x))
+    if scales.shape != (x.shape[0], x.shape[-1]):
+        raise ValueError(f"scales of shape {scales.shape}: must be {(x.shape[0], x.shape[-1])}")
     return _scale_shift(x, scales, jnp.zeros_like(scales)), (x, params)
 
 

@@ -8,6 +8,7 @@ Without a compiler the operations are computed by XLA: the same numbers, several
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -18,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 from absl import logging
 
 from segfusion_jax.config import cache_folder
@@ -48,7 +48,11 @@ _NAMES = (
 @functools.cache
 def available() -> bool:
     """Whether the kernels are there: compiles and registers them at the first call."""
-    library = _library()
+    try:
+        library = _library()
+    except OSError as error:  # of a cache folder that cannot be written, or of a disk from which nothing may be run
+        logging.warning("our kernels cannot be kept, training on a CPU will be several times slower: %s", error)
+        return False
     if library is None:
         return False
     for name in _NAMES:
@@ -58,8 +62,11 @@ def available() -> bool:
 
 
 def either(kernel: Callable, fallback: Callable, *arrays: jax.Array) -> Any:
-    """Calls `kernel` for float32 where the CPU is the backend and the kernels are there; else `fallback`, its equal."""
-    is_served = all(array.dtype in (jnp.float32, jnp.uint32) for array in arrays)
+    """Calls `kernel` for float32 where the CPU is the backend and the kernels are there; else `fallback`, its equal.
+
+    Of empty arrays too it is the fallback: the kernels divide by their sides.
+    """
+    is_served = all(array.dtype in (jnp.float32, jnp.uint32) and array.size for array in arrays)
     return (kernel if is_served and jax.default_backend() == "cpu" and available() else fallback)(*arrays)
 
 
@@ -94,7 +101,9 @@ def _fingerprint(compiler: str) -> str:
         [compiler, "-march=native", "-E", "-v", "-x", "c++", os.devnull], capture_output=True
     ).stderr
     texts = [path.read_bytes() for path in sorted(_SOURCES.iterdir())]
-    return hashlib.sha256(b"\0".join([version, target, jaxlib.__version__.encode(), *texts])).hexdigest()[:16]
+    return hashlib.sha256(
+        b"\0".join([version, target, importlib.metadata.version("jaxlib").encode(), *texts])
+    ).hexdigest()[:16]
 
 
 def _compile(compiler: str, path: pathlib.Path) -> str:

@@ -6,12 +6,14 @@ computed again from the input, so that nothing but the input is kept.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from segfusion_jax.ops import native
+from segfusion_jax.ops.window import check_channels
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -29,8 +31,8 @@ NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_s
 
 
 def channel_moments(x: jax.Array) -> Moments:
-    """Of x [..., channels]."""
-    return _either(_native_moments, _jax_moments, identity, x)
+    """Of x [..., channels]; no gradient goes through them."""
+    return _either(_native_moments, _jax_moments, identity, lax.stop_gradient(x))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -46,6 +48,7 @@ def scale_shift(x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Ac
     Returns:
       Of x's shape and dtype.
     """
+    check_channels(x.shape[-1], scale=scale, shift=shift)
     return _either(_native_apply, _jax_apply, activation, x, scale, shift)
 
 
@@ -92,7 +95,7 @@ def batch_norm(
     return _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name)[0]
 
 
-def _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name):
+def _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name) -> tuple[Any, Any]:
     count = x.size // x.shape[-1]
     mean, square = (total / count for total in moments)
     if axis_name is not None:

@@ -9,9 +9,9 @@ from segfusion_jax.ops import native
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """The largest of each 2x2 block: [batch, height, width, channels] -> [batch, height/2, width/2, channels].
 
-    Half an odd side is rounded up: its last block is half a one. The gradient goes to the first of equal values. That
-    of `x.max` divides by how many values equal the largest, which is none, and the gradient NaN, where XLA computes x
-    again for the comparison and rounds it otherwise.
+    Half an odd side is rounded up: its last block is half a one. The gradient goes to the first of equal values, the
+    left column's before the right one's. That of `x.max` divides by how many values equal the largest, which is none,
+    and the gradient NaN, where XLA computes x again for the comparison and rounds it otherwise.
     """
     height, width = x.shape[1:3]
     if height % 2 or width % 2:
@@ -61,4 +61,4 @@ def upsample_2x(x: jax.Array) -> jax.Array:
 
 
 def _larger(a, b):
-    return jnp.where(a >= b, a, b)
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)

@@ -1,5 +1,7 @@
 """Layers against hand-worked values, SciPy and expectations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +16,10 @@ from segfusion_jax.models.layers import (
     Linear,
     TransposedConv,
     drop_path,
-    dropout,
+    normalized,
     zero_padding,
 )
+from segfusion_jax.ops.normalization import identity
 from tests.models import reference
 from tests.models.filled import filled
 
@@ -80,7 +83,7 @@ def test_conv_is_scipys_correlation():
 
 @pytest.mark.parametrize(
     ("size", "stride", "shape"),
-    [(3, 2, (7, 8)), (1, 1, (4, 5)), (1, 2, (4, 5))],  # of size 1, stride 1 is a matrix product and stride 2 is not
+    [(3, 2, (7, 8)), (1, 1, (4, 5))],
 )
 def test_strided_and_pointwise_conv(size, stride, shape):
     layer = filled(lambda: Conv(3, 4, size, stride=stride, rngs=nnx.Rngs(0)))
@@ -89,6 +92,12 @@ def test_strided_and_pointwise_conv(size, stride, shape):
     output, _ = layer.apply(layer.params, {}, x)
     expected = reference.same_convolution(x, layer.params["kernel"], stride)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_strided_pointwise_conv_is_refused():
+    layer = filled(lambda: Conv(3, 4, 1, stride=2, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="its size must be 3, or 1 with stride 1"):
+        layer.apply(layer.params, {}, np.zeros((2, 4, 5, 3), np.float32))
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (5, 1)])
@@ -187,24 +196,80 @@ class TestBatchNorm:
         assert moved["var"].item() == pytest.approx(2**-16, abs=2e-7)
 
 
-class TestDropout:
-    def dropped(self, drop, shape):
-        return np.asarray(drop(jnp.full(shape, 2.0), 0.3, key=jax.random.key(0)))
+class ConvThenNorm(nnx.Module):
+    def __init__(self, conv: Conv | DepthwiseConv, filters: int, activation):
+        self.conv, self.norm, self.activation = conv, BatchNorm(filters, epsilon=1e-3), activation
 
-    def test_expectation(self):
-        output = self.dropped(dropout, (200, 10, 10))
-        assert set(np.unique(output)) == {np.float32(0), np.float32(2 / 0.7)}
-        assert (output == 0).mean() == pytest.approx(0.3, abs=0.015)  # 4.6 standard errors
-        assert output.mean() == pytest.approx(2, abs=0.05)
+    def __call__(self, x, *, train):
+        return normalized(self.conv, self.norm, x, train=train, activation=self.activation)
 
-    def test_drop_path_drops_whole_examples(self):
-        output = self.dropped(drop_path, (4000, 2, 2, 1))
+
+class TestNormalized:
+    CONVS = {
+        "3x3 with bias": lambda: Conv(3, 4, 3, use_bias=True, rngs=nnx.Rngs(0)),
+        "1x1": lambda: Conv(3, 4, 1, rngs=nnx.Rngs(0)),
+        "depthwise": lambda: DepthwiseConv(4, 5, stride=2, padding="symmetric", rngs=nnx.Rngs(0)),
+    }
+
+    def parts(self, name, activation):
+        """The module, its two parts on their own, and an input."""
+        whole = filled(lambda: ConvThenNorm(self.CONVS[name](), 4, activation))
+        conv, norm = filled(self.CONVS[name]), filled(lambda: BatchNorm(4, epsilon=1e-3))
+        channels = 4 if name == "depthwise" else 3
+        x = np.random.default_rng(1).normal(size=(2, 6, 7, channels)).astype(np.float32) + 0.5
+
+        def apart(params, x, train):
+            y, _ = conv.apply(params["conv"], {}, x)
+            y, stats = norm.apply(params["norm"], whole.batch_stats["norm"], y, train=train)
+            return activation(y), stats
+
+        return whole, apart, x
+
+    @pytest.mark.parametrize("train", [False, True])
+    @pytest.mark.parametrize("activation", [identity, nnx.relu, jnp.tanh])
+    @pytest.mark.parametrize("name", CONVS)
+    def test_it_is_what_its_parts_are_one_after_the_other(self, name, activation, train):
+        whole, apart, x = self.parts(name, activation)
+        weights = np.random.default_rng(2).normal(size=apart(whole.params, x, train)[0].shape).astype(np.float32)
+
+        def loss(params, x, function):
+            y, stats = function(params, x)
+            return jnp.vdot(weights, y), (y, stats)
+
+        def together(params, x):
+            y, stats = whole.apply(params, whole.batch_stats, x, train=train)
+            return y, stats["norm"]
+
+        evaluate = jax.grad(loss, (0, 1), has_aux=True)
+        gradients, outputs = evaluate(whole.params, x, together)
+        expected_gradients, expected = evaluate(whole.params, x, lambda params, x: apart(params, x, train))
+        for own, wanted in [(outputs, expected), (gradients, expected_gradients)]:
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), own, wanted)
+
+    def test_a_bias_before_a_norm_gets_no_gradient_in_training_but_moves_the_running_mean(self):
+        whole, _, x = self.parts("3x3 with bias", nnx.relu)
+
+        def loss(params):
+            y, stats = whole.apply(params, whole.batch_stats, x, train=True)
+            return (y**2).sum(), stats
+
+        gradient, stats = jax.grad(loss, has_aux=True)(whole.params)
+        assert not np.any(gradient["conv"]["bias"])
+        raised = jax.tree.map(np.copy, whole.params)
+        raised["conv"]["bias"] += 10
+        moved = loss(raised)[1]
+        np.testing.assert_allclose(moved["norm"]["mean"] - stats["norm"]["mean"], 1, rtol=1e-4)
+        np.testing.assert_allclose(moved["norm"]["var"], stats["norm"]["var"], rtol=1e-6)
+
+
+class TestDropPath:
+    def test_it_drops_whole_examples(self):
+        output = np.asarray(drop_path(jnp.full((4000, 2, 2, 1), 2.0), 0.3, key=jax.random.key(0)))
         assert (output == output[:, :1, :1]).all()
         assert (output[:, 0, 0] == 0).mean() == pytest.approx(0.3, abs=0.035)
         assert output.mean() == pytest.approx(2, abs=0.1)
 
-    @pytest.mark.parametrize("drop", [dropout, drop_path])
-    def test_without_key_or_rate_nothing_happens(self, drop):
+    def test_without_key_or_rate_nothing_happens(self):
         x = jnp.arange(6.0).reshape(2, 3)
-        assert drop(x, 0.5, key=None) is x
-        assert drop(x, 0.0, key=jax.random.key(0)) is x
+        assert drop_path(x, 0.5, key=None) is x
+        assert drop_path(x, 0.0, key=jax.random.key(0)) is x

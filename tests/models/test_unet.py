@@ -75,11 +75,13 @@ def test_first_running_mean_is_the_hand_computed_one(unet, trained, images):
 def test_dropout_follows_each_pooling_and_each_concatenation(unet, images, monkeypatch):
     dropped = []
 
-    def record(x, rate, *, key):
+    def record(parts, rate, *, key):
+        x = jnp.concatenate(parts, axis=-1)
         dropped.append((x.shape[1:], rate, key is not None))
         return x
 
-    monkeypatch.setattr(unet_module, "dropout", record)
+    monkeypatch.setattr(unet_module, "concatenate_dropout", record)
+    monkeypatch.setattr(unet_module, "dropout", lambda x, rate, *, key: record([x], rate, key=key))
     apply = functools.partial(unet.apply, train=True)
     jax.eval_shape(apply, unet.params, unet.batch_stats, images, key=jax.random.key(0))
     pooled = [(8, 16, 2), (4, 8, 4), (2, 4, 8), (1, 2, 16)]
@@ -102,7 +104,13 @@ def encoder_unet():
 
 def test_the_encoders_maps_are_concatenated_at_their_sizes(encoder_unet, monkeypatch):
     seen = []
-    monkeypatch.setattr(unet_module, "dropout", lambda x, rate, *, key: seen.append((x.shape[1:], rate)) or x)
+
+    def record(parts, rate, *, key):
+        x = jnp.concatenate(parts, axis=-1)
+        seen.append((x.shape[1:], rate))
+        return x
+
+    monkeypatch.setattr(unet_module, "concatenate_dropout", record)
     images = np.zeros((1, 50, 67, 3), np.float32)
     jax.eval_shape(
         functools.partial(encoder_unet.apply, train=True), encoder_unet.params, encoder_unet.batch_stats, images

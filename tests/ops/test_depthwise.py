@@ -1,4 +1,4 @@
-"""Value and gradients against `lax` convolutions, on small whole numbers: sums of them are exact in every dtype."""
+"""Depthwise convolution in its three forms against NumPy in float64, which test_conv.py compares with `lax`."""
 
 import functools
 
@@ -6,91 +6,163 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from jax import lax
 
-from segfusion_jax.ops.depthwise import depthwise_conv
+from segfusion_jax.ops import native
+from segfusion_jax.ops.depthwise import depthwise_conv, depthwise_moments
+from tests.ops import reference
+from tests.ops.test_conv import windows
 
 CASES = [
-    # height, width, size, stride, padding
-    (6, 7, 3, 1, ((1, 1), (1, 1))),
-    (7, 6, 3, 2, ((1, 1), (0, 1))),
-    (9, 5, 5, 1, ((2, 2), (2, 2))),
-    (8, 7, 5, 2, ((1, 2), (2, 2))),
-    (5, 8, 3, 2, ((0, 0), (2, 0))),  # the last column of the input is never read
-    (1, 1, 5, 2, ((2, 2), (2, 2))),
+    # shape, size, stride, padding
+    ((2, 6, 7, 5), 3, 1, ((1, 1), (1, 1))),
+    ((1, 7, 6, 33), 3, 2, ((1, 1), (0, 1))),
+    ((2, 8, 6, 24), 3, 2, ((1, 1), (1, 1))),
+    ((2, 9, 5, 40), 5, 1, ((2, 2), (2, 2))),
+    ((1, 8, 7, 70), 5, 2, ((1, 2), (2, 2))),
+    ((2, 8, 8, 3), 5, 2, ((2, 2), (2, 2))),
+    ((3, 5, 8, 16), 3, 2, ((0, 0), (2, 0))),  # the last column of the input is never read
+    ((1, 1, 1, 1), 5, 2, ((2, 2), (2, 2))),
+    ((1, 1, 1, 24), 3, 1, ((1, 1), (1, 1))),
+    ((1, 35, 33, 17), 5, 1, ((2, 2), (2, 2))),
+    ((9, 5, 4, 8), 3, 2, ((0, 1), (0, 1))),
+    ((2, 8, 9, 5), 7, 1, ((3, 3), (3, 3))),  # from here on, what has no kernel
+    ((2, 4, 5, 3), 1, 1, ((0, 0), (0, 0))),
+    ((2, 8, 9, 5), 3, 3, ((1, 0), (1, 1))),
 ]
 
 
-@pytest.fixture(params=["cpu", "elsewhere"])
-def platform(request, monkeypatch):
-    """Runs a test on the CPU's own code and then, on the CPU too, on the code of every other platform."""
-    if request.param == "elsewhere":
+@pytest.fixture(params=["native", "shifts", "lax"])
+def route(request, monkeypatch):
+    """Runs a test with the kernels, then on a CPU without a compiler, and then, on the CPU too, as on a GPU."""
+    if request.param == "native":
+        request.getfixturevalue("kernels")
+    else:
+        monkeypatch.setattr(native, "available", lambda: False)
+    if request.param == "lax":
         monkeypatch.setattr(lax, "platform_dependent", lambda *args, default, **platforms: default(*args))
 
 
-def whole_numbers(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-2, 3, shape).astype(np.float32)
+def check_moments(shape, size, stride, padding, dtype=np.float32, tolerance=1e-5):
+    x, kernel = reference.draw(0, shape, (size, size, shape[-1]), dtype=dtype)
+    expected = reference.conv(x, kernel, stride, padding)
+    (gradient,) = reference.draw(1, expected.shape, dtype=dtype)
+    cotangents = gradient, 2 * (np.ones(shape[-1], np.float32),)  # no gradient goes through the moments
+
+    def call(x, kernel):
+        return depthwise_moments(x, kernel, stride, padding)
+
+    (y, moments), gradients = reference.value_and_gradients(call, cotangents, x, kernel)
+    assert y.dtype == dtype and {array.dtype for array in moments} == {np.dtype(np.float32)}
+    reference.assert_close(y, expected, tolerance)
+    reference.assert_close(moments[0], expected.sum((0, 1, 2)), tolerance * np.sqrt(expected[..., 0].size))
+    reference.assert_close(moments[1], (expected**2).sum((0, 1, 2)), tolerance)
+    reference.assert_close(gradients, reference.conv_gradients(x, kernel, stride, padding, gradient), tolerance)
 
 
-def reference(x, kernel, stride, padding):
-    """One dense convolution a channel; autodiff makes its gradients."""
-    channels = [
-        lax.conv_general_dilated(
-            x[..., c : c + 1],
-            kernel[:, :, None, c : c + 1],
-            (stride, stride),
-            padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        for c in range(x.shape[-1])
-    ]
-    return jnp.concatenate(channels, axis=-1)
+@pytest.mark.parametrize("case", CASES)
+def test_value_moments_and_gradients(route, case):
+    check_moments(*case)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize(("height", "width", "size", "stride", "padding"), CASES)
-def test_value_and_gradients(platform, height, width, size, stride, padding, dtype):
-    x, kernel = whole_numbers(0, 2, height, width, 2), whole_numbers(1, size, size, 2)
-    shape = jax.eval_shape(lambda x, kernel: reference(x, kernel, stride, padding), x, kernel).shape
-    gradient = whole_numbers(2, *shape)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def evaluate(conv, x, kernel, gradient):
-        value, vjp = jax.vjp(lambda x, kernel: conv(x, kernel, stride, padding), x, kernel)
-        return value, *vjp(gradient)
-
-    expected = evaluate(reference, x, kernel, gradient)
-    actual = evaluate(depthwise_conv, *(jnp.asarray(a, dtype) for a in (x, kernel, gradient)))
-    for own, wanted in zip(actual, expected, strict=True):
-        assert own.dtype == dtype
-        np.testing.assert_array_equal(own, wanted.astype(dtype))
+@pytest.mark.parametrize("case", [CASES[1], CASES[3]])
+def test_bfloat16(case):
+    check_moments(*case, dtype=jnp.bfloat16, tolerance=2e-2)
 
 
-def test_directional_derivative(platform):
-    rng = np.random.default_rng(0)
-    x, kernel, dx, dkernel = (rng.normal(size=s).astype(np.float32) for s in 2 * [(2, 5, 6, 2), (3, 3, 2)])
-    weights = rng.normal(size=(2, 3, 3, 2)).astype(np.float32)
+@given(windows(sizes=(3, 5)))
+@settings(max_examples=50, derandomize=True, deadline=None, database=None)
+def test_any_window(case):
+    shape, _, size, stride, padding = case
+    check_moments(shape, size, stride, padding)
 
-    @jax.jit
-    def loss(x, kernel):
-        return jnp.vdot(weights, depthwise_conv(x, kernel, 2, ((1, 1), (0, 1))))
 
-    # the loss is linear in each argument, so that a central difference has no error of truncation
-    to_x, to_kernel = jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
-    assert np.vdot(to_x, dx) == pytest.approx(float(loss(x + dx, kernel) - loss(x - dx, kernel)) / 2, rel=1e-4)
-    difference = float(loss(x, kernel + dkernel) - loss(x, kernel - dkernel)) / 2
-    assert np.vdot(to_kernel, dkernel) == pytest.approx(difference, rel=1e-4)
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS, ids=reference.NAMES)
+@pytest.mark.parametrize("case", [CASES[1], CASES[3]])
+def test_bias_and_activation(route, case, activation):
+    shape, size, stride, padding = case
+    x, kernel, bias = reference.draw(0, shape, (size, size, shape[-1]), shape[-1:])
+    before = reference.conv(x, kernel, stride, padding) + bias
+    (gradient,) = reference.draw(1, before.shape)
+    value, slope = reference.ACTIVATIONS[activation]
+    inner = gradient * slope(before)
+    expected = value(before), (*reference.conv_gradients(x, kernel, stride, padding, inner), inner.sum((0, 1, 2)))
+
+    def call(x, kernel, bias):
+        return depthwise_conv(x, kernel, bias, stride, padding, activation)
+
+    reference.assert_close(reference.value_and_gradients(call, gradient, x, kernel, bias), expected)
+
+
+def test_it_needs_no_jit(route):
+    shape, size, stride, padding = CASES[1]
+    x, kernel, bias = reference.draw(0, shape, (size, size, shape[-1]), shape[-1:])
+    expected = reference.conv(x, kernel, stride, padding) + bias
+    reference.assert_close(depthwise_conv(x, kernel, bias, stride, padding), expected)
+    dx = jax.grad(lambda x: depthwise_moments(x, kernel, stride, padding)[0].sum())(x)
+    ones = np.ones_like(expected)
+    reference.assert_close(dx, reference.conv_gradients(x, kernel, stride, padding, ones)[0])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_and_infinity_stay_in_view(route, stride):
+    x, kernel, bias = reference.draw(0, (2, 5, 5, 20), (3, 3, 20), (20,))
+    for value in (np.nan, np.inf):
+        x[1, 4, 4, 18] = value
+        y = np.asarray(depthwise_conv(x, np.abs(kernel), bias, stride, ((1, 1), (1, 1)), jax.nn.relu))
+        assert not np.isfinite(y[1, -1, -1, 18])
+        assert np.isfinite(np.delete(y, 18, axis=-1)).all() and np.isfinite(y[0]).all() and np.isfinite(y[1, 0]).all()
+        moments = np.stack(depthwise_moments(x, kernel, stride, ((1, 1), (1, 1)))[1])
+        assert (np.isfinite(moments).all(0) == (np.arange(20) != 18)).all()
 
 
 def test_bfloat16_kernel_gradient_is_summed_in_float32():
     # 1024 ones: a bfloat16 sum stops growing at 256
-    x, kernel = jnp.ones((1, 32, 32, 1), jnp.bfloat16), jnp.ones((1, 1, 1), jnp.bfloat16)
-    gradient = jax.grad(lambda k: depthwise_conv(x, k, 1, ((0, 0), (0, 0))).astype(jnp.float32).sum())(kernel)
-    assert gradient.item() == 1024
+    x, kernel, bias = (
+        jnp.ones((1, 32, 32, 1), jnp.bfloat16),
+        jnp.ones((1, 1, 1), jnp.bfloat16),
+        jnp.zeros(1, "bfloat16"),
+    )
+
+    def total(kernel):
+        return depthwise_conv(x, kernel, bias, 1, ((0, 0), (0, 0))).astype(jnp.float32).sum()
+
+    assert jax.grad(total)(kernel).item() == 1024
 
 
 @pytest.mark.parametrize(("platform", "convolves"), [("cpu", False), ("cuda", True), ("tpu", True)])
 def test_only_the_cpu_shifts(platform, convolves):
-    step = jax.jit(jax.grad(lambda x, kernel: depthwise_conv(x, kernel, 1, ((1, 1), (1, 1))).sum(), (0, 1)))
+    step = jax.jit(jax.grad(lambda x, k: depthwise_moments(x, k, 1, ((1, 1), (1, 1)))[0].sum(), (0, 1)))
     lowered = step.trace(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2))).lower(lowering_platforms=(platform,))
     assert ("stablehlo.convolution" in lowered.as_text()) == convolves
+
+
+def test_of_no_images_nothing_is_made(route):
+    x, kernel, bias, gradient = reference.draw(0, (0, 4, 5, 3), (3, 3, 3), (3,), (0, 4, 5, 3))
+    call = functools.partial(depthwise_conv, stride=1, padding=((1, 1), (1, 1)), activation=jax.nn.silu)
+    y, (dx, dkernel, dbias) = reference.value_and_gradients(lambda *a: call(*a), gradient, x, kernel, bias)
+    assert y.shape == dx.shape == x.shape
+    assert not dkernel.any() and not dbias.any()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding", "message"),
+    [
+        ((3, 5, 3), ((1, 1), (1, 1)), "must begin with"),
+        ((3, 3, 1), ((1, 1), (1, 1)), "must begin with"),
+        ((3, 3, 3), ((1, 3), (1, 1)), "from 0 to 2"),
+        ((5, 5, 3), ((1, 1), (1, 1)), "not be smaller than the kernel"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(kernel, padding, message):
+    x, kernel = jnp.zeros((1, 5, 2, 3)), jnp.zeros(kernel)
+    with pytest.raises(ValueError, match=message):
+        depthwise_moments(x, kernel, 1, padding)
+    with pytest.raises(ValueError, match=message):
+        depthwise_conv(x, kernel, jnp.zeros(3), 1, padding)
+
+
+def test_a_bias_of_another_length_is_refused():
+    with pytest.raises(ValueError, match=r"bias of shape \(1,\): must be \(3,\)"):
+        depthwise_conv(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3)), jnp.zeros(1), 1, ((1, 1), (1, 1)))

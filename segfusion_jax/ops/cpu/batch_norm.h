@@ -40,7 +40,7 @@ void channel_sums(ffi::ThreadPool& pool, int64_t size, int64_t channels, float* 
       total[i % channels] += sum1[i];
       total[channels + i % channels] += sum2[i];
     }
-  });
+  }, true);
   for (int64_t c = 0; c < channels; ++c) {
     double a = 0, b = 0;
     for (int64_t worker = 0; worker < workers; ++worker) {

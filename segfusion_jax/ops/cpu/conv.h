@@ -135,7 +135,7 @@ inline void pointwise(ffi::ThreadPool& pool, const float* x, const float* kernel
                   y + first * filters + f);
     }
     if (moments) moments->flush(worker);
-  });
+  }, moments);
 }
 
 inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, Window window,
@@ -159,7 +159,7 @@ inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, Ima
       }
     }
     if (moments) moments->flush(worker);
-  });
+  }, moments);
 }
 
 // 'SAME', stride 2: y[2h + i, 2w + j] += x[h, w] kernel[i, j] for i and j in 0, 1, 2; what falls outside is lost.
@@ -269,7 +269,7 @@ inline void pointwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, con
       kernel_rows(x + first * channels, 0, channels, dy + first * filters + f, 1, count, filters, filters - f, channels,
                   &totals[worker * channels * padded_filters + f], padded_filters);
     }
-  });
+  }, true);
   add_workers(totals, workers, channels, filters, padded_filters, dkernel);
 }
 
@@ -294,6 +294,6 @@ inline void conv_kernel_gradient(ffi::ThreadPool& pool, const float* x, const fl
                     &totals[(worker * depth + i * 3 * in.channels) * padded_filters + f], padded_filters);
       }
     }
-  });
+  }, true);
   add_workers(totals, workers, depth, filters, padded_filters, dkernel);
 }

@@ -85,7 +85,7 @@ void depthwise(ffi::ThreadPool& pool, const float* x, const float* kernel, Image
       }
     }
     if (moments) moments->flush(worker);
-  });
+  }, moments);
 }
 
 // dx[y, x] = sum of dy[h, w] kernel[i, j] over h * stride + i - top = y and w * stride + j - left = x.
@@ -169,7 +169,7 @@ void depthwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, const floa
         for (int t = 0; t < size * size; ++t) store(total + t * padded_channels, sums[t]);
       }
     }
-  });
+  }, true);
   for (int64_t t = 0; t < taps; ++t) {
     for (int64_t c = 0; c < channels; ++c) {
       double sum = 0;

@@ -3,8 +3,9 @@
 
 #include "depthwise.h"
 
-// Whether the second is larger: of equal values the first is taken.
-INLINE Vector larger(Vector a, Vector b) { return a >= b ? a : b; }
+// Whether the first of two is taken: where they are equal too, and where it is NaN.
+INLINE auto leads(Vector a, Vector b) { return (a >= b) | (a != a); }
+INLINE Vector larger(Vector a, Vector b) { return leads(a, b) ? a : b; }
 
 // `in` has even sides.
 inline void max_pool(ffi::ThreadPool& pool, const float* x, Image in, float* y) {
@@ -30,15 +31,16 @@ inline void max_pool_gradient(ffi::ThreadPool& pool, const float* x, const float
     const float* from = dy + task * width * channels;
     float *above = dx + 2 * task * in.row(), *below = above + in.row();
     for (int64_t w = 0; w < width; ++w) {
-      for (int64_t c = 0; c < channels; c += LANES) {
-        const int64_t n = channels - c, here = 2 * w * channels + c, next = here + channels;
-        const Vector a = load(upper + here, n), b = load(upper + next, n), g = load(from + w * channels + c, n);
-        const Vector left = larger(a, load(lower + here, n)), right = larger(b, load(lower + next, n));
-        const Vector none = {}, to_left = left >= right ? g : none, to_right = left >= right ? none : g;
-        store(above + here, a == left ? to_left : none, n);
-        store(below + here, a == left ? none : to_left, n);
-        store(above + next, b == right ? to_right : none, n);
-        store(below + next, b == right ? none : to_right, n);
+      for (int64_t at = 0; at < channels; at += LANES) {
+        const int64_t n = channels - at, here = 2 * w * channels + at, next = here + channels;
+        const Vector a = load(upper + here, n), b = load(lower + here, n), none = {};
+        const Vector c = load(upper + next, n), d = load(lower + next, n), g = load(from + w * channels + at, n);
+        const auto left = leads(larger(a, b), larger(c, d)), first = leads(a, b), second = leads(c, d);
+        const Vector to_left = left ? g : none, to_right = left ? none : g;
+        store(above + here, first ? to_left : none, n);
+        store(below + here, first ? none : to_left, n);
+        store(above + next, second ? to_right : none, n);
+        store(below + next, second ? none : to_right, n);
       }
     }
   });

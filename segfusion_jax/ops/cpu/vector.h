@@ -37,8 +37,9 @@ INLINE void store(float* to, Vector values, int64_t count) {
   for (int64_t lane = 0; lane < count; ++lane) to[lane] = values[lane];
 }
 
-INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
-INLINE Vector minimum(Vector a, Vector b) { return a < b ? a : b; }
+// Where a is NaN, so are these: a network that has diverged must not look well.
+INLINE Vector maximum(Vector a, Vector b) { return b > a ? b : a; }
+INLINE Vector minimum(Vector a, Vector b) { return b < a ? b : a; }
 
 // e^x to 2 units in the last place: 2^n by the exponent's bits, e^r of the rest, |r| <= ln(2)/2, by its Taylor series.
 INLINE Vector exponential(Vector x) {

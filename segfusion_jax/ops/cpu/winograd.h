@@ -103,5 +103,5 @@ inline void winograd(ffi::ThreadPool& pool, const float* x, const float* kernel,
       }
     }
     if (moments) moments->flush(worker);
-  });
+  }, moments);
 }
