@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
     handler = logging.get_absl_handler()
     handler.addFilter(_is_ours_or_serious)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    parallel.keep_memory()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     try:

@@ -26,7 +26,7 @@ from segfusion_jax import load_dataset
 from segfusion_jax.config import Config
 from segfusion_jax.input.loader import STEPS_PER_BLOCK, Examples, TrainStream
 from segfusion_jax.models.from_config import make_classifier, make_unet
-from segfusion_jax.parallel import AXIS, Devices, make_devices
+from segfusion_jax.parallel import AXIS, Devices, keep_memory, make_devices
 from segfusion_jax.training import metric_log, steps
 from segfusion_jax.training.loop import Fit, fit
 from segfusion_jax.training.optimizer import make_optimizer
@@ -100,6 +100,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="0 = the config's")
     args = parser.parse_args()
 
+    if args.steps < 2 * STEPS_PER_BLOCK:
+        parser.error(f"--steps={args.steps}: must be at least {2 * STEPS_PER_BLOCK}, two calls of the resident loop")
+    keep_memory()
     config = load_config(args.config)
     devices = make_devices(config.parallel)
     section = getattr(config, args.model)

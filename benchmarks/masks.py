@@ -25,7 +25,7 @@ from segfusion_jax.input import mask_store
 from segfusion_jax.input.loader import Examples, TrainStream, evaluation_batches
 from segfusion_jax.models.from_config import make_unet
 from segfusion_jax.models.pretrained import save_weights
-from segfusion_jax.parallel import Devices, make_devices
+from segfusion_jax.parallel import Devices, keep_memory, make_devices
 from segfusion_jax.stages import bridge as bridge_stage
 from segfusion_jax.training.steps import make_segment
 
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16)
     args = parser.parse_args()
+    keep_memory()
     config = load_config(args.config)
     devices = make_devices(config.parallel)
     prepared = load_dataset(config.data.collection, root=args.root)

@@ -8,7 +8,7 @@ from steps import arguments, serve_steps
 
 from segfusion_jax import EfficientNet, UNet, functional
 from segfusion_jax.config import Bridge, Classifier, Parallel, Segmenter
-from segfusion_jax.parallel import make_devices
+from segfusion_jax.parallel import keep_memory, make_devices
 from segfusion_jax.training import steps as training_steps
 from segfusion_jax.training.state import create_state
 
@@ -16,6 +16,7 @@ from segfusion_jax.training.state import create_state
 def main() -> None:
     """Builds the network and serves its steps."""
     args = arguments()
+    keep_memory()
     devices = make_devices(Parallel())
     dtype, bridge = devices.compute_dtype("auto"), Bridge(mode="none")
     if args.network == "unet":
