@@ -187,7 +187,7 @@ def make_devices(config: Parallel) -> Devices:
 
 
 def keep_memory() -> None:
-    """Makes this process keep the memory that it frees, and a CPU run one step at a time: for a program's start.
+    """Makes this process keep the memory that it frees, and a CPU run one step at a time; call it first.
 
     XLA's CPU backend allocates the scratch of each step anew, gigabytes of it; handed back to the system, they return as
     fresh pages, which cost a tenth to a third of a step. With one step at a time there is only one scratch to keep. It
