@@ -30,6 +30,7 @@ TRAINING = {
     "warmup_epochs": (2.5, -1.0),
     "gradient_clip": (1e9, -1.0),
     "ema_decay": (0.999, 1.0),
+    "resident": (True, 1),
 }
 FIELDS = {
     # field: (an unusual value that is accepted, one that is not)
