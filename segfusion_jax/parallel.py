@@ -187,9 +187,9 @@ def make_devices(config: Parallel) -> Devices:
 
 
 def keep_memory() -> None:
-    """Makes this process keep the memory that it frees, and a CPU run one step at a time; call it first.
+    """Makes this process keep memory that it frees, and a CPU run one step at a time; a program calls it first.
 
-    XLA's CPU backend allocates the scratch of each step anew, gigabytes of it; handed back to the system, they return as
+    XLA's CPU backend allocates the scratch of each step anew, gigabytes of it; handed back to the system, it returns as
     fresh pages, which cost a tenth to a third of a step. With one step at a time there is only one scratch to keep. It
     changes glibc's allocator for the whole process; elsewhere than on Linux with glibc, and for accelerators, nothing.
     """

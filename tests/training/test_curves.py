@@ -7,13 +7,13 @@ import pytest
 from flax import nnx
 
 from segfusion_jax import EfficientNet, UNet, functional
-from segfusion_jax.config import Bridge, Classifier, Parallel, Segmenter
+from segfusion_jax.config import Bridge, Classifier, Segmenter
 from segfusion_jax.ops import native
-from segfusion_jax.parallel import make_devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.state import create_state
+from tests.training import toy
 
-NUM_STEPS = 12
+NUM_STEPS = 10
 
 
 def small_unet():
@@ -22,25 +22,27 @@ def small_unet():
 
 
 def small_efficientnet():
-    model = functional(EfficientNet("efficientnet_b0", width=0.25, num_classes=1, drop_path=0.2, rngs=nnx.Rngs(0)))
+    model = functional(
+        EfficientNet("efficientnet_b0", width=0.25, depth=0.25, num_classes=1, drop_path=0.2, rngs=nnx.Rngs(0))
+    )
     options = dict(class_weights=(1.0, 1.0), head_only=False)
     return model, steps.classification_objective(model, Bridge(mode="none"), Classifier(), **options)
 
 
 def losses(make):
-    """Of every step, on four batches in turn that can be learnt: bright images are lesions."""
+    """Of every step: bright images are lesions."""
     model, objective = make()
-    optimizer = optax.sgd(0.05, momentum=0.9)
-    step = make_devices(Parallel()).compile_train_step(steps.make_train_step(objective, optimizer, seed=3, ema_decay=0))
+    optimizer = optax.sgd(0.005)
+    step = toy.devices(1).compile_train_step(steps.make_train_step(objective, optimizer, seed=3, ema_decay=0))
     state = create_state(model.params, model.batch_stats, optimizer, ema_decay=0)
     rng = np.random.default_rng(0)
     found = []
     for number in range(NUM_STEPS):
-        labels = np.array([0, 1, 1, 0], np.int32)
-        noise = rng.integers(0, 60, (4, 33, 40, 3))
+        labels = np.tile(np.array([0, 1, 1, 0], np.int32), 4)
+        noise = rng.integers(0, 60, (16, 65, 80, 3))
         images = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
-        masks = np.broadcast_to(255 * labels[:, None, None, None], (4, 33, 40, 1)).astype(np.uint8)
-        batch = {"image": images, "mask": masks, "label": labels, "weight": np.ones(4, np.float32)}
+        masks = np.broadcast_to(255 * labels[:, None, None, None], (16, 65, 80, 1)).astype(np.uint8)
+        batch = {"image": images, "mask": masks, "label": labels, "weight": np.ones(16, np.float32)}
         state, metrics = step(state, batch)
         found.append(float(metrics["loss"]))
         assert int(state.step) == number + 1
@@ -55,5 +57,5 @@ def test_losses_are_those_of_training_without_the_kernels(make, monkeypatch):
     monkeypatch.setattr(native, "available", lambda: False)
     jax.clear_caches()
     slow = losses(make)
-    np.testing.assert_allclose(fast, slow, rtol=2e-3)
-    assert fast[-1] < 0.7 * fast[0]
+    np.testing.assert_allclose(fast, slow, rtol=1e-4)
+    assert fast[-1] < 0.95 * fast[0]
