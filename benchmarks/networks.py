@@ -104,7 +104,6 @@ def _lines(network, mode, rows, limits, bytes_per_value) -> list[str]:
         ]
         cells += [f"{rate * needed.operations / limits['flops']:.0%}", f"{rate * needed.bytes / limits['bytes']:.0%}"]
         cells += [f"{(answer['device_bytes'] or answer['host_bytes']) / 2**30:.1f} GiB"]
-        cells += [f"{about['first_step_seconds']:.1f} s"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

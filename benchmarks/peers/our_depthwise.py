@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from depthwise_passes import batch, serve_passes
 
 from segfusion_jax.ops import depthwise
+from segfusion_jax.parallel import keep_memory
 
 
 def main() -> None:
     """Serves the implementation that the last argument names."""
     way = sys.argv.pop()
+    keep_memory()
     images = batch()
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
 
