@@ -14,7 +14,17 @@ from typing import Any, Self
 
 import ml_collections
 
-COLLECTIONS = ("synthetic", "ham10000", "isic2019", "isic2020")
+COLLECTIONS = (
+    "synthetic",
+    "ham10000",
+    "isic2017",
+    "isic2018",
+    "isic2019",
+    "isic2020",
+    "isic2024",
+    "ph2",
+    "image_folder",
+)
 BRIDGE_MODES = (
     "none",
     "black",
@@ -65,13 +75,18 @@ class Data:
     """Which images are read, and what happens to those that cannot be."""
 
     collection: str = "synthetic"  # one of COLLECTIONS
-    root: str = ""  # folder of the official files; "" looks for <collection>/ in the folders of SEGFUSION_DATA
+    root: str = ""  # folder or zip of the official files; "" looks for <collection>/ in the folders of SEGFUSION_DATA
     mask_collection: str = ""  # collection that brings the annotated masks; "" = the collection itself
     mask_root: str = ""  # its folder, found like `root`
+    download: bool = False  # fetch what is published without a login, where no folder is found
     records: str = ""  # where prepared records are kept; "" = <workdir>/records
     on_error: str = "raise"  # "raise" stops at an unusable file, "skip" leaves it out and lists it
-    akiec: str = "malignant"  # HAM10000's 'akiec' (327 images): "malignant" or "exclude"
-    max_side: int = 1024  # pixels; larger images are reduced to this longer side when prepared
+    target: str = "malignant"  # what is told apart: "malignant", "melanoma" (from all else) or "diagnosis" (classes)
+    akiec: str = "malignant"  # HAM10000's 'akiec' (327 images): also "by_isic2019" (130 AK, 197 SCC) or "exclude"
+    actinic_keratosis: str = "malignant"  # ISIC 2019's 'AK' (867 images): "malignant", "benign" or "exclude"
+    size: tuple[int, int] = (1024, 1024)  # height and width in pixels that stored images fit into
+    aspect: str = "keep"  # fit within `size`; or fill it: "stretch", "letterbox" (black borders), "crop" (the centre)
+    resampling: str = "area"  # filter that resizes: "area", "bilinear", "bicubic" or "lanczos"
     synthetic_images: int = 600  # images that the synthetic collection draws
     synthetic_seed: int = 0
 
@@ -79,8 +94,13 @@ class Data:
         _one_of(self, "collection", COLLECTIONS)
         _one_of(self, "mask_collection", ("", *COLLECTIONS))
         _one_of(self, "on_error", ("raise", "skip"))
-        _one_of(self, "akiec", ("malignant", "exclude"))
-        _at_least(self, "max_side", 32)
+        _one_of(self, "target", ("malignant", "melanoma", "diagnosis"))
+        _one_of(self, "akiec", ("malignant", "by_isic2019", "exclude"))
+        _one_of(self, "actinic_keratosis", ("malignant", "benign", "exclude"))
+        if any(side < 32 for side in self.size):
+            _refuse(self, "size", "(height, width), each at least 32")
+        _one_of(self, "aspect", ("keep", "stretch", "letterbox", "crop"))
+        _one_of(self, "resampling", ("area", "bilinear", "bicubic", "lanczos"))
         _at_least(self, "synthetic_images", 20)
         _at_least(self, "synthetic_seed", 0)
 
@@ -89,17 +109,24 @@ class Data:
 class Splits:
     """How groups (lesions, patients, duplicates) are dealt to test, validation and cross-fitting folds."""
 
-    test_fraction: float = 0.15  # of groups, held out and looked at once
-    validation_fraction: float = 0.15  # of groups; chooses checkpoint and threshold of the classifier
+    protocol: str = "grouped"  # or, to show what leaks do: "by_image", at random; "paper", so after augmenting
+    test_fraction: float = 0.15  # of the images of each stratum, held out and looked at once
+    validation_fraction: float = 0.15  # chooses checkpoint and threshold of the classifier
     num_folds: int = 5  # U-Nets that are cross-fitted over all groups outside test
     seed: int = 0
+    official_test: bool = False  # test on the collection's own test set, which otherwise takes no part
+    table: str = ""  # CSV with columns image_id and split (and fold): its images stay where it puts them
 
     def __post_init__(self):
+        _one_of(self, "protocol", ("grouped", "by_image", "paper"))
         _in_range(self, "test_fraction", 0.01, 0.9)
         _in_range(self, "validation_fraction", 0.01, 0.9)
         _at_least(self, "num_folds", 3)
         if self.test_fraction + self.validation_fraction >= 0.95:
             _refuse(self, "validation_fraction", "test_fraction + validation_fraction below 0.95")
+        for name in ("official_test", "table"):
+            if getattr(self, name) and self.protocol != "grouped":
+                _refuse(self, name, f"left alone with protocol {self.protocol!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

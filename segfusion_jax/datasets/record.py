@@ -1,7 +1,8 @@
-"""What every collection yields about an image before it is encoded."""
+"""What every collection yields about an image before it is decoded."""
 
 import dataclasses
-import pathlib
+
+from segfusion_jax.datasets.files import File
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -9,23 +10,26 @@ class Record:
     """One image and what is known about it.
 
     Attributes:
-      image_id: unique in its collection.
-      image: file, or the encoded bytes themselves.
-      mask: file or encoded bytes of the lesion's annotation; None = not annotated.
+      image_id: unique in its collection. ISIC's ids are unique over its collections.
+      image: the encoded image.
+      mask: the encoded annotation of the lesion; None = not annotated.
       lesion_id: of the lesion shown; "" = unknown.
       patient_id: of the patient; "" = unknown.
-      diagnosis: a name of `taxonomy`; "" = unknown.
-      malignant: 1, 0, or -1 where the image takes no part in classification.
+      diagnosis: a name of `taxonomy.DIAGNOSES`; "" = unknown.
+      malignant: 1, 0, or -1 = unknown.
       age: years; NaN = unknown.
       sex: "female", "male", or "" = unknown.
       site: place on the body, in the collection's words; "" = unknown.
+      confirmation: how the diagnosis was made, in the collection's words; "" = unknown.
+      origin: clinic or device within the collection; "" = unknown.
+      partition: "train", "validation" or "test", as the publisher divides the collection; "" = undivided.
       source: name of the collection.
     """
 
     image_id: str
-    image: pathlib.Path | bytes
+    image: File
     source: str
-    mask: pathlib.Path | bytes | None = None
+    mask: File | None = None
     lesion_id: str = ""
     patient_id: str = ""
     diagnosis: str = ""
@@ -33,6 +37,9 @@ class Record:
     age: float = float("nan")
     sex: str = ""
     site: str = ""
+    confirmation: str = ""
+    origin: str = ""
+    partition: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

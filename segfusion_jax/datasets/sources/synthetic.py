@@ -6,14 +6,14 @@ on new lesions, however large it is. A score above that is a leak.
 """
 
 import io
-import pathlib
 
 import numpy as np
 from PIL import Image
 
 from segfusion_jax import config
-from segfusion_jax.datasets import rendering
+from segfusion_jax.datasets.files import Folder, MemoryFile
 from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.datasets.sources import rendering
 
 TITLE = "synthetic lesions"
 ADDRESS = "drawn by segfusion_jax.datasets.synthetic; nothing to download"
@@ -24,7 +24,7 @@ VIEWS = (0.62, 0.26, 0.12)  # odds that a lesion is photographed once, twice, th
 _SITES = ("abdomen", "back", "chest", "face", "lower extremity", "upper extremity")
 
 
-def read(root: pathlib.Path, data: config.Data) -> tuple[list[Record], list[Problem]]:
+def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
     """Draws `data.synthetic_images` images; image i depends on `data.synthetic_seed` and i only.
 
     Args:
@@ -58,8 +58,8 @@ def _photographs(seed: int, number: int, *, first: int) -> list[Record]:
         records.append(
             Record(
                 image_id=f"SYN_{index:07d}",
-                image=_encode(image, "JPEG", quality=int(view_rng.integers(82, 96))),
-                mask=_encode(mask, "PNG"),
+                image=_encode(f"SYN_{index:07d}.jpg", image, quality=int(view_rng.integers(82, 96))),
+                mask=_encode(f"SYN_{index:07d}.png", mask),
                 lesion_id=f"SYNL_{number:07d}",
                 diagnosis="melanoma" if malignant else "nevus",
                 malignant=malignant,
@@ -72,7 +72,7 @@ def _photographs(seed: int, number: int, *, first: int) -> list[Record]:
     return records
 
 
-def _encode(pixels: np.ndarray, image_format: str, **options: int) -> bytes:
+def _encode(name: str, pixels: np.ndarray, **options: int) -> MemoryFile:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, image_format, **options)
-    return buffer.getvalue()
+    Image.fromarray(pixels).save(buffer, "PNG" if name.endswith(".png") else "JPEG", **options)
+    return MemoryFile(name, buffer.getvalue())

@@ -1,0 +1,29 @@
+"""The collections as their publishers lay them out: `SOURCES` by name, one module each.
+
+A source has `TITLE`, `ADDRESS` (where it is published), and
+`read(root: Folder, data: config.Data) -> (records, problems)`, which opens tables but no image.
+"""
+
+from segfusion_jax.datasets.sources import (
+    ham10000,
+    image_folder,
+    isic2017,
+    isic2018,
+    isic2019,
+    isic2020,
+    isic2024,
+    ph2,
+    synthetic,
+)
+
+SOURCES = {
+    "synthetic": synthetic,
+    "ham10000": ham10000,
+    "isic2017": isic2017,
+    "isic2018": isic2018,
+    "isic2019": isic2019,
+    "isic2020": isic2020,
+    "isic2024": isic2024,
+    "ph2": ph2,
+    "image_folder": image_folder,
+}

@@ -1,0 +1,189 @@
+"""What the official collections share: folders and tables as published, and rows matched with image files."""
+
+import collections
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from segfusion_jax.datasets import files
+from segfusion_jax.datasets.files import File, Folder
+from segfusion_jax.datasets.record import Problem, Record
+
+Row = dict[str, str]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+_UNKNOWN = {"", "na", "n/a", "nan", "none", "null", "unknown"}
+_DEPTH = 3  # folders below the named one in which something published is looked for
+_OLDEST = 130  # years
+
+
+def missing(what: str, *, root: Folder | None, title: str, address: str, collection: str) -> FileNotFoundError:
+    """The error for a folder or table that is not there: what, where it is published, and which option names it."""
+    place = f"in {root}" if root else "in any folder of SEGFUSION_DATA"
+    return FileNotFoundError(
+        f"{title}: no {what} {place}. It is published at {address}. Name the folder that holds it with "
+        f"--config.data.root=FOLDER, or put it into FOLDER/{collection} and set SEGFUSION_DATA=FOLDER. "
+        "(For a collection that only brings masks, the option is --config.data.mask_root.)"
+    )
+
+
+def folders(root: Folder, *names: str) -> list[Folder]:
+    """Folders and zip archives called like one of `names`, in any case, in the order of `names`.
+
+    They are looked for in `root` and, as far as need be, below it. Where unpacking has put a folder into one of its own
+    name, the inner one counts.
+    """
+    found = []
+    for name in names:
+        level = next((hits for level in _levels(root) if (hits := [f for f in level if _same(f.name, name)])), [])
+        found.extend(_innermost(folder) for folder in level)
+    return found
+
+
+def table(root: Folder, *names: str) -> File | None:
+    """The first file called like one of `names`, in any case, in `root` or, as far as need be, below it."""
+    levels = [[root], *_levels(root)]
+    by_level = [{file.name.lower(): file for folder in reversed(level) for file in folder.files()} for level in levels]
+    return next((found[name.lower()] for name in names for found in by_level if name.lower() in found), None)
+
+
+def rows(file: File, columns: Sequence[str]) -> list[Row]:
+    """Rows of a comma- or tab-separated UTF-8 table with any line ends, values stripped.
+
+    Raises:
+      ValueError: the table is no text, lacks one of `columns`, names one twice, or a row has not as many values as the
+        header.
+    """
+    text = _text(file)
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="\0")
+    lines = []
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+        absent = [column for column in columns if header.count(column) != 1]
+        if absent:
+            raise ValueError(f"{file}: no column, or more than one, {', '.join(absent)}; it has {', '.join(header)}")
+        reader.fieldnames = header
+        for row in reader:
+            if "\0" in row.values() or None in row:
+                raise ValueError(f"{file}, line {reader.line_num}: not as many values as the header has columns")
+            lines.append({name: value.strip() for name, value in row.items()})
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
+    return lines
+
+
+def images(
+    where: Iterable[Folder], *, suffixes: tuple[str, ...] = IMAGE_SUFFIXES, ending: str = ""
+) -> dict[str, list[File]]:
+    """Files by id: the name without `ending` and suffix. One id has several files if several folders hold it."""
+    found: dict[str, list[File]] = collections.defaultdict(list)
+    for folder in where:
+        for file in folder.files():
+            stem, dot, suffix = file.name.rpartition(".")
+            if (dot + suffix).lower() in suffixes and stem.endswith(ending):
+                found[stem.removesuffix(ending)].append(file)
+    return dict(found)
+
+
+def match(ids: Sequence[str], found: Mapping[str, Sequence[File]]) -> tuple[dict[str, File], list[Problem]]:
+    """The image file of every id that has one row and one picture, and a problem for each of the others.
+
+    The same file in two folders (Kaggle's copy of HAM10000 has every folder twice, in two cases) is one picture; it is
+    told by its size.
+    """
+    count = collections.Counter(ids)
+    usable, problems = {}, []
+    for image_id in sorted(count.keys() | found.keys()):
+        if image_id not in count:
+            problems.append(Problem(image_id, f"image without a metadata row: {found[image_id][0].name}"))
+        elif image_id not in found:
+            problems.append(Problem(image_id, "metadata row without an image"))
+        elif count[image_id] > 1:
+            problems.append(Problem(image_id, f"id seen twice: {count[image_id]} metadata rows"))
+        elif len({file.size for file in found[image_id]}) > 1:
+            problems.append(Problem(image_id, f"id seen twice: {', '.join(map(str, found[image_id]))} differ"))
+        else:
+            usable[image_id] = found[image_id][0]
+    return usable, problems
+
+
+def records(table_rows: Iterable[Row], make: Callable[[Row], Record], *, column: str) -> tuple[list[Record], list[Problem]]:
+    """`make` of each row, and a problem for each of which it says, by ValueError, why it cannot be used.
+
+    Args:
+      table_rows: one an image.
+      make: a row to a record.
+      column: of the image id.
+    """
+    made, problems = [], []
+    for row in table_rows:
+        try:
+            made.append(make(row))
+        except ValueError as error:
+            problems.append(Problem(row[column], f"unusable metadata row: {error}"))
+    return made, problems
+
+
+def known(text: str) -> str:
+    """`text`, or "" where it says that the value is unknown."""
+    return "" if text.lower() in _UNKNOWN else text
+
+
+def sex(text: str) -> str:
+    """ "female", "male", or "" where unknown.
+
+    Raises:
+      ValueError: something else.
+    """
+    value = {"f": "female", "m": "male"}.get(text.lower(), known(text).lower())
+    if value not in ("female", "male", ""):
+        raise ValueError(f"sex = {text!r}: must be female, male or unknown")
+    return value
+
+
+def age(text: str) -> float:
+    """Years; NaN where unknown. Collections also write 0 for unknown, and "85+".
+
+    Raises:
+      ValueError: not a number of years.
+    """
+    try:
+        years = float(known(text).removesuffix("+") or 0)
+    except ValueError:
+        years = -1.0
+    if math.isnan(years):
+        return years
+    if not 0 <= years <= _OLDEST:
+        raise ValueError(f"age = {text!r}: must be years in [0, {_OLDEST}], or unknown")
+    return years or math.nan
+
+
+def _levels(root: Folder) -> Iterator[list[Folder]]:
+    """The folders in `root`, the folders in those, and so on."""
+    level = [root]
+    for _ in range(_DEPTH):
+        level = [inner for folder in level for inner in folder.folders()]
+        if not level:
+            return
+        yield level
+
+
+def _innermost(folder: Folder) -> Folder:
+    inner = next((inner for inner in folder.folders() if _same(inner.name, folder.name)), None)
+    return _innermost(inner) if inner else folder
+
+
+def _same(name: str, other: str) -> bool:
+    return name.lower() == other.lower()
+
+
+def _text(file: File) -> str:
+    if file.size > files.MAX_BYTES:
+        raise ValueError(f"{file}: a table of {file.size} bytes; at most {files.MAX_BYTES} are read")
+    try:
+        return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: no UTF-8 text: {error}") from None
