@@ -1,45 +1,70 @@
-"""Facts about prepared data for the report: counts, what was left out, and how much an image-level split would leak."""
+"""Facts about prepared data for the report: counts, what was left out, what leaks, and what predicts the label but
+should not.
+"""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.table import Row
 
+KINSHIPS: dict[str, Callable[[Row], str]] = {
+    "same picture": lambda row: row.picture,
+    "near duplicate": lambda row: row.lookalike,
+    "same lesion": lambda row: row.lesion_id or row.image_id,
+    "same patient": lambda row: row.patient_id or row.image_id,
+    "any of these": lambda row: row.group,
+}
+"""By what an image in training gives a test image away."""
 
-def audit(rows: Sequence[Row], problems: Sequence[Problem] = ()) -> dict[str, Any]:
-    """Counts per split, images left out, and leakage.
+_SHORTCUT_BINS = 10
+_SHORTCUT_FOLDS = 5
+
+
+def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[str]) -> dict[str, Any]:
+    """Counts per split, images left out, leakage, and shortcuts.
 
     Args:
       rows: all images, with their splits.
       problems: images left out.
+      classes: names of the targets, by number.
 
     Returns:
-      JSON-able: `images`, `groups`; `splits` (for each: images, groups, malignant, benign, unlabelled, with_mask,
-      diagnoses); `left_out` (count for each kind of problem); and `siblings_in_training`: the share of test images with
-      an image of the same group in train or validation, under `this_split` and under a random `image_level_split` of
-      the same size.
+      JSON-able: `images`, `groups`, `pictures` (images less those that repeat another), `classes`; `splits` (for each:
+      images, groups, targets, with_mask, diagnoses); `left_out` (count for each kind of problem); `contradictions` (ids
+      of images of one picture with different targets); `siblings_in_training`: for each of KINSHIPS the share of test
+      images with kin in train or validation, under `this_split` and, expected, under a `random_split` of the same
+      images into parts of the same size; `leaking`: whether any of this split has; `shortcuts`, as `shortcuts` returns
+      them.
     """
-    names = ("train", "validation", "test")
+    used = [row for row in rows if row.split in ("train", "validation", "test")]
+    tests = [row for row in used if row.split == "test"]
+    here = {name: sibling_share(used, kin) for name, kin in KINSHIPS.items()}
+    at_random = {name: expected_sibling_share([kin(row) for row in used], len(tests)) for name, kin in KINSHIPS.items()}
+    names = sorted({row.split for row in rows}, key=("train", "validation", "test", "official_test", "unused").index)
     return {
         "images": len(rows),
         "groups": len({row.group for row in rows}),
-        "splits": {name: _counts([row for row in rows if row.split == name]) for name in names},
+        "pictures": len({row.picture for row in rows}),
+        "classes": list(classes),
+        "splits": {name: _counts([row for row in rows if row.split == name], classes) for name in names},
         "left_out": dict(collections.Counter(problem.kind for problem in problems)),
-        "siblings_in_training": {
-            "this_split": sibling_share(rows),
-            "image_level_split": expected_sibling_share([row.group for row in rows], _test_size(rows)),
-        },
+        "contradictions": _contradictions(rows),
+        "siblings_in_training": {"this_split": here, "random_split": at_random},
+        "leaking": any(share > 0 for share in here.values()),
+        "shortcuts": shortcuts(rows),
     }
 
 
-def sibling_share(rows: Sequence[Row]) -> float:
-    """Share of test images with an image of their group in train or validation; 0 unless the split is broken."""
-    training = {row.group for row in rows if row.split != "test"}
-    return sum(row.group in training for row in rows if row.split == "test") / max(1, _test_size(rows))
+def sibling_share(rows: Sequence[Row], kin: Callable[[Row], str]) -> float:
+    """Share of test images that have an image of equal `kin` in train or validation."""
+    training = {kin(row) for row in rows if row.split in ("train", "validation")}
+    tests = [row for row in rows if row.split == "test"]
+    return sum(kin(row) in training for row in tests) / max(1, len(tests))
 
 
 def expected_sibling_share(groups: Sequence[str], test_size: int) -> float:
@@ -60,18 +85,62 @@ def expected_sibling_share(groups: Sequence[str], test_size: int) -> float:
     return float(with_sibling / total)
 
 
-def _test_size(rows: Sequence[Row]) -> int:
-    return sum(row.split == "test" for row in rows)
+def shortcuts(rows: Sequence[Row]) -> dict[str, float]:
+    """ROC-AUC with which facts that are no looks of the lesion tell malignant from benign, each alone.
+
+    0.5 = not at all. Numbers are cut into tenths; the score of a value is the share of malignant images that have it
+    in the other folds, folds being of whole groups. A fact that all images share is left out.
+    """
+    labelled = [row for row in rows if row.malignant >= 0 and not row.copy]
+    labels = np.array([row.malignant for row in labelled])
+    if len(set(labels.tolist())) < 2:
+        return {}
+    names = {name: number for number, name in enumerate(sorted({row.group for row in labelled}))}
+    folds = np.array([names[row.group] % _SHORTCUT_FOLDS for row in labelled])
+    images_of = collections.Counter(row.patient_id for row in labelled)
+    facts = {
+        "collection": [row.source for row in labelled],
+        "origin": [row.origin for row in labelled],
+        "confirmation": [row.confirmation for row in labelled],
+        "width": _tenths([row.width for row in labelled]),
+        "height": _tenths([row.height for row in labelled]),
+        "file size": _tenths([row.file_bytes for row in labelled]),
+        "images of the patient": _tenths([images_of[row.patient_id] if row.patient_id else 0 for row in labelled]),
+    }
+    varying = {name: np.unique(values, return_inverse=True)[1] for name, values in facts.items() if len(set(values)) > 1}
+    return {name: _predictive(values, labels, folds) for name, values in varying.items()}
 
 
-def _counts(rows: Sequence[Row]) -> dict[str, Any]:
-    labels = collections.Counter(row.malignant for row in rows)
+def _predictive(values: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> float:
+    """ROC-AUC of the malignant share of each value, as counted in the other folds."""
+    scores = np.empty(len(labels))
+    for fold in np.unique(folds):
+        inside, others = folds == fold, folds != fold
+        prior = labels[others].mean() if others.any() else 0.0
+        count = np.bincount(values[others], minlength=values.max() + 1)
+        malignant = np.bincount(values[others], weights=labels[others], minlength=values.max() + 1)
+        scores[inside] = ((malignant + prior) / (count + 1))[values[inside]]
+    return float(roc_auc_score(labels, scores))
+
+
+def _tenths(numbers: Sequence[int]) -> list[int]:
+    edges = np.unique(np.quantile(numbers, np.arange(1, _SHORTCUT_BINS) / _SHORTCUT_BINS))
+    return np.searchsorted(edges, numbers, side="right").tolist()
+
+
+def _contradictions(rows: Sequence[Row]) -> list[str]:
+    targets: dict[str, set[int]] = collections.defaultdict(set)
+    for row in rows:
+        targets[row.picture] |= {row.target} - {-1}
+    return sorted(row.image_id for row in rows if len(targets[row.picture]) > 1)
+
+
+def _counts(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, Any]:
+    targets = collections.Counter(row.target for row in rows)
     return {
         "images": len(rows),
         "groups": len({row.group for row in rows}),
-        "malignant": labels[1],
-        "benign": labels[0],
-        "unlabelled": labels[-1],
+        "targets": {name: targets[number] for number, name in enumerate(classes)} | {"none": targets[-1]},
         "with_mask": sum(row.has_mask for row in rows),
         "diagnoses": dict(sorted(collections.Counter(row.diagnosis or "unknown" for row in rows).items())),
     }

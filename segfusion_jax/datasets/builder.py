@@ -5,45 +5,63 @@
     source = builder.as_data_source("images")
 
 There is one split, "images" (TFDS reserves "all"): who trains on what is decided outside the records, by `splits`.
-Records are in the order of their image ids. `mask` is the encoded PNG as a string, empty without annotation, which an
-image feature cannot be.
+Records are in the order of their image ids, and are those of all images that can be used. `mask` is the encoded PNG as
+a string, empty without annotation, which an image feature cannot be. Preparing on Apache Beam is TFDS's own: with the
+extra [beam], `download_and_prepare(download_config=tfds.download.DownloadConfig(beam_runner=..., beam_options=...))`
+prepares each shard on a worker.
 """
 
+import concurrent.futures
+import dataclasses
+import functools
 import io
-from collections.abc import Iterator
-from typing import Any
+import os
+import pathlib
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
+from tensorflow_datasets.core import file_adapters, writer
 
 from segfusion_jax import config
-from segfusion_jax.datasets import collection, ham10000, images, isic2019, isic2020, synthetic
+from segfusion_jax.datasets import images, progress
+from segfusion_jax.datasets.collection import Collection, collect
+from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.datasets.sources import SOURCES
 
 SPLIT = "images"
+SHARD_IMAGES = 512
+"""Images in a shard: what is done again after an interruption, and kept in memory (encoded) while it is written."""
 
-_TEXTS = ("image_id", "lesion_id", "patient_id", "group", "diagnosis", "sex", "site", "source")
+_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
+_ADAPTER = file_adapters.ArrayRecordFileAdapter
+_TEXTS = (
+    *("image_id", "lesion_id", "patient_id", "diagnosis", "sex", "site"),
+    *("confirmation", "origin", "partition", "source"),
+)
+_STORED = ("width", "height", "file_bytes", "sha256", "perceptual_hash")
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """What the builders share; a subclass names its collection."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     code_path = (
         None  # else TFDS 4.9.10 looks for checksums beside it with importlib_resources, which it does not install
     )
     COLLECTION: str
-    TITLE: str
-    ADDRESS: str
 
-    def __init__(
-        self, *, data: config.Data | None = None, contents: collection.Collection | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, data: config.Data | None = None, contents: Collection | None = None, **kwargs: Any) -> None:
         """Names the input; nothing is read before `download_and_prepare`.
 
         Args:
           data: where the official files are and how they are stored; default: found by SEGFUSION_DATA.
-          contents: what `collection.collect(data)` returned, if it has been called.
-          **kwargs: of `tfds.core.GeneratorBasedBuilder`, `data_dir` above all.
+          contents: what `collect(data)` returned, if it has been called.
+          **kwargs: of `tfds.core.ShardBasedBuilder`, `data_dir` above all.
 
         Raises:
           ValueError: `data` names another collection.
@@ -51,72 +69,199 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._data = data or config.Data(collection=self.COLLECTION)
         if self._data.collection != self.COLLECTION:
             raise ValueError(f"data.collection = {self._data.collection!r}: must be {self.COLLECTION!r}")
-        self._contents = contents
+        self._given = contents
         super().__init__(**{"file_format": "array_record", **kwargs})
 
+    @functools.cached_property
+    def contents(self) -> Collection:
+        """What is to be stored."""
+        return self._given or collect(self._data)
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Prepares what is not prepared yet; goes on with the first unfinished shard of an interrupted attempt."""
+        super().download_and_prepare(**kwargs)
+        shutil.rmtree(self._finished.parent, ignore_errors=True)
+
+    @property
+    def _finished(self) -> pathlib.Path:
+        """Where shards that are whole are kept until all are: TFDS itself would start anew."""
+        return pathlib.Path(self._data_dir_root, f"{self.name}.finished_shards", self.contents.fingerprint)
+
     def _info(self) -> tfds.core.DatasetInfo:
-        texts = {name: tfds.features.Text() for name in _TEXTS}
-        features = {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "mask": tfds.features.Text(),
-            "malignant": np.int32,
-            "age": np.float32,
-        }
+        texts = {name: tfds.features.Text() for name in (*_TEXTS, "sha256", "perceptual_hash")}
+        numbers = {"malignant": np.int32, "age": np.float32, "width": np.int32, "height": np.int32}
+        source = SOURCES[self.COLLECTION]
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{self.TITLE}: dermoscopic images, lesion masks and diagnoses.",
-            features=tfds.features.FeaturesDict({**features, **texts}),
-            homepage=self.ADDRESS,
+            description=f"{source.TITLE}: dermoscopic images, lesion masks and diagnoses.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "mask": tfds.features.Text(),
+                    "file_bytes": np.int64,
+                    **numbers,
+                    **texts,
+                }
+            ),
+            homepage=source.ADDRESS,
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list["_Shard"]]:
         del dl_manager
-        return {SPLIT: self._generate_examples()}
+        records = self.contents.records
+        count = -(-len(records) // SHARD_IMAGES)
+        template = self._get_filename_template(split_name=SPLIT)
+        return {
+            SPLIT: [
+                _Shard(
+                    records[shard * SHARD_IMAGES : (shard + 1) * SHARD_IMAGES],
+                    self._data,
+                    self._finished / template.sharded_filepath(shard_index=shard, num_shards=count).name,
+                    first=shard * SHARD_IMAGES,
+                    total=len(records),
+                )
+                for shard in range(count)
+            ]
+        }
 
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        contents = self._contents or collection.collect(self._data)
-        if contents.problems and self._data.on_error == "raise":
-            raise collection.refusal(contents.problems, listed_in="`collection.collect(data).problems`")
+    def _example_writer(self) -> writer.ExampleWriter:
+        return _KeepingWriter(self.info.file_format, self._finished)
 
-        stored = collection.in_threads(lambda record: images.encoded(record, self._data.max_side), contents.records)
-        examples = zip(contents.records, contents.groups, stored, strict=True)
-        for position, (record, group, (image, mask)) in enumerate(examples):
-            yield (
-                position,
-                {
-                    "image": io.BytesIO(image),  # an array would need TensorFlow
-                    "mask": mask,
-                    "malignant": record.malignant,
-                    "age": record.age,
-                    "group": group,
-                    **{name: getattr(record, name) for name in _TEXTS if name != "group"},
-                },
-            )
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """Makes the examples of one shard. Can be sent to another process.
+
+    Attributes:
+      records: of the shard.
+      data: how they are stored.
+      finished: the shard as an earlier attempt left it, if it did.
+      first: images in the shards before.
+      total: images in all shards.
+    """
+
+    records: tuple[Record, ...]
+    data: config.Data
+    finished: pathlib.Path
+    first: int
+    total: int
+
+    def __call__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        if self.finished.exists():  # _KeepingWriter takes the file; TFDS only counts
+            yield from ((place, {}) for place in range(_ADAPTER.num_examples(self.finished)))
+            return
+        stored = in_threads(functools.partial(images.store, data=self.data), self.records)
+        logged = progress.logged(stored, total=self.total, what="preparing", first=self.first)
+        for place, (record, result) in enumerate(zip(self.records, logged, strict=True)):
+            if isinstance(result, Problem):
+                logging.warning("%s: %s", result.image_id, result.what)
+            else:
+                yield self.first + place, _example(record, result)
+
+
+class _KeepingWriter(writer.ExampleWriter):
+    """Writes shards, and keeps those that are whole for another attempt."""
+
+    def __init__(self, file_format: Any, folder: pathlib.Path):
+        super().__init__(file_format)
+        self._folder = folder
+
+    def write(self, path: Any, examples: Iterable[Any]) -> None:
+        """Writes a shard, or takes the one that an earlier attempt wrote."""
+        finished = self._folder / pathlib.Path(path).name
+        if finished.exists():
+            _link(finished, pathlib.Path(path))
+            return
+        super().write(path, examples)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _link(pathlib.Path(path), finished)
+
+
+def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """`function` of every item, in order, on all processor cores; a few results a core wait in memory at most."""
+    threads = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        waiting: deque[concurrent.futures.Future[_Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 4 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _example(record: Record, stored: images.Stored) -> dict[str, Any]:
+    facts = {name: getattr(record, name) for name in (*_TEXTS, "malignant", "age")}
+    measures = {name: getattr(stored, name) for name in _STORED}
+    return {"image": io.BytesIO(stored.image), "mask": stored.mask, **facts, **measures}  # an array would need TensorFlow
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+    """A second name for a file, whole or not at all; a copy where the file system knows no links."""
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)
 
 
 class Synthetic(_Builder):
     """Drawn lesions."""
 
-    COLLECTION, TITLE, ADDRESS = "synthetic", synthetic.TITLE, synthetic.ADDRESS
+    COLLECTION = "synthetic"
 
 
 class Ham10000(_Builder):
     """HAM10000."""
 
-    COLLECTION, TITLE, ADDRESS = "ham10000", ham10000.TITLE, ham10000.ADDRESS
+    COLLECTION = "ham10000"
+
+
+class Isic2017(_Builder):
+    """ISIC 2017."""
+
+    COLLECTION = "isic2017"
+
+
+class Isic2018(_Builder):
+    """ISIC 2018, tasks 1 and 3."""
+
+    COLLECTION = "isic2018"
 
 
 class Isic2019(_Builder):
-    """ISIC 2019, training part."""
+    """ISIC 2019."""
 
-    COLLECTION, TITLE, ADDRESS = "isic2019", isic2019.TITLE, isic2019.ADDRESS
+    COLLECTION = "isic2019"
 
 
 class Isic2020(_Builder):
     """ISIC 2020, training part."""
 
-    COLLECTION, TITLE, ADDRESS = "isic2020", isic2020.TITLE, isic2020.ADDRESS
+    COLLECTION = "isic2020"
 
 
-BUILDERS = {builder.COLLECTION: builder for builder in (Synthetic, Ham10000, Isic2019, Isic2020)}
+class Isic2024(_Builder):
+    """ISIC 2024, SLICE-3D."""
+
+    COLLECTION = "isic2024"
+
+
+class Ph2(_Builder):
+    """PH2."""
+
+    COLLECTION = "ph2"
+
+
+class ImageFolder(_Builder):
+    """Anybody's own images."""
+
+    COLLECTION = "image_folder"
+
+
+BUILDERS = {
+    builder.COLLECTION: builder
+    for builder in (Synthetic, Ham10000, Isic2017, Isic2018, Isic2019, Isic2020, Isic2024, Ph2, ImageFolder)
+}

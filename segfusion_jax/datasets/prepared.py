@@ -5,20 +5,22 @@ import dataclasses
 import io
 import json
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, collection, table
+from segfusion_jax.datasets import builder, images, table
 from segfusion_jax.datasets.audit import audit
-from segfusion_jax.datasets.collection import fingerprint as fingerprint
+from segfusion_jax.datasets.collection import Collection, collect, refusal
 from segfusion_jax.datasets.record import Problem
-from segfusion_jax.datasets.splits import assign
+from segfusion_jax.datasets.sources import taxonomy
+from segfusion_jax.datasets.splits import deal, joined
 from segfusion_jax.datasets.table import Row as Row
+from segfusion_jax.lock import locked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,30 +41,40 @@ class Prepared:
         return example["image"], example["mask"]
 
 
+def fingerprint(data: config.Data) -> str:
+    """SHA-256 over everything that decides what is stored, see `Collection`. Opens no image."""
+    return collect(data).fingerprint
+
+
 def prepare(
     data: config.Data, splits: config.Splits, records_folder: pathlib.Path, splits_folder: pathlib.Path
 ) -> None:
     """Writes the record store, unless it is complete for the same input, and the files of the split.
 
     Writes `splits.csv` (one `Row` an image), `audit.json` and `problems.csv` (images left out) into `splits_folder`.
-    The store is a folder of `records_folder` named after its input, so that a new one leaves the old ones alone.
+    The store is a folder of `records_folder` named after its input, so that a new one leaves the old ones alone. One
+    process prepares it at a time; an interrupted one is gone on with.
 
     Raises:
       FileNotFoundError: a folder or table is missing; says where it is published and how to name it.
-      ValueError: images cannot be used and `data.on_error` is "raise"; or a split has no malignant or no benign image.
+      ValueError: images cannot be used and `data.on_error` is "raise"; or a split lacks a class.
     """
-    input_fingerprint = fingerprint(data)
-    store = _store(records_folder, input_fingerprint)
-    if not (store / "images.csv").exists():
-        _write_store(data, store, splits_folder)
+    contents = collect(data)
+    store = _store(records_folder, contents.fingerprint)
+    with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
+        if not (store / "images.csv").exists():
+            _write_store(data, contents, store)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
-    _refuse_problems(data, problems, splits_folder)
-    names, folds = assign([row.group for row in rows], splits)
-    rows = [dataclasses.replace(row, split=s, fold=f) for row, s, f in zip(rows, names, folds, strict=True)]
-    _check_classes(rows, data.collection, splits)
     table.write_problems(splits_folder / "problems.csv", problems)
+    if problems and data.on_error == "raise":
+        raise refusal(problems, listed_in=str(splits_folder / "problems.csv"))
+    if not rows:
+        raise ValueError(f"collection {data.collection!r}: no usable image; {len(problems)} cannot be used")
+    targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
+    rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
+    _check_classes(rows, classes, data.collection, splits)
+    facts = {"fingerprint": contents.fingerprint, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
-    facts = {"fingerprint": input_fingerprint, **audit(rows, problems)}
     table.write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
 
 
@@ -71,20 +83,16 @@ def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
 
     Raises:
       FileNotFoundError: it has not been prepared, or the record store is gone.
-      ValueError: the table and the store have not the same number of images.
+      ValueError: the table names images that the store does not have.
     """
     if not (splits_folder / "audit.json").exists():
         raise FileNotFoundError(f"{splits_folder}: no audit.json; run the prepare stage first")
     store = _store(records_folder, json.loads((splits_folder / "audit.json").read_text())["fingerprint"])
     if not (store / "images.csv").exists():
         raise FileNotFoundError(f"{store}: the record store that {splits_folder} was made from is gone; prepare again")
-    rows = table.read_rows(splits_folder / "splits.csv")
-    (features,) = store.glob("*/*/features.json")
-    reader = tfds.builder_from_directory(features.parent)
-    skip = {"image": tfds.decode.SkipDecoding()}
-    source = reader.as_data_source(split=builder.SPLIT, decoders=skip)  # pyright: ignore[reportCallIssue]
-    if len(source) != len(rows):
-        raise ValueError(f"{splits_folder / 'splits.csv'}: {len(rows)} rows for {len(source)} records in {store}")
+    rows, source = table.read_rows(splits_folder / "splits.csv"), _source(store)
+    if 1 + max(row.position for row in rows) != len(source):
+        raise ValueError(f"{splits_folder / 'splits.csv'} is not of the {len(source)} records in {store}")
     return Prepared(rows, source)
 
 
@@ -92,8 +100,8 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     """Prepares a collection where needed, and opens it.
 
     Args:
-      collection: "synthetic", "ham10000", "isic2019" or "isic2020".
-      root: folder of the official files; "" looks in the folders of SEGFUSION_DATA.
+      collection: a name of `config.COLLECTIONS`.
+      root: folder or zip of the official files; "" looks in the folders of SEGFUSION_DATA.
       records: folder to keep the prepared data in; "" = <collection>/ in `config.cache_folder()`.
       **fields: other fields of `config.Data`.
 
@@ -110,49 +118,40 @@ def _store(records_folder: pathlib.Path, input_fingerprint: str) -> pathlib.Path
     return records_folder / input_fingerprint[:16]
 
 
-def _write_store(data: config.Data, store: pathlib.Path, splits_folder: pathlib.Path) -> None:
-    contents = collection.collect(data)
-    _refuse_problems(data, contents.problems, splits_folder)
-    if not contents.records:
-        raise ValueError(f"collection {data.collection!r}: no usable image; {len(contents.problems)} cannot be used")
-    shutil.rmtree(store, ignore_errors=True)  # of a run that was stopped before images.csv
+def _write_store(data: config.Data, contents: Collection, store: pathlib.Path) -> None:
+    """The records, by TFDS, and the tables of what they are; `images.csv` last."""
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself by print
         builder.BUILDERS[data.collection](data=data, contents=contents, data_dir=store).download_and_prepare()
-    rows = [
-        Row(
-            position=position,
-            image_id=record.image_id,
-            group=group,
-            lesion_id=record.lesion_id,
-            patient_id=record.patient_id,
-            diagnosis=record.diagnosis,
-            malignant=record.malignant,
-            age=record.age,
-            sex=record.sex,
-            site=record.site,
-            source=record.source,
-            has_mask=record.mask is not None,
-        )
-        for position, (record, group) in enumerate(zip(contents.records, contents.groups, strict=True))
-    ]
-    table.write_problems(store / "problems.csv", contents.problems)
-    table.write_rows(store / "images.csv", rows)
+    rows = [_row(position, example) for position, example in enumerate(_source(store))]
+    stored = {row.image_id for row in rows}
+    refused = [record for record in contents.records if record.image_id not in stored]
+    found = builder.in_threads(lambda record: images.store(record, data), refused)
+    problems = [problem for problem in found if isinstance(problem, Problem)]
+    table.write_problems(store / "problems.csv", sorted([*contents.problems, *problems], key=lambda p: p.image_id))
+    table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs))
     logging.info("%d images of %s stored in %s", len(rows), data.collection, store)
 
 
-def _refuse_problems(data: config.Data, problems: Sequence[Problem], splits_folder: pathlib.Path) -> None:
-    if problems and data.on_error == "raise":
-        table.write_problems(splits_folder / "problems.csv", problems)
-        raise collection.refusal(problems, listed_in=str(splits_folder / "problems.csv"))
+def _source(store: pathlib.Path) -> Sequence[dict[str, Any]]:
+    (features,) = store.glob("*/*/features.json")
+    reader = tfds.builder_from_directory(features.parent)
+    skip = {"image": tfds.decode.SkipDecoding()}
+    return reader.as_data_source(split=builder.SPLIT, decoders=skip)  # pyright: ignore[reportCallIssue, reportReturnType]
 
 
-def _check_classes(rows: Sequence[Row], main_collection: str, splits: config.Splits) -> None:
+def _row(position: int, example: dict[str, Any]) -> Row:
+    facts = {name: value for name, value in example.items() if name not in ("image", "mask")}
+    plain = {name: value.decode() if isinstance(value, bytes) else np.asarray(value).item() for name, value in facts.items()}
+    return Row(position=position, has_mask=bool(example["mask"]), **plain)
+
+
+def _check_classes(rows: Sequence[Row], classes: Sequence[str], main_collection: str, splits: config.Splits) -> None:
     for name in ("train", "validation", "test"):
-        labels = [row.malignant for row in rows if row.split == name and row.source == main_collection]
-        if not {0, 1} <= set(labels):
-            counts = f"{labels.count(1)} malignant and {labels.count(0)} benign images"
+        targets = [row.target for row in rows if row.split == name and row.source == main_collection]
+        if not set(range(len(classes))) <= set(targets):
+            counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(classes))
             raise ValueError(
-                f"split {name!r} of {main_collection} has {counts}; it needs both. "
+                f"split {name!r} of {main_collection} has {counts} images; it needs all classes. "
                 f"Change splits.seed = {splits.seed} or the fractions, or bring more images."
             )

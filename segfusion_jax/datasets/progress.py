@@ -9,15 +9,27 @@ from absl import logging
 _Item = TypeVar("_Item")
 
 
-def logged(items: Iterable[_Item], *, total: int, what: str, seconds: float = 10.0) -> Iterator[_Item]:
-    """Yields `items`; every `seconds` it logs how many of `total` are done, the rate and the time left."""
+def logged(
+    items: Iterable[_Item], *, total: int, what: str, first: int = 0, seconds: float = 10.0
+) -> Iterator[_Item]:
+    """Yields `items`; every `seconds` it logs how many of `total` are done, the rate and the time left.
+
+    Args:
+      items: those from number `first` on.
+      total: items in all.
+      what: is done to them.
+      first: items done before.
+      seconds: between lines.
+    """
     start = last = time.monotonic()
-    for done, item in enumerate(items):
+    done = first
+    for done, item in enumerate(items, first):
         now = time.monotonic()
         if now - last >= seconds:
-            rate = done / (now - start)
+            rate = (done - first) / (now - start)
             left = (total - done) / max(rate, 1e-9)
             logging.info("%s: %d of %d images, %.0f a second, %.0f s left", what, done, total, rate, left)
             last = now
         yield item
-    logging.info("%s: %d images in %.1f s", what, total, time.monotonic() - start)
+    if done + 1 >= total:
+        logging.info("%s: %d images done", what, total)

@@ -1,72 +1,241 @@
-"""Images that belong together (groups), and the dealing of groups to test, validation and cross-fitting folds."""
+"""Images that belong together (groups), and the dealing of groups to test, validation and cross-fitting folds.
 
+A group's place is a hash of the seed and its name. In each stratum (collections, class) the groups whose hash is below a
+cut are chosen. The cut is the share that is wanted or, where chance would miss that share by more than a tenth, the
+simplest binary fraction that does not: so strata are divided evenly, and adding images hardly ever moves others. With an
+earlier table none moves.
+"""
+
+import collections
+import csv
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
-from segfusion_jax.datasets.record import Record
+from segfusion_jax.datasets.near_duplicates import near_duplicates
+from segfusion_jax.datasets.table import Row
+
+PAPER_COPIES = 10
+"""Augmented copies that the paper's code makes of every image before it splits them."""
+
+_SPLITS = ("train", "validation", "test", "official_test", "unused")
+_TOLERANCE = 0.1  # of a share
 
 
-def groups(
-    records: Sequence[Record], image_hashes: Sequence[str], duplicate_pairs: Iterable[tuple[str, str]] = ()
-) -> list[str]:
-    """The group of each record, named after the smallest image id in it.
+def joined(rows: Sequence[Row], duplicate_pairs: Iterable[tuple[str, str]] = ()) -> list[Row]:
+    """The rows with `picture`, `lookalike` and `group`.
 
-    Records share a group if a chain of equal lesion, patient, image id (an ISIC 2019 `_downsampled` id counts as its
-    original), content hash or published duplicate pair joins them. Unknown ids ("") join nothing.
-
-    Args:
-      records: what is grouped.
-      image_hashes: one content hash for each record.
-      duplicate_pairs: image ids that show the same picture; ids that no record has are passed over.
-    """
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(node: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for record, image_hash in zip(records, image_hashes, strict=True):
-        for kind, name in (("lesion", record.lesion_id), ("patient", record.patient_id), ("hash", image_hash)):
-            if name:
-                parent[root((kind, name))] = root(_image_node(record.image_id))
-    for first, second in duplicate_pairs:
-        parent[root(_image_node(first))] = root(_image_node(second))
-    roots = [root(_image_node(record.image_id)) for record in records]
-    names: dict[tuple[str, str], str] = {}
-    for node, record in zip(roots, records, strict=True):
-        names[node] = min(names.get(node, record.image_id), record.image_id)
-    return [names[node] for node in roots]
-
-
-def assign(group_names: Sequence[str], splits: config.Splits) -> tuple[list[str], list[int]]:
-    """Split and fold of each image from the name of its group alone, so that adding images moves no other group.
+    Rows show the same picture if their content or their image id is equal (an ISIC 2019 `_downsampled` id counts as its
+    original's) or if they are published as duplicates. They look alike if `near_duplicates` says so. They are of one
+    group if a chain of equal pictures, looks, lesions or patients joins them. Unknown ids ("") join nothing.
 
     Args:
-      group_names: the group of each image.
-      splits: fractions are of groups, and met on average.
-
-    Returns:
-      Splits, each "train", "validation" or "test", and folds in 0..num_folds-1, or -1 in test. Folds are independent of
-      the division into train and validation.
+      rows: all images.
+      duplicate_pairs: image ids that show the same picture; ids that no row has are passed over.
     """
-    names, folds = [], []
-    for group in group_names:
-        place = _uniform(splits.seed, "split", group)
-        in_test, in_validation = place < splits.test_fraction, place < splits.test_fraction + splits.validation_fraction
-        names.append("test" if in_test else "validation" if in_validation else "train")
-        folds.append(-1 if in_test else int(_uniform(splits.seed, "fold", group) * splits.num_folds))
-    return names, folds
+    place = {row.image_id: number for number, row in enumerate(rows)}
+    published = [(place[first], place[second]) for first, second in duplicate_pairs if {first, second} <= place.keys()]
+    same = _alike([row.sha256 for row in rows]) + _alike([row.image_id.removesuffix("_downsampled") for row in rows])
+    near = near_duplicates([bytes.fromhex(row.perceptual_hash) for row in rows])
+    kin = _alike([row.lesion_id for row in rows]) + _alike([row.patient_id for row in rows])
+    ids = [row.image_id for row in rows]
+    pictures, lookalikes = _clusters(ids, same + published), _clusters(ids, near)
+    groups = _clusters(ids, same + published + near + kin)
+    return [
+        dataclasses.replace(row, picture=picture, lookalike=lookalike, group=group)
+        for row, picture, lookalike, group in zip(rows, pictures, lookalikes, groups, strict=True)
+    ]
 
 
-def _image_node(image_id: str) -> tuple[str, str]:
-    return "image", image_id.removesuffix("_downsampled")
+def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
+    """The rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
+
+    "grouped": no group parts. Of images that show the same picture one takes part, and none if their targets differ.
+    A group that has images of an official test set lends no others. "by_image": images are dealt one by one, as many
+    papers do. "paper": so are PAPER_COPIES augmented copies of each, and test keeps as many of each class. The latter
+    two leak.
+
+    Args:
+      rows: as `joined` returns them, with targets.
+      splits: fractions are of the images of each stratum.
+
+    Raises:
+      ValueError: `splits.table` is not usable; says why.
+    """
+    if splits.protocol == "grouped":
+        return _grouped(rows, splits)
+    if splits.protocol == "paper":
+        rows = [
+            dataclasses.replace(row, image_id=f"{row.image_id}~{copy}", copy=copy)
+            for row in rows
+            for copy in range(1, PAPER_COPIES + 1)
+        ]
+    places = _dealt({row.image_id: [row] for row in rows}, splits)
+    dealt = [_placed(row, places[row.image_id]) for row in rows]
+    return _balanced(dealt, splits.seed) if splits.protocol == "paper" else dealt
 
 
-def _uniform(seed: int, purpose: str, name: str) -> float:
+def _grouped(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
+    spare = _spare(rows)
+    groups: dict[str, list[Row]] = collections.defaultdict(list)
+    for row in rows:
+        groups[row.group].append(row)
+    kept = _kept(groups, splits) if splits.table else {}
+    official = {name for name, members in groups.items() if any(row.partition == "test" for row in members)}
+    free = {name: members for name, members in groups.items() if name not in kept and name not in official}
+    places = _dealt(free, splits) | kept
+
+    def place(row: Row) -> tuple[str, int]:
+        if row.image_id in spare:
+            return "unused", -1
+        if row.group not in official or row.group in kept:
+            return places[row.group]
+        if row.partition != "test":
+            return "unused", -1
+        return "test" if splits.official_test else "official_test", -1
+
+    return [_placed(row, place(row)) for row in rows]
+
+
+def _dealt(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[str, tuple[str, int]]:
+    """Split and fold of each group, dealt in each stratum by the hash of the group's name."""
+    strata: dict[tuple, list[str]] = collections.defaultdict(list)
+    for name, members in groups.items():
+        strata[_stratum(members)].append(name)
+    test_fraction = 0.0 if splits.official_test else splits.test_fraction
+    places = {}
+    for names in strata.values():
+        sizes = {name: len(groups[name]) for name in names}
+        test = _chosen(sizes, test_fraction, f"{splits.seed}/split")
+        pool = {name: size for name, size in sizes.items() if name not in test}
+        validation = _chosen(pool, splits.validation_fraction / (1 - test_fraction), f"{splits.seed}/validation")
+        places |= dict.fromkeys(test, ("test", -1))
+        for fold in range(splits.num_folds):
+            members = _chosen(pool, 1 / (splits.num_folds - fold), f"{splits.seed}/fold")
+            places |= {name: ("validation" if name in validation else "train", fold) for name in members}
+            pool = {name: size for name, size in pool.items() if name not in members}
+    return places
+
+
+def _stratum(members: Sequence[Row]) -> tuple:
+    """What a share of each split should be: groups of these collections, with this target and this diagnosis."""
+    sources = tuple(sorted({row.source for row in members}))
+    diagnoses = {row.diagnosis for row in members}
+    target = max(row.target for row in members)
+    return sources, target, diagnoses.pop() if len(diagnoses) == 1 else "", any(row.has_mask for row in members)
+
+
+def _chosen(sizes: Mapping[str, int], share: float, purpose: str) -> set[str]:
+    """Groups with about `share` of the images: those whose hash is below a cut."""
+    if not sizes or share <= 0:
+        return set()
+    if share >= 1:
+        return set(sizes)
+    places = {name: _uniform(purpose, name) for name in sizes}
+    order = sorted(places, key=places.__getitem__)
+    cut = _cut([places[name] for name in order], np.cumsum([sizes[name] for name in order]), share)
+    return {name for name in order if places[name] < cut}
+
+
+def _cut(places: Sequence[float], images: np.ndarray, share: float) -> float:
+    """Where to cut sorted `places`, up to each of which `images` are counted, to have `share` of the images below."""
+    wanted = share * images[-1]
+    missed = np.abs(np.concatenate([[0], images]) - wanted)
+    good = np.flatnonzero(missed <= max(_TOLERANCE * wanted, missed.min()))
+    low = places[good[0] - 1] if good[0] else 0.0
+    high = places[good[-1]] if good[-1] < len(places) else 1.0
+    if low < share <= high:
+        return share
+    for bits in range(1, 64):
+        fraction = (np.floor(low * 2**bits) + 1) / 2**bits
+        if fraction <= high:
+            return float(fraction)
+    return high
+
+
+def _uniform(purpose: str, name: str) -> float:
     """A number in [0, 1) that depends on the arguments only."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).digest()
+    digest = hashlib.sha256(f"{purpose}/{name}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _spare(rows: Iterable[Row]) -> set[str]:
+    """Ids of the images that another stands for, or that contradict another of the same picture."""
+    pictures: dict[str, list[Row]] = collections.defaultdict(list)
+    for row in rows:
+        pictures[row.picture].append(row)
+    spare = set()
+    for members in pictures.values():
+        best = max(members, key=lambda row: (row.partition == "test", row.target >= 0, row.has_mask, row.file_bytes))
+        contradiction = len({row.target for row in members if row.target >= 0}) > 1
+        spare |= {row.image_id for row in members if contradiction or row is not best}
+    return spare
+
+
+def _kept(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[str, tuple[str, int]]:
+    """Split and fold of the groups of which `splits.table` has images."""
+    earlier = _read_table(splits)
+    kept = {}
+    for name, members in groups.items():
+        named = {row.image_id: earlier[row.image_id] for row in members if row.image_id in earlier}
+        places = set(named.values()) - {("unused", -1)}
+        if len(places) > 1:
+            listed = ", ".join(f"{image_id} in {split}, fold {fold}" for image_id, (split, fold) in named.items())
+            raise ValueError(f"splits.table = {splits.table!r} parts one lesion, patient or picture: {listed}")
+        for split, fold in places:
+            unfolded = split in ("train", "validation") and fold < 0
+            drawn = int(_uniform(f"{splits.seed}/fold", name) * splits.num_folds)
+            kept[name] = (split, drawn if unfolded else fold)
+    return kept
+
+
+def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
+    """Split and fold (-1 = not said) of each image of `splits.table`."""
+    with pathlib.Path(splits.table).expanduser().open(newline="", encoding="utf-8-sig") as file:
+        lines = list(csv.DictReader(file))
+    places = {}
+    for line in lines:
+        image_id, split, fold = (line.get(column) or "" for column in ("image_id", "split", "fold"))
+        if not image_id or split not in _SPLITS or (fold or "-1") not in map(str, range(-1, splits.num_folds)):
+            accepted = f"an image_id, a split of {', '.join(_SPLITS)}, a fold below {splits.num_folds} or none"
+            raise ValueError(f"splits.table = {splits.table!r} has the row {line}; it must have {accepted}")
+        places[image_id] = split, int(fold or -1)
+    return places
+
+
+def _balanced(rows: Sequence[Row], seed: int) -> list[Row]:
+    """Leaves test images out at random until it has as many of each class."""
+    tests = [row for row in rows if row.split == "test" and row.target >= 0]
+    count = min(collections.Counter(row.target for row in tests).values(), default=0)
+    unused = set()
+    for target in {row.target for row in tests}:
+        members = [row.image_id for row in tests if row.target == target]
+        unused |= set(sorted(members, key=lambda name: _uniform(f"{seed}/balance", name))[count:])
+    return [_placed(row, ("unused", -1)) if row.image_id in unused else row for row in rows]
+
+
+def _placed(row: Row, place: tuple[str, int]) -> Row:
+    return dataclasses.replace(row, split=place[0], fold=place[1])
+
+
+def _alike(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Links that join the places of each name; "" joins nothing."""
+    first: dict[str, int] = {}
+    return [(first.setdefault(name, place), place) for place, name in enumerate(names) if name]
+
+
+def _clusters(ids: Sequence[str], links: Sequence[tuple[int, int]]) -> list[str]:
+    """The smallest id in the connected component of each place."""
+    ends = np.array(links, np.int64).reshape(-1, 2)
+    graph = sparse.coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(len(ids), len(ids)))
+    _, labels = connected_components(graph, directed=False)
+    names: dict[int, str] = {}
+    for label, image_id in zip(labels.tolist(), ids, strict=True):
+        names[label] = min(names.get(label, image_id), image_id)
+    return [names[label] for label in labels.tolist()]

@@ -19,31 +19,55 @@ class Row:
       position: index into the record store.
       image_id: unique among the rows.
       group: images of one group never part; the smallest image id in it.
+      picture: equal where the same picture is stored more than once; the smallest image id of them.
+      lookalike: equal for near duplicates; the smallest image id of them.
       lesion_id: "" = unknown.
       patient_id: "" = unknown.
       diagnosis: "" = unknown.
-      malignant: 1, 0, or -1 where the image takes no part in classification.
+      malignant: 1, 0, or -1 = unknown.
+      target: number of the class that a classifier is to name; -1 where the image takes no part in classification.
       age: years; NaN = unknown.
       sex: "" = unknown.
       site: "" = unknown.
+      confirmation: how the diagnosis was made; "" = unknown.
+      origin: clinic or device within the collection; "" = unknown.
+      partition: "train", "validation", "test" as published; "" = undivided.
       source: collection that brought the row.
       has_mask: whether an annotated mask is stored.
-      split: "train", "validation" or "test"; "" before it is assigned.
-      fold: cross-fitting fold from 0; -1 in test.
+      width: of the original, in pixels.
+      height: likewise.
+      file_bytes: size of the original's file.
+      sha256: of the original's bytes.
+      perceptual_hash: of the original's looks.
+      copy: 0 = the image itself; from 1, a copy that was augmented before splitting, in protocol "paper".
+      split: "train", "validation" or "test"; "official_test", apart from all of them; "unused"; "" before it is dealt.
+      fold: cross-fitting fold from 0; -1 outside train and validation.
     """
 
     position: int
     image_id: str
-    group: str
+    group: str = ""
+    picture: str = ""
+    lookalike: str = ""
     lesion_id: str
     patient_id: str
     diagnosis: str
     malignant: int
+    target: int = -1
     age: float
     sex: str
     site: str
+    confirmation: str
+    origin: str
+    partition: str
     source: str
     has_mask: bool
+    width: int
+    height: int
+    file_bytes: int
+    sha256: str
+    perceptual_hash: str
+    copy: int = 0
     split: str = ""
     fold: int = -1
 

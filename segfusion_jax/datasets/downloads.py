@@ -1,0 +1,3 @@
+"""stub"""
+DOWNLOADS = {"ham10000": ()}
+def download(*a): raise NotImplementedError
