@@ -13,6 +13,7 @@ import numpy as np
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config, Input
 from segfusion_jax.datasets import images as image_files
+from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.input import decode
 from segfusion_jax.input.loader import Batch, Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
@@ -214,7 +215,7 @@ def _load(image: np.ndarray | str | pathlib.Path, number: int) -> np.ndarray:
         if not path.exists():
             raise FileNotFoundError(f"{image}: no such file")
         try:
-            return image_files.read(path)
+            return image_files.read(DiskFile(path, path.stat().st_size))
         except ValueError as error:
             raise ValueError(f"{image}: {error}") from error
     array = np.asarray(image)

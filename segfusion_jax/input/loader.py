@@ -70,7 +70,7 @@ class Examples:
         return {
             "image": decode.resize(image, self.image_size),
             "mask": decode.resize(mask, self.image_size)[..., None],
-            "label": np.int32(row.malignant),
+            "label": np.int32(row.target),
             "weight": np.float32(1),
         }
 

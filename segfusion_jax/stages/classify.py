@@ -133,7 +133,7 @@ class _Trainer:
         """Of benign and malignant; balanced ones are inverse frequencies, 1 on average over the training images."""
         if self.config.classifier.class_weights == "none":
             return 1.0, 1.0
-        counts = collections.Counter(row.malignant for row in self.train_examples.rows)
+        counts = collections.Counter(row.target for row in self.train_examples.rows)
         return len(self.train_examples) / (2 * counts[0]), len(self.train_examples) / (2 * counts[1])
 
     def _validate(self, compiled, variables):
@@ -146,7 +146,7 @@ class _Trainer:
             config=self.config.input,
         )
         rows, values = zip(*logits, strict=True)
-        labels, probabilities = [row.malignant for row in rows], sigmoid(np.array(values, np.float64))
+        labels, probabilities = [row.target for row in rows], sigmoid(np.array(values, np.float64))
         return {
             "roc_auc": float(metrics.roc_auc_score(labels, probabilities)),
             "loss": float(metrics.log_loss(labels, probabilities, labels=[0, 1])),

@@ -54,7 +54,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
         "classification": _classification_metrics(predictions, threshold),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    rows = ((row.image_id, row.group, row.malignant, repr(probability)) for row, probability in predictions)
+    rows = ((row.image_id, row.group, row.target, repr(probability)) for row, probability in predictions)
     _write_csv(folder / "predictions.csv", ("image_id", "group", "label", "probability"), rows)
     names = ("dice", "jaccard", "thresholded_jaccard", "sensitivity", "specificity", "accuracy")
     rows = ((row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)) for row, scores in overlaps)
@@ -75,7 +75,7 @@ def metrics_table(workdir: pathlib.Path) -> str:
 
 def _scores(predictions: Iterable[tuple[Row, float]]) -> tuple[np.ndarray, np.ndarray]:
     rows, probabilities = zip(*predictions, strict=True)
-    return np.array([row.malignant for row in rows]), np.array(probabilities)
+    return np.array([row.target for row in rows]), np.array(probabilities)
 
 
 def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[tuple[Row, dict[str, float]]]:
@@ -159,12 +159,12 @@ def _overlay_panels(
 
 def _draw_bridge(folder: pathlib.Path, test: Examples, config: Config) -> None:
     """Three malignant and three benign test images."""
-    by_label = ([i for i, row in enumerate(test.rows) if row.malignant == label][:3] for label in (1, 0))
+    by_label = ([i for i, row in enumerate(test.rows) if row.target == label][:3] for label in (1, 0))
     panels = []
     for index in (index for indices in by_label for index in indices):
         example = test[index]
         bridged = bridging.apply(example["image"] / 255.0, example["mask"] / 255.0, config.bridge)
-        title = f"{test.rows[index].image_id}\n{('benign', 'malignant')[test.rows[index].malignant]}"
+        title = f"{test.rows[index].image_id}\n{('benign', 'malignant')[test.rows[index].target]}"
         panels.append(
             (example["image"], example["mask"][..., 0], np.round(255 * bridged[..., :3]).astype(np.uint8), title)
         )

@@ -27,6 +27,8 @@ FIGURES = {
 }
 """Files in evaluation/figures, without `.png`, with title and caption, in the order of the page."""
 NUM_FAILURES = 20
+SHORTCUT_AUC = 0.6
+"""From which on the page warns of a fact that tells the classes apart."""
 
 
 def report(config: Config, workdir: pathlib.Path) -> None:
@@ -90,15 +92,23 @@ def _with_interval(entry: dict) -> str:
 
 
 def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict) -> list[str]:
-    warnings = []
-    siblings = audit["siblings_in_training"]
-    if siblings["this_split"]:
-        warnings.append(f"{siblings['this_split']:.1%} of test images have a sibling in training: the split leaks.")
+    leaks = audit["siblings_in_training"]
+    here, at_random = leaks["this_split"]["any of these"], leaks["random_split"]["any of these"]
+    if here:
+        warnings = [
+            f"The split leaks, by protocol '{config.splits.protocol}': {here:.1%} of test images have a sibling in "
+            "training, the same picture, a near duplicate, or one of the same lesion or patient. The metrics flatter."
+        ]
     else:
-        warnings.append(
-            "No test image has a sibling in training. A split by image instead of by group would have put one there "
-            f"for {siblings['image_level_split']:.1%} of them."
-        )
+        warnings = [
+            "No test image has a sibling in training. A random split of the images would have put one there for "
+            f"{at_random:.1%} of them."
+        ]
+    warnings += [
+        f"{name.capitalize()} alone, which is not in the lesion, tells malignant from benign with a ROC-AUC of {auc:.2f}."
+        for name, auc in audit["shortcuts"].items()
+        if auc >= SHORTCUT_AUC
+    ]
     if audit["left_out"]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in audit["left_out"].items())
         warnings.append(f"Left out as unusable: {left_out}; splits/problems.csv lists them.")

@@ -37,5 +37,5 @@ def classifier_rows(prepared: Prepared, config: Config, split: str) -> tuple[Row
     return tuple(
         row
         for row in prepared.rows
-        if row.split == split and row.malignant >= 0 and row.source == config.data.collection
+        if row.split == split and row.target >= 0 and row.source == config.data.collection
     )

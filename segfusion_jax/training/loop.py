@@ -137,7 +137,7 @@ def _fetch(pending, stop, task, last_good) -> dict[str, float]:
 
 def _position(stream: TrainStream, step: int) -> dict[str, Any]:
     """Where the input is after `step` steps, and which input it is."""
-    rows = [(row.image_id, row.malignant) for row in stream.examples.rows]
+    rows = [(row.image_id, row.target) for row in stream.examples.rows]
     images = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     return {"next_step": step, "seed": stream.seed, "batch_size": stream.batch_size, "images": images}
 

@@ -16,7 +16,7 @@ SIZE = (16, 24)
 class Row(NamedTuple):
     position: int
     image_id: str
-    malignant: int
+    target: int
 
 
 @dataclasses.dataclass

@@ -85,7 +85,7 @@ def test_images_of_training_validation_and_test_share_no_group(finished):
 def test_balanced_class_weights_are_inverse_frequencies(finished):
     prepared = load_prepared(tiny.BASE, finished)
     examples = stage.examples(tiny.BASE, prepared, collections.defaultdict(bytes), "train")
-    labels = np.array([row.malignant for row in examples.rows])
+    labels = np.array([row.target for row in examples.rows])
     assert 0 < labels.sum() < len(labels) / 2
 
     def weights(config):

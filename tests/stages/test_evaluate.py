@@ -48,7 +48,7 @@ def test_predictions_are_those_of_exactly_the_test_images(finished, predictions)
     expected = [row for row in tiny.table(finished / "splits/splits.csv") if row["split"] == "test"]
     rows, _, probabilities = predictions
     assert [(r["image_id"], r["group"], r["label"]) for r in rows] == [
-        (row["image_id"], row["group"], row["malignant"]) for row in expected
+        (row["image_id"], row["group"], row["target"]) for row in expected
     ]
     assert ((probabilities >= 0) & (probabilities <= 1)).all() and len(np.unique(probabilities)) > 5
 

@@ -69,7 +69,7 @@ def test_a_unet_is_chosen_on_groups_that_it_was_not_trained_on(finished, used):
 
 def test_the_checkpoints_of_the_finished_run_are_of_these_images(finished, used):
     for fold in FOLDS:
-        rows = [[row.image_id, row.malignant] for row in used[fold]["trained"]]
+        rows = [[row.image_id, row.target] for row in used[fold]["trained"]]
         images = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         positions = list(fold_folder(finished, fold).glob("checkpoints/*/position/metadata"))
         assert positions and all(json.loads(path.read_text())["images"] == images for path in positions)

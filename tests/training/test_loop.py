@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(t
     images = text.partition("images: ")[2].split(", ")
     assert images == broken.stream.image_ids(5) and len(images) == 4
     batch = next(iter(broken.stream.batches(5, 6, EVERY_STEP)))
-    label = {row.image_id: row.malignant for row in broken.stream.examples.rows}
+    label = {row.image_id: row.target for row in broken.stream.examples.rows}
     assert [label[image_id] for image_id in images] == batch["label"].tolist()
 
     opened = Checkpoints(tmp_path / "checkpoints", best_metric="auc")

@@ -20,7 +20,7 @@ def test_every_example_comes_once_in_the_order_of_the_source(count, n, batch_siz
     assert [row for row, _ in pairs] == list(source.rows)
     for index, (row, outputs) in enumerate(pairs):
         assert outputs["sum"] == pytest.approx(2 * source[index]["image"].sum(dtype=float))
-        assert outputs["label"] == row.malignant
+        assert outputs["label"] == row.target
 
 
 def test_outputs_of_two_processes_are_put_in_order():

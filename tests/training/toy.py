@@ -18,7 +18,7 @@ class Row:
 
     position: int
     image_id: str
-    malignant: int
+    target: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Examples:
         row = self.rows[index]
         rng = np.random.default_rng(row.position)
         return {
-            "image": rng.integers(60 + 60 * row.malignant, 180 + 60 * row.malignant, (8, 8, 3), dtype=np.uint8),
-            "mask": np.full((8, 8, 1), 255 * row.malignant, np.uint8),
-            "label": np.int32(row.malignant),
+            "image": rng.integers(60 + 60 * row.target, 180 + 60 * row.target, (8, 8, 3), dtype=np.uint8),
+            "mask": np.full((8, 8, 1), 255 * row.target, np.uint8),
+            "label": np.int32(row.target),
             "weight": np.float32(1),
         }
 
