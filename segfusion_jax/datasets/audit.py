@@ -107,7 +107,9 @@ def shortcuts(rows: Sequence[Row]) -> dict[str, float]:
         "file size": _tenths([row.file_bytes for row in labelled]),
         "images of the patient": _tenths([images_of[row.patient_id] if row.patient_id else 0 for row in labelled]),
     }
-    varying = {name: np.unique(values, return_inverse=True)[1] for name, values in facts.items() if len(set(values)) > 1}
+    varying = {
+        name: np.unique(values, return_inverse=True)[1] for name, values in facts.items() if len(set(values)) > 1
+    }
     return {name: _predictive(values, labels, folds) for name, values in varying.items()}
 
 

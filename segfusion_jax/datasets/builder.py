@@ -12,14 +12,16 @@ prepares each shard on a worker.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import os
 import pathlib
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,7 +31,7 @@ from tensorflow_datasets.core import file_adapters, writer
 
 from segfusion_jax import config
 from segfusion_jax.datasets import images, progress
-from segfusion_jax.datasets.collection import Collection, collect
+from segfusion_jax.datasets.collection import Collection, UnusableImages, collect, fingerprint
 from segfusion_jax.datasets.record import Problem, Record
 from segfusion_jax.datasets.sources import SOURCES
 
@@ -55,12 +57,20 @@ class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     )
     COLLECTION: str
 
-    def __init__(self, *, data: config.Data | None = None, contents: Collection | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        data: config.Data | None = None,
+        contents: Collection | None = None,
+        finished: pathlib.Path | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Names the input; nothing is read before `download_and_prepare`.
 
         Args:
           data: where the official files are and how they are stored; default: found by SEGFUSION_DATA.
           contents: what `collect(data)` returned, if it has been called.
+          finished: folder where whole shards are kept until all are; default: in `data_dir`.
           **kwargs: of `tfds.core.ShardBasedBuilder`, `data_dir` above all.
 
         Raises:
@@ -71,6 +81,8 @@ class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             raise ValueError(f"data.collection = {self._data.collection!r}: must be {self.COLLECTION!r}")
         self._given = contents
         super().__init__(**{"file_format": "array_record", **kwargs})
+        self._finished = finished or pathlib.Path(self._data_dir_root, "finished_shards")
+        self.problems: tuple[Problem, ...] = ()
 
     @functools.cached_property
     def contents(self) -> Collection:
@@ -78,14 +90,16 @@ class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return self._given or collect(self._data)
 
     def download_and_prepare(self, **kwargs: Any) -> None:
-        """Prepares what is not prepared yet; goes on with the first unfinished shard of an interrupted attempt."""
-        super().download_and_prepare(**kwargs)
-        shutil.rmtree(self._finished.parent, ignore_errors=True)
+        """Prepares what is not prepared yet, without the shards that an interrupted or refused attempt finished.
 
-    @property
-    def _finished(self) -> pathlib.Path:
-        """Where shards that are whole are kept until all are: TFDS itself would start anew."""
-        return pathlib.Path(self._data_dir_root, f"{self.name}.finished_shards", self.contents.fingerprint)
+        Raises:
+          UnusableImages: and `data.on_error` is "raise"; otherwise they are left out, and listed in `problems`.
+        """
+        super().download_and_prepare(**kwargs)
+        for shard in self._shards:
+            shard.finished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there are shards of another collection, or none were kept
+            self._finished.rmdir()
 
     def _info(self) -> tfds.core.DatasetInfo:
         texts = {name: tfds.features.Text() for name in (*_TEXTS, "sha256", "perceptual_hash")}
@@ -107,26 +121,40 @@ class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
+    @functools.cached_property
+    def _shards(self) -> list["_Shard"]:
+        records, made = self.contents.records, []
+        for first in range(0, len(records), SHARD_IMAGES):
+            some = records[first : first + SHARD_IMAGES]
+            finished = self._finished / f"{fingerprint(self._data, some)}.array_record"
+            made.append(_Shard(some, self._data, finished, first=first, total=len(records)))
+        return made
+
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list["_Shard"]]:
         del dl_manager
-        records = self.contents.records
-        count = -(-len(records) // SHARD_IMAGES)
-        template = self._get_filename_template(split_name=SPLIT)
-        return {
-            SPLIT: [
-                _Shard(
-                    records[shard * SHARD_IMAGES : (shard + 1) * SHARD_IMAGES],
-                    self._data,
-                    self._finished / template.sharded_filepath(shard_index=shard, num_shards=count).name,
-                    first=shard * SHARD_IMAGES,
-                    total=len(records),
-                )
-                for shard in range(count)
-            ]
-        }
+        return {SPLIT: self._shards}
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        super()._download_and_prepare(dl_manager, download_config)
+        problems = [*self.contents.problems, *self._left_out()]
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.image_id))
+        if self.problems and self._data.on_error == "raise":
+            raise UnusableImages(self.problems)
+
+    def _left_out(self) -> Iterator[Problem]:
+        """What is wrong with the images that are not in the shards, which are forgotten: the images may be mended."""
+        lengths = self.info.splits[SPLIT].shard_lengths
+        for shard, length in zip(self._shards, lengths, strict=True):
+            if length < len(shard.records):
+                found = in_threads(shard.store, shard.records)
+                yield from (problem for problem in found if isinstance(problem, Problem))
+                shard.finished.unlink(missing_ok=True)
 
     def _example_writer(self) -> writer.ExampleWriter:
-        return _KeepingWriter(self.info.file_format, self._finished)
+        template = self._get_filename_template(split_name=SPLIT)
+        paths = (template.sharded_filepath(shard_index=i, num_shards=len(self._shards)) for i in itertools.count())
+        finished = {path.name: shard.finished for path, shard in zip(paths, self._shards, strict=False)}
+        return _KeepingWriter(self.info.file_format, finished)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +164,7 @@ class _Shard:
     Attributes:
       records: of the shard.
       data: how they are stored.
-      finished: the shard as an earlier attempt left it, if it did.
+      finished: the file of this shard, if an earlier attempt left it.
       first: images in the shards before.
       total: images in all shards.
     """
@@ -151,7 +179,7 @@ class _Shard:
         if self.finished.exists():  # _KeepingWriter takes the file; TFDS only counts
             yield from ((place, {}) for place in range(_ADAPTER.num_examples(self.finished)))
             return
-        stored = in_threads(functools.partial(images.store, data=self.data), self.records)
+        stored = in_threads(self.store, self.records)
         logged = progress.logged(stored, total=self.total, what="preparing", first=self.first)
         for place, (record, result) in enumerate(zip(self.records, logged, strict=True)):
             if isinstance(result, Problem):
@@ -159,22 +187,26 @@ class _Shard:
             else:
                 yield self.first + place, _example(record, result)
 
+    def store(self, record: Record) -> images.Stored | Problem:
+        """Makes what is kept of an image."""
+        return images.store(record, self.data)
+
 
 class _KeepingWriter(writer.ExampleWriter):
     """Writes shards, and keeps those that are whole for another attempt."""
 
-    def __init__(self, file_format: Any, folder: pathlib.Path):
+    def __init__(self, file_format: Any, finished: Mapping[str, pathlib.Path]):
         super().__init__(file_format)
-        self._folder = folder
+        self._finished = finished
 
     def write(self, path: Any, examples: Iterable[Any]) -> None:
         """Writes a shard, or takes the one that an earlier attempt wrote."""
-        finished = self._folder / pathlib.Path(path).name
+        finished = self._finished[pathlib.Path(path).name]
         if finished.exists():
             _link(finished, pathlib.Path(path))
             return
         super().write(path, examples)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        finished.parent.mkdir(parents=True, exist_ok=True)
         _link(pathlib.Path(path), finished)
 
 
@@ -194,7 +226,12 @@ def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> 
 def _example(record: Record, stored: images.Stored) -> dict[str, Any]:
     facts = {name: getattr(record, name) for name in (*_TEXTS, "malignant", "age")}
     measures = {name: getattr(stored, name) for name in _STORED}
-    return {"image": io.BytesIO(stored.image), "mask": stored.mask, **facts, **measures}  # an array would need TensorFlow
+    return {
+        "image": io.BytesIO(stored.image),
+        "mask": stored.mask,
+        **facts,
+        **measures,
+    }  # an array would need TensorFlow
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:

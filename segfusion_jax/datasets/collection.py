@@ -9,7 +9,7 @@ from segfusion_jax import config
 from segfusion_jax.datasets.downloads import DOWNLOADS, download
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem, Record
-from segfusion_jax.datasets.sources import SOURCES, isic2020, official, synthetic
+from segfusion_jax.datasets.sources import SOURCES, isic2020, official
 
 _FORMAT = 2  # raise when the same input would be stored otherwise
 
@@ -22,8 +22,7 @@ class Collection:
       records: by image id.
       problems: what the tables and folders alone show to be unusable.
       duplicate_pairs: image ids that are published as showing the same picture.
-      fingerprint: SHA-256 over everything that decides what is stored: tables, names and sizes of image files, fields
-        of the config. For the synthetic collection, over its parameters.
+      fingerprint: SHA-256 over all of this and the fields of the config that decide what is stored.
     """
 
     records: tuple[Record, ...]
@@ -52,32 +51,33 @@ def collect(data: config.Data) -> Collection:
         records, problems = _merged(records, annotated), problems + more_problems
     records = sorted(records, key=lambda record: record.image_id)
     pairs = isic2020.duplicate_pairs(roots["isic2020"]) if "isic2020" in roots else []
-    contents = records, sorted(problems, key=lambda problem: problem.image_id), pairs
-    return Collection(*map(tuple, contents), fingerprint=_fingerprint(data, *contents))
+    problems = sorted(problems, key=lambda problem: problem.image_id)
+    everything = fingerprint(data, records), problems, pairs, data.collection
+    digest = hashlib.sha256(repr(everything).encode()).hexdigest()
+    return Collection(tuple(records), tuple(problems), tuple(pairs), digest)
 
 
-def refusal(problems: Sequence[Problem], *, listed_in: str) -> ValueError:
-    """The error for `problems` under on_error = "raise": counts by kind, and up to 20 of them by id."""
-    kinds = collections.Counter(problem.kind for problem in problems).most_common()
-    shown = "\n".join(f"  {problem.image_id}: {problem.what}" for problem in problems[:20])
-    return ValueError(
-        f"{len(problems)} images cannot be used ({'; '.join(f'{count} x {kind}' for kind, count in kinds)}):\n{shown}\n"
-        f"The full list is in {listed_in}. Mend the files, or leave these images out: --config.data.on_error=skip."
-    )
+class UnusableImages(ValueError):
+    """Images cannot be used, and `data.on_error` is "raise": counts by kind, and up to 20 of them by id."""
+
+    def __init__(self, problems: Sequence[Problem], *, listed_in: str = "the attribute `problems`"):
+        kinds = collections.Counter(problem.kind for problem in problems).most_common()
+        counts = "; ".join(f"{count} x {kind}" for kind, count in kinds)
+        shown = "\n".join(f"  {problem.image_id}: {problem.what}" for problem in problems[:20])
+        super().__init__(
+            f"{len(problems)} images cannot be used ({counts}):\n{shown}\nThe full list is in {listed_in}. "
+            "Mend the files, or leave these images out: --config.data.on_error=skip."
+        )
+        self.problems = problems
 
 
-def _fingerprint(
-    data: config.Data, records: Sequence[Record], problems: Sequence[Problem], pairs: Sequence[tuple[str, str]]
-) -> str:
-    settings = data.collection, data.mask_collection, data.size, data.aspect, data.resampling
-    digest = hashlib.sha256(repr((_FORMAT, settings)).encode())
-    if data.collection == "synthetic":
-        digest.update(repr((data.synthetic_seed, data.synthetic_images, synthetic.SEPARATION)).encode())
+def fingerprint(data: config.Data, records: Sequence[Record]) -> str:
+    """SHA-256 over everything that decides how `records` are stored; of the image files, names and sizes."""
+    digest = hashlib.sha256(repr((_FORMAT, data.size, data.aspect, data.resampling)).encode())
     for record in records:
         facts = {name: value for name, value in vars(record).items() if name not in ("image", "mask")}
         sizes = [file and (file.name, file.size) for file in (record.image, record.mask)]
         digest.update(repr((facts, sizes)).encode())
-    digest.update(repr((problems, pairs)).encode())
     return digest.hexdigest()
 
 

@@ -1,3 +1,7 @@
 """stub"""
+
 DOWNLOADS = {"ham10000": ()}
-def download(*a): raise NotImplementedError
+
+
+def download(*a):
+    raise NotImplementedError

@@ -105,7 +105,9 @@ def fit(image: Image.Image, data: config.Data) -> Image.Image:
     target = (width, height) if data.aspect in ("stretch", "crop") else _scaled(image.size, data)
     if image.size != target:
         enlarged = target[0] > image.width or target[1] > image.height
-        name = "bilinear" if enlarged and data.resampling == "area" else data.resampling  # averaging repeats pixels there
+        name = (
+            "bilinear" if enlarged and data.resampling == "area" else data.resampling
+        )  # averaging repeats pixels there
         image = image.resize(target, _FILTERS[name])
     return _padded(image, (width, height)) if data.aspect == "letterbox" else image
 

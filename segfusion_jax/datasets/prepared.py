@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, images, table
+from segfusion_jax.datasets import builder, table
 from segfusion_jax.datasets.audit import audit
-from segfusion_jax.datasets.collection import Collection, collect, refusal
+from segfusion_jax.datasets.collection import Collection, UnusableImages, collect
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.sources import taxonomy
 from segfusion_jax.datasets.splits import deal, joined
@@ -63,16 +64,13 @@ def prepare(
     store = _store(records_folder, contents.fingerprint)
     with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
         if not (store / "images.csv").exists():
-            _write_store(data, contents, store)
+            _write_store(data, contents, store, splits_folder)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
-    table.write_problems(splits_folder / "problems.csv", problems)
-    if problems and data.on_error == "raise":
-        raise refusal(problems, listed_in=str(splits_folder / "problems.csv"))
-    if not rows:
-        raise ValueError(f"collection {data.collection!r}: no usable image; {len(problems)} cannot be used")
+    _refuse(problems, data, splits_folder)
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
     rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
     _check_classes(rows, classes, data.collection, splits)
+    table.write_problems(splits_folder / "problems.csv", problems)
     facts = {"fingerprint": contents.fingerprint, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
     table.write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
@@ -118,19 +116,31 @@ def _store(records_folder: pathlib.Path, input_fingerprint: str) -> pathlib.Path
     return records_folder / input_fingerprint[:16]
 
 
-def _write_store(data: config.Data, contents: Collection, store: pathlib.Path) -> None:
+def _write_store(data: config.Data, contents: Collection, store: pathlib.Path, splits_folder: pathlib.Path) -> None:
     """The records, by TFDS, and the tables of what they are; `images.csv` last."""
+    if not contents.records:
+        _refuse(contents.problems, data, splits_folder)
+        raise ValueError(f"collection {data.collection!r} has no image")
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself by print
-        builder.BUILDERS[data.collection](data=data, contents=contents, data_dir=store).download_and_prepare()
+    made = builder.BUILDERS[data.collection](
+        data=data, contents=contents, finished=store.parent / "finished_shards", data_dir=store
+    )
+    shutil.rmtree(store, ignore_errors=True)  # of a run that was stopped before images.csv
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself by print
+            made.download_and_prepare()
+    except UnusableImages as error:
+        _refuse(error.problems, data, splits_folder)
     rows = [_row(position, example) for position, example in enumerate(_source(store))]
-    stored = {row.image_id for row in rows}
-    refused = [record for record in contents.records if record.image_id not in stored]
-    found = builder.in_threads(lambda record: images.store(record, data), refused)
-    problems = [problem for problem in found if isinstance(problem, Problem)]
-    table.write_problems(store / "problems.csv", sorted([*contents.problems, *problems], key=lambda p: p.image_id))
+    table.write_problems(store / "problems.csv", made.problems)
     table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs))
     logging.info("%d images of %s stored in %s", len(rows), data.collection, store)
+
+
+def _refuse(problems: Sequence[Problem], data: config.Data, splits_folder: pathlib.Path) -> None:
+    if problems and data.on_error == "raise":
+        table.write_problems(splits_folder / "problems.csv", problems)
+        raise UnusableImages(problems, listed_in=str(splits_folder / "problems.csv")) from None
 
 
 def _source(store: pathlib.Path) -> Sequence[dict[str, Any]]:
@@ -142,7 +152,9 @@ def _source(store: pathlib.Path) -> Sequence[dict[str, Any]]:
 
 def _row(position: int, example: dict[str, Any]) -> Row:
     facts = {name: value for name, value in example.items() if name not in ("image", "mask")}
-    plain = {name: value.decode() if isinstance(value, bytes) else np.asarray(value).item() for name, value in facts.items()}
+    plain = {
+        name: value.decode() if isinstance(value, bytes) else np.asarray(value).item() for name, value in facts.items()
+    }
     return Row(position=position, has_mask=bool(example["mask"]), **plain)
 
 

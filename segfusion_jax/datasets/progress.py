@@ -9,9 +9,7 @@ from absl import logging
 _Item = TypeVar("_Item")
 
 
-def logged(
-    items: Iterable[_Item], *, total: int, what: str, first: int = 0, seconds: float = 10.0
-) -> Iterator[_Item]:
+def logged(items: Iterable[_Item], *, total: int, what: str, first: int = 0, seconds: float = 10.0) -> Iterator[_Item]:
     """Yields `items`; every `seconds` it logs how many of `total` are done, the rate and the time left.
 
     Args:

@@ -1,9 +1,9 @@
 """Images that belong together (groups), and the dealing of groups to test, validation and cross-fitting folds.
 
-A group's place is a hash of the seed and its name. In each stratum (collections, class) the groups whose hash is below a
-cut are chosen. The cut is the share that is wanted or, where chance would miss that share by more than a tenth, the
-simplest binary fraction that does not: so strata are divided evenly, and adding images hardly ever moves others. With an
-earlier table none moves.
+A group's place is a hash of the seed and its name. In each stratum (collections, class) the groups whose hash is below
+a cut are chosen. The cut is the share that is wanted or, where chance would miss that share by more than a tenth, the
+simplest binary fraction that does not: so strata are divided evenly, and adding images hardly ever moves others. With
+an earlier table none moves.
 """
 
 import collections

@@ -35,7 +35,5 @@ def classifier_weights(workdir: pathlib.Path) -> pathlib.Path:
 def classifier_rows(prepared: Prepared, config: Config, split: str) -> tuple[Row, ...]:
     """The labelled images of the config's own collection in 'train', 'validation' or 'test'."""
     return tuple(
-        row
-        for row in prepared.rows
-        if row.split == split and row.target >= 0 and row.source == config.data.collection
+        row for row in prepared.rows if row.split == split and row.target >= 0 and row.source == config.data.collection
     )

@@ -1,52 +1,53 @@
-"""Leakage figures against simulation and the published one."""
+"""Leakage and shortcut figures against simulation, hand-made tables and the published figures."""
 
+import collections
 import json
 
 import numpy as np
 import pytest
 
 from segfusion_jax import config
-from segfusion_jax.datasets import audit, ham10000
+from segfusion_jax.datasets import audit, splits
+from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem
-from segfusion_jax.datasets.table import Row
+from segfusion_jax.datasets.sources import ham10000, isic2020
+from segfusion_jax.datasets.sources import official as published
 from tests.datasets import official
+from tests.datasets.rows import row
 
-
-def row(position: int, group: str, split: str, malignant: int = 0) -> Row:
-    return Row(
-        position=position,
-        image_id=f"I{position}",
-        group=group,
-        lesion_id="",
-        patient_id="",
-        diagnosis="melanoma" if malignant == 1 else "nevus",
-        malignant=malignant,
-        age=50.0,
-        sex="",
-        site="",
-        source="x",
-        has_mask=position % 2 == 0,
-        split=split,
-    )
+CLASSES = ("benign", "malignant")
 
 
 def test_counts_of_a_hand_made_table():
-    rows = [row(0, "a", "train", 1), row(1, "a", "train"), row(2, "b", "validation", -1), row(3, "c", "test", 1)]
-    rows += [row(4, "b", "test")]
-    facts = audit.audit(rows, [Problem("x", "empty image file: zero bytes"), Problem("y", "empty image file: none")])
-    assert facts["images"] == 5 and facts["groups"] == 3
+    rows = [
+        row(0, group="a", lesion_id="L", split="train", target=1, diagnosis="melanoma"),
+        row(1, group="a", lesion_id="L", split="train", has_mask=False),
+        row(2, group="b", split="validation", target=-1, diagnosis=""),
+        row(3, group="c", split="test", target=1),
+        row(4, group="b", split="test", lookalike="I0002"),
+        row(5, group="c", split="unused", picture="I0003"),
+    ]
+    facts = audit.audit(rows, [Problem("x", "empty image file: zero bytes"), Problem("y", "empty image file")], CLASSES)
+    assert (facts["images"], facts["groups"], facts["pictures"]) == (6, 3, 5)
     assert facts["splits"]["train"] == {
         "images": 2,
         "groups": 1,
-        "malignant": 1,
-        "benign": 1,
-        "unlabelled": 0,
+        "targets": {"benign": 1, "malignant": 1, "none": 0},
         "with_mask": 1,
         "diagnoses": {"melanoma": 1, "nevus": 1},
     }
-    assert facts["splits"]["validation"]["unlabelled"] == 1
+    assert facts["splits"]["validation"]["targets"]["none"] == 1 and "unknown" in facts["splits"]["validation"]["diagnoses"]
     assert facts["left_out"] == {"empty image file": 2}
-    assert facts["siblings_in_training"]["this_split"] == 0.5
+    assert facts["contradictions"] == ["I0003", "I0005"]
+    here = facts["siblings_in_training"]["this_split"]
+    assert here == {
+        "same picture": 0,
+        "near duplicate": 0.5,
+        "same lesion": 0,
+        "same patient": 0,
+        "any of these": 0.5,
+    }
+    assert facts["leaking"]
     assert json.loads(json.dumps(facts)) == facts
 
 
@@ -64,7 +65,78 @@ def test_expected_share_agrees_with_random_splits():
     assert audit.expected_sibling_share(["a", "a"], 2) == 0.0
 
 
+def test_shortcuts_are_found_and_noise_is_not():
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(3000):
+        malignant = int(rng.random() < 0.3)
+        shown = malignant if rng.random() < 0.8 else 1 - malignant
+        facts = dict(origin="AB"[shown], width=int(rng.integers(500, 600)), file_bytes=1000 + 500 * malignant)
+        rows.append(row(i, malignant=malignant, **facts))
+    found = audit.shortcuts(rows)
+    assert set(found) == {"origin", "width", "file size"}
+    assert found["origin"] == pytest.approx(0.8, abs=0.02)  # AUC of a test with sensitivity and specificity of 0.8
+    assert found["width"] == pytest.approx(0.5, abs=0.04)
+    assert found["file size"] == 1.0
+
+
+def test_a_fact_of_one_group_only_predicts_nothing():
+    rng = np.random.default_rng(0)
+    rows = []
+    for group in range(300):  # every patient has an origin of its own: known in training, it would give all away
+        malignant = int(rng.random() < 0.5)
+        rows += [row(2 * group + i, malignant=malignant, group=f"G{group}", origin=f"O{group}") for i in range(2)]
+    assert audit.shortcuts(rows)["origin"] < 0.6
+
+
 def test_real_ham10000_leaks_as_published():
-    records, _ = ham10000.read(official.real("ham10000"), config.Data(collection="ham10000"))
+    records, _ = ham10000.read(Folder(official.real("ham10000")), config.Data(collection="ham10000"))
     share = audit.expected_sibling_share([record.lesion_id for record in records], round(0.2 * len(records)))
     assert share == pytest.approx(0.385, abs=0.005)
+
+
+def test_real_isic2019_leaks_and_is_told_by_its_source():
+    root = Folder(official.real("isic2019"))
+    metadata, truth = (
+        published.table(root, f"ISIC_2019_Training_{name}.csv") for name in ("Metadata", "GroundTruth")
+    )
+    assert metadata and truth
+    rows = published.rows(metadata, ("image", "lesion_id"))
+    keys = [line["lesion_id"] or line["image"] for line in rows]
+    assert len(set(keys)) == 13_931 and max(collections.Counter(keys).values()) == 31
+    assert audit.expected_sibling_share(keys, round(0.2 * len(keys))) == pytest.approx(0.604, abs=0.005)
+    columns = ("MEL", "BCC", "AK", "SCC")
+    malignant = {
+        line["image"]: int(any(line[c] == "1.0" for c in columns)) for line in published.rows(truth, ("image", *columns))
+    }
+    prefixed = [
+        row(i, image_id=line["image"], malignant=malignant[line["image"]], origin=line["lesion_id"][:3], group=key)
+        for i, (line, key) in enumerate(zip(rows, keys, strict=True))
+    ]
+    assert audit.shortcuts(prefixed)["origin"] == pytest.approx(0.689, abs=0.005)
+
+
+def test_real_isic2020_leaks_by_patient_and_has_duplicates():
+    root = Folder(official.real("isic2020"))
+    table = published.table(root, "ISIC_2020_Training_GroundTruth_v2.csv")
+    assert table
+    lines = published.rows(table, ("image_name", "patient_id", "lesion_id", "target"))
+    share = audit.expected_sibling_share([line["patient_id"] for line in lines], round(0.2 * len(lines)))
+    assert share == pytest.approx(0.999, abs=0.001)
+    facts = ({name: line[name] for name in ("patient_id", "lesion_id")} for line in lines)
+    rows = [
+        row(i, image_id=line["image_name"], target=int(line["target"]), perceptual_hash=f"{i:064x}", **fact)
+        for i, (line, fact) in enumerate(zip(lines, facts, strict=True))
+    ]
+    pairs = isic2020.duplicate_pairs(root)
+    assert len(pairs) == 425
+    original, splits.near_duplicates = splits.near_duplicates, lambda _: []
+    try:
+        joined = splits.joined(rows, pairs)
+    finally:
+        splits.near_duplicates = original
+    kept = [one for one in splits.deal(joined, config.Splits()) if one.split != "unused"]
+    assert len({one.picture for one in joined}) == len(kept) == 32_701
+    assert sum(one.target for one in kept) == 581
+    assert audit.sibling_share(kept, audit.KINSHIPS["any of these"]) == 0
+    assert len({one.group for one in joined}) == 2_056

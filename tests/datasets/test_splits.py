@@ -1,79 +1,204 @@
-"""Groups against connected components, and the dealing of groups."""
+"""Groups against connected components; the dealing of groups, and what makes it stay."""
 
 import collections
+import csv
+import dataclasses
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
-from segfusion_jax.datasets import splits
-from segfusion_jax.datasets.record import Record
+from segfusion_jax.datasets import splits, table
+from tests.datasets.rows import row
 
 LESIONS = st.sampled_from(["", "L1", "L2", "L3", "L4"])
 PATIENTS = st.sampled_from(["", "", "P1", "P2", "P3"])
-HASHES = st.sampled_from(list("abcdefghijklmnop"))
+CONTENTS = st.sampled_from(list("abcdefghijklmnop"))
+SPLITS = config.Splits(test_fraction=0.2, validation_fraction=0.1, num_folds=4)
 
 
-def record(number: int, lesion: str = "", patient: str = "") -> Record:
-    return Record(image_id=f"I{number:03d}", image=b"", source="x", lesion_id=lesion, patient_id=patient)
+@pytest.fixture(autouse=True)
+def no_looks(monkeypatch):
+    """Looks are of near_duplicates' own tests; here images look alike if their hashes are equal."""
+
+    def equal(hashes):
+        return [(i, j) for j in range(len(hashes)) for i in range(j) if hashes[i] == hashes[j] != b""]
+
+    monkeypatch.setattr(splits, "near_duplicates", equal)
+
+
+def dealt(rows, options=SPLITS) -> dict[str, tuple[str, int]]:
+    return {row.image_id: (row.split, row.fold) for row in splits.deal(rows, options)}
+
+
+def lesions(count: int, *, first: int = 0, seed: int = 0):
+    """Lesions of one to five images, 10 % of them melanomas, from two collections."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for lesion in range(first, first + count):
+        facts = dict(target=int(rng.random() < 0.1), source="ab"[int(rng.random() < 0.3)], group=f"G{lesion:05d}")
+        facts["diagnosis"] = ("nevus", "melanoma")[facts["target"]]
+        made += [row(0, image_id=f"I{lesion:05d}_{view}", **facts) for view in range(rng.integers(1, 6))]
+    return made
 
 
 @given(
-    st.lists(st.tuples(LESIONS, PATIENTS, HASHES), max_size=14),
+    st.lists(st.tuples(LESIONS, PATIENTS, CONTENTS, CONTENTS), max_size=14),
     st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=3),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_groups_are_the_connected_components(facts, pairs):
-    records = [record(i, lesion, patient) for i, (lesion, patient, _) in enumerate(facts)]
-    names = splits.groups(records, [h for _, _, h in facts], [(f"I{a:03d}", f"I{b:03d}") for a, b in pairs])
-    edges = [(a, b) for a, b in pairs]
-    for i, first in enumerate(facts):
-        for j, second in enumerate(facts):
-            if any(x == y != "" for x, y in zip(first, second, strict=True)):
-                edges.append((i, j))
-    size = max(16, len(facts))
-    rows, columns = np.array(edges, int).reshape(-1, 2).T
-    _, component = connected_components(coo_array((np.ones(len(edges)), (rows, columns)), shape=(size, size)))
-    for i in range(len(facts)):
-        members = [f"I{j:03d}" for j in range(len(facts)) if component[j] == component[i]]
-        assert names[i] == min(members)
+    rows = [
+        row(i, lesion_id=lesion, patient_id=patient, sha256=content, perceptual_hash=looks.encode().hex())
+        for i, (lesion, patient, content, looks) in enumerate(facts)
+    ]
+    named = splits.joined(rows, [(f"I{a:04d}", f"I{b:04d}") for a, b in pairs])
+    published = {(a, b) for a, b in pairs if max(a, b) < len(facts)}
+    for column, kinds in (("picture", [2]), ("lookalike", [3]), ("group", [0, 1, 2, 3])):
+        edges = [(i, i) for i in range(len(facts))] + (sorted(published) if column != "lookalike" else [])
+        for i, one in enumerate(facts):
+            edges += [(i, j) for j, other in enumerate(facts) if any(one[k] == other[k] != "" for k in kinds)]
+        starts, ends = np.array(edges, int).reshape(-1, 2).T
+        graph = coo_array((np.ones(len(edges)), (starts, ends)), shape=(len(facts), len(facts)))
+        component = connected_components(graph)[1] if facts else []
+        for i in range(len(facts)):
+            members = [rows[j].image_id for j in range(len(facts)) if component[j] == component[i]]
+            assert getattr(named[i], column) == min(members)
 
 
 def test_a_downsampled_copy_is_its_original():
-    original = Record(image_id="ISIC_1", image=b"", source="x")
-    copy = Record(image_id="ISIC_1_downsampled", image=b"", source="x")
-    assert splits.groups([original, copy], ["a", "b"]) == ["ISIC_1", "ISIC_1"]
+    original, copy = splits.joined([row(0, image_id="ISIC_1"), row(1, image_id="ISIC_1_downsampled")])
+    assert copy.picture == copy.group == original.group == "ISIC_1" and copy.lookalike == "ISIC_1_downsampled"
 
 
-@given(st.lists(st.text("abc", max_size=4), max_size=40), st.integers(0, 5), st.integers(3, 7))
+@given(st.lists(st.tuples(st.text("abc", max_size=3), st.booleans()), max_size=40), st.integers(0, 5))
 @settings(max_examples=50, deadline=None)
-def test_no_group_is_on_two_sides(groups, seed, num_folds):
-    names, folds = splits.assign(groups, config.Splits(seed=seed, num_folds=num_folds, test_fraction=0.3))
+def test_no_group_is_on_two_sides(facts, seed):
+    rows = [row(i, group=group, target=int(target)) for i, (group, target) in enumerate(facts)]
     places = collections.defaultdict(set)
-    for group, name, fold in zip(groups, names, folds, strict=True):
-        places[group].add((name, fold))
-        assert (fold == -1) == (name == "test") and fold < num_folds
+    for one in splits.deal(rows, dataclasses.replace(SPLITS, seed=seed)):
+        places[one.group].add((one.split, one.fold))
+        assert (one.fold == -1) == (one.split == "test") and one.fold < 4
     assert all(len(place) == 1 for place in places.values())
 
 
-def test_adding_images_moves_no_other_group():
-    groups = [f"g{i}" for i in range(300)]
-    names, folds = splits.assign(groups, config.Splits())
-    more_names, more_folds = splits.assign([*(f"new{i}" for i in range(50)), *groups], config.Splits())
-    assert more_names[50:] == names and more_folds[50:] == folds
+def test_every_stratum_is_divided_evenly():
+    rows = splits.deal(lesions(600), SPLITS)
+    for source in "ab":
+        for target in (0, 1):
+            some = [one for one in rows if (one.source, one.target) == (source, target)]
+            count = collections.Counter(one.split for one in some)
+            granularity = 5 / len(some)  # the largest group
+            for name, share in (("test", 0.2), ("validation", 0.1)):
+                assert abs(count[name] / len(some) - share) <= max(0.1 * share, granularity) + 1e-9
+            folds = np.bincount([one.fold for one in some if one.fold >= 0], minlength=4)
+            assert abs(folds / folds.sum() - 0.25).max() < max(0.05, 2 * granularity)
 
 
-def test_fractions_folds_and_seeds():
-    groups = [f"g{i}" for i in range(20_000)]
-    names, folds = splits.assign(groups, config.Splits(test_fraction=0.2, validation_fraction=0.1, num_folds=4))
-    count = collections.Counter(names)
-    assert abs(count["test"] / 20_000 - 0.2) < 0.01 and abs(count["validation"] / 20_000 - 0.1) < 0.01
-    for name in ("train", "validation"):  # folds know nothing of the split
-        in_split = np.bincount([f for n, f in zip(names, folds, strict=True) if n == name], minlength=4)
-        assert abs(in_split / in_split.sum() - 0.25).max() < 0.04
-    other, _ = splits.assign(groups, config.Splits(test_fraction=0.2, validation_fraction=0.1, seed=1))
-    both = np.mean([a == b == "test" for a, b in zip(names, other, strict=True)])
-    assert abs(both - 0.04) < 0.01
+def test_a_rare_class_is_in_every_part():
+    """38 melanomas of 30 patients among 800 images of 95: by hash alone, test had two."""
+    rng = np.random.default_rng(3)
+    rows = [row(i, group=f"P{rng.integers(95):03d}") for i in range(762)]
+    rows += [row(762 + i, group=f"P{rng.integers(30):03d}", target=1) for i in range(38)]
+    for seed in range(5):
+        dealt_rows = splits.deal(rows, config.Splits(seed=seed))
+        melanomas = collections.Counter(one.split for one in dealt_rows if one.target)
+        assert min(melanomas["test"], melanomas["validation"]) >= 3
+        assert len({one.fold for one in dealt_rows if one.target and one.fold >= 0}) == 5
+
+
+def test_adding_images_moves_hardly_any_other_group():
+    before = dealt(lesions(2000))
+    after = dealt(lesions(2000) + lesions(300, first=5000, seed=1))
+    moved = {image_id.partition("_")[0] for image_id in before if before[image_id] != after[image_id]}
+    assert len(moved) <= 0.01 * 2000
+
+
+def test_with_an_earlier_table_adding_images_moves_none(tmp_path):
+    rows = splits.deal(lesions(100), SPLITS)
+    table.write_rows(tmp_path / "splits.csv", rows)
+    more = lesions(100) + lesions(80, first=5000, seed=1)
+    twin = row(0, image_id="A_first_in_the_alphabet", group="G00007", sha256="new")  # renames nothing in the table
+    options = dataclasses.replace(SPLITS, table=str(tmp_path / "splits.csv"))
+    after = dealt([twin, *more], options)
+    assert {image_id: after[image_id] for image_id in (one.image_id for one in rows)} == dealt(lesions(100))
+    assert after["A_first_in_the_alphabet"] == after["I00007_0"]
+    new = collections.Counter(place[0] for image_id, place in after.items() if image_id >= "I05000")
+    assert set(new) == {"train", "validation", "test"}
+
+
+def write_table(path, lines):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    return dataclasses.replace(SPLITS, table=str(path))
+
+
+def test_a_table_of_ones_own(tmp_path):
+    rows = [row(i) for i in range(40)]
+    named = [(f"I{i:04d}", ("train", "validation", "test")[i % 3]) for i in range(40)]
+    options = write_table(tmp_path / "own.csv", [("image_id", "split"), *named])
+    after = dealt(rows, options)
+    assert {image_id: place[0] for image_id, place in after.items()} == dict(named)
+    assert {fold for split, fold in after.values() if split != "test"} == {0, 1, 2, 3}
+    assert all(fold == -1 for split, fold in after.values() if split == "test")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([("image_id", "split"), ("I0000", "holdout")], "'holdout'.*a split of train"),
+        ([("name", "split"), ("I0000", "test")], "an image_id"),
+        ([("image_id", "split", "fold"), ("I0000", "train", "4")], "a fold below 4"),
+        ([("image_id", "split"), ("I0000", "train"), ("I0001", "test")], "parts one lesion.*I0000 in train.*I0001 in"),
+    ],
+)
+def test_an_unusable_table(tmp_path, lines, words):
+    rows = [row(0), row(1, group="I0000")]
+    with pytest.raises(ValueError, match=words):
+        splits.deal(rows, write_table(tmp_path / "own.csv", lines))
+
+
+def test_of_equal_pictures_one_takes_part():
+    rows = [row(i) for i in range(60)]
+    rows += [row(60, picture="I0003", group="I0003", has_mask=False)]
+    rows += [row(61, picture="I0004", group="I0004", target=1)]
+    after = dealt(rows)
+    assert after["I0060"] == ("unused", -1) and after["I0003"][0] != "unused"
+    assert after["I0061"] == after["I0004"] == ("unused", -1)  # they contradict each other
+
+
+def test_an_official_test_set_stays_apart():
+    rows = [row(i, partition="train") for i in range(60)] + [row(100 + i, partition="test") for i in range(20)]
+    rows += [row(200, partition="train", group="I0100")]  # of a lesion of the test set
+    after = dealt(rows)
+    assert {after[f"I{100 + i:04d}"][0] for i in range(20)} == {"official_test"}
+    assert after["I0200"][0] == "unused"
+    assert collections.Counter(split for split, _ in after.values())["test"] == 12
+    official = dealt(rows, dataclasses.replace(SPLITS, official_test=True))
+    assert {image_id for image_id, (split, _) in official.items() if split == "test"} == {f"I{100 + i:04d}" for i in range(20)}
+
+
+def test_the_papers_protocol_leaks_and_is_balanced():
+    rows = lesions(100)
+    paper = splits.deal(rows, dataclasses.replace(SPLITS, protocol="paper"))
+    assert len(paper) == splits.PAPER_COPIES * len(rows) == len({one.image_id for one in paper})
+    assert collections.Counter(one.copy for one in paper) == dict.fromkeys(range(1, 11), len(rows))
+    tests = [one for one in paper if one.split == "test"]
+    count = collections.Counter(one.target for one in tests)
+    assert count[0] == count[1] > 0
+    training = {one.picture for one in paper if one.split == "train"}
+    assert np.mean([one.picture in training for one in tests]) > 0.99
+
+
+def test_by_image_parts_lesions():
+    rows = lesions(300)
+    tests = [one for one in splits.deal(rows, dataclasses.replace(SPLITS, protocol="by_image"))]
+    assert abs(np.mean([one.split == "test" for one in tests]) - 0.2) < 0.02
+    sides = collections.defaultdict(set)
+    for one in tests:
+        sides[one.group].add(one.split == "test")
+    assert sum(len(side) == 2 for side in sides.values()) > 50

@@ -53,7 +53,10 @@ def diagnoses() -> dict[str, str]:
 
 def _part(root: Folder, part: str, partition: str) -> tuple[list[Record], list[Problem]]:
     names = [f"ISIC_2019_{part}_{what}" for what in ("Input", "GroundTruth.csv", "Metadata.csv")]
-    folders, truth_table, metadata_table = official.folders(root, names[0]), *(official.table(root, n) for n in names[1:])
+    folders, truth_table, metadata_table = (
+        official.folders(root, names[0]),
+        *(official.table(root, n) for n in names[1:]),
+    )
     missing = functools.partial(official.missing, root=root, title=TITLE, address=ADDRESS, collection="isic2019")
     if not folders:
         raise missing(names[0])

@@ -110,7 +110,9 @@ def match(ids: Sequence[str], found: Mapping[str, Sequence[File]]) -> tuple[dict
     return usable, problems
 
 
-def records(table_rows: Iterable[Row], make: Callable[[Row], Record], *, column: str) -> tuple[list[Record], list[Problem]]:
+def records(
+    table_rows: Iterable[Row], make: Callable[[Row], Record], *, column: str
+) -> tuple[list[Record], list[Problem]]:
     """`make` of each row, and a problem for each of which it says, by ValueError, why it cannot be used.
 
     Args:
