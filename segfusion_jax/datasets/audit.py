@@ -93,10 +93,10 @@ def shortcuts(rows: Sequence[Row]) -> dict[str, float]:
     """
     labelled = [row for row in rows if row.malignant >= 0 and not row.copy]
     labels = np.array([row.malignant for row in labelled])
-    if len(set(labels.tolist())) < 2:
-        return {}
     names = {name: number for number, name in enumerate(sorted({row.group for row in labelled}))}
     folds = np.array([names[row.group] % _SHORTCUT_FOLDS for row in labelled])
+    if not any(len(set(labels[folds == fold])) == 2 for fold in range(_SHORTCUT_FOLDS)) or len(names) < 2:
+        return {}
     images_of = collections.Counter(row.patient_id for row in labelled)
     facts = {
         "collection": [row.source for row in labelled],
@@ -114,15 +114,17 @@ def shortcuts(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _predictive(values: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> float:
-    """ROC-AUC of the malignant share of each value, as counted in the other folds."""
-    scores = np.empty(len(labels))
+    """ROC-AUC of the malignant share of each value, as counted in the other folds; of all pairs within a fold."""
+    won, pairs = 0.0, 0
     for fold in np.unique(folds):
         inside, others = folds == fold, folds != fold
-        prior = labels[others].mean() if others.any() else 0.0
-        count = np.bincount(values[others], minlength=values.max() + 1)
-        malignant = np.bincount(values[others], weights=labels[others], minlength=values.max() + 1)
-        scores[inside] = ((malignant + prior) / (count + 1))[values[inside]]
-    return float(roc_auc_score(labels, scores))
+        malignant, count = (np.bincount(values[others], w, minlength=values.max() + 1) for w in (labels[others], None))
+        scores = (malignant + labels[others].mean()) / (count + 1)
+        weight = labels[inside].sum() * (1 - labels[inside]).sum()
+        if weight:
+            won += weight * roc_auc_score(labels[inside], scores[values[inside]])
+            pairs += weight
+    return float(won / pairs)
 
 
 def _tenths(numbers: Sequence[int]) -> list[int]:

@@ -25,7 +25,7 @@ PAPER_COPIES = 10
 """Augmented copies that the paper's code makes of every image before it splits them."""
 
 _SPLITS = ("train", "validation", "test", "official_test", "unused")
-_TOLERANCE = 0.1  # of a share
+_TOLERANCE = 0.1  # of a part
 
 
 def joined(rows: Sequence[Row], duplicate_pairs: Iterable[tuple[str, str]] = ()) -> list[Row]:
@@ -112,14 +112,15 @@ def _dealt(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[s
     places = {}
     for names in strata.values():
         sizes = {name: len(groups[name]) for name in names}
-        test = _chosen(sizes, test_fraction, f"{splits.seed}/split")
+        test = _chosen(sizes, test_fraction, f"{splits.seed}/split", part=test_fraction)
         pool = {name: size for name, size in sizes.items() if name not in test}
-        validation = _chosen(pool, splits.validation_fraction / (1 - test_fraction), f"{splits.seed}/validation")
+        validation_fraction = splits.validation_fraction / (1 - test_fraction)
+        validation = _chosen(pool, validation_fraction, f"{splits.seed}/validation", part=validation_fraction)
         places |= dict.fromkeys(test, ("test", -1))
-        for fold in range(splits.num_folds):
-            members = _chosen(pool, 1 / (splits.num_folds - fold), f"{splits.seed}/fold")
+        for fold in reversed(range(splits.num_folds)):
+            share = (fold + 1) / splits.num_folds
+            members = _chosen(pool, share, f"{splits.seed}/fold", part=1 / splits.num_folds)
             places |= {name: ("validation" if name in validation else "train", fold) for name in members}
-            pool = {name: size for name, size in pool.items() if name not in members}
     return places
 
 
@@ -131,23 +132,23 @@ def _stratum(members: Sequence[Row]) -> tuple:
     return sources, target, diagnoses.pop() if len(diagnoses) == 1 else "", any(row.has_mask for row in members)
 
 
-def _chosen(sizes: Mapping[str, int], share: float, purpose: str) -> set[str]:
-    """Groups with about `share` of the images: those whose hash is below a cut."""
+def _chosen(sizes: Mapping[str, int], share: float, purpose: str, *, part: float) -> set[str]:
+    """Groups with about `share` of the images, to a tenth of `part`: those whose hash is below a cut."""
     if not sizes or share <= 0:
         return set()
     if share >= 1:
         return set(sizes)
     places = {name: _uniform(purpose, name) for name in sizes}
     order = sorted(places, key=places.__getitem__)
-    cut = _cut([places[name] for name in order], np.cumsum([sizes[name] for name in order]), share)
+    images = np.cumsum([sizes[name] for name in order])
+    cut = _cut([places[name] for name in order], images, share, slack=_TOLERANCE * part * images[-1])
     return {name for name in order if places[name] < cut}
 
 
-def _cut(places: Sequence[float], images: np.ndarray, share: float) -> float:
+def _cut(places: Sequence[float], images: np.ndarray, share: float, *, slack: float) -> float:
     """Where to cut sorted `places`, up to each of which `images` are counted, to have `share` of the images below."""
-    wanted = share * images[-1]
-    missed = np.abs(np.concatenate([[0], images]) - wanted)
-    good = np.flatnonzero(missed <= max(_TOLERANCE * wanted, missed.min()))
+    missed = np.abs(np.concatenate([[0], images]) - share * images[-1])
+    good = np.flatnonzero(missed <= max(slack, missed.min()))
     low = places[good[0] - 1] if good[0] else 0.0
     high = places[good[-1]] if good[-1] < len(places) else 1.0
     if low < share <= high:

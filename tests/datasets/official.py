@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from segfusion_jax import config
-from segfusion_jax.datasets import synthetic
+from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Record
+from segfusion_jax.datasets.sources import synthetic
 
 
 def real(name: str) -> pathlib.Path:
@@ -87,11 +88,11 @@ def write_isic2020(folder: pathlib.Path, n: int = 24, *, version: str = "_v2") -
 
 @functools.cache
 def _drawn() -> tuple[Record, ...]:
-    return tuple(synthetic.read(pathlib.Path(), config.Data(synthetic_images=80))[0])
+    return tuple(synthetic.read(Folder(pathlib.Path()), config.Data(synthetic_images=80))[0])
 
 
-def _write(path: pathlib.Path, content: object) -> None:
-    assert isinstance(content, bytes)
+def _write(path: pathlib.Path, content) -> None:
+    content = content.read()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 

@@ -200,7 +200,7 @@ def test_image_and_mask_stay_in_one_frame(aspect, shape):
 def test_letterbox_keeps_shapes_and_crop_cuts_the_sides():
     picture, mask = a_marked_picture(600, 300)
     boxed = store(picture, mask, size=(100, 100), aspect="letterbox")
-    assert (pixels(boxed.image)[:24].max() <= 10) and (pixels(boxed.image)[26:74, :, 2].max(1) > 200).all()
+    assert (pixels(boxed.image)[:16].max() <= 10) and (pixels(boxed.image)[26:74, :, 2].max(1) > 200).all()
     assert pixels(boxed.mask).shape == (600, 600)
     cropped = store(picture, mask, size=(100, 100), aspect="crop")
     assert pixels(cropped.mask).shape == (300, 300)
@@ -219,12 +219,19 @@ def test_turned_and_odd_images_become_upright_rgb():
     assert pixels(store(encoded(wide[..., 0])).image).shape == (40, 60, 3)
 
 
-@pytest.mark.parametrize(("mode", "image_format"), [("CMYK", "JPEG"), ("L", "JPEG"), ("RGBA", "PNG"), ("P", "PNG"), ("RGB", "BMP")])
+@pytest.mark.parametrize(
+    ("mode", "image_format"), [("CMYK", "JPEG"), ("L", "JPEG"), ("RGBA", "PNG"), ("P", "PNG"), ("RGB", "BMP")]
+)
 def test_other_colour_modes_become_rgb(mode, image_format):
     picture = Image.fromarray(pixels(official.drawn(1)[0].image.read()))
-    stored = pixels(store(encoded(picture.convert(mode), image_format, **({"quality": 95} if image_format == "JPEG" else {}))).image)
-    expected = np.asarray(picture.convert(mode).convert("RGB")).astype(float)
-    assert stored.shape == (144, 192, 3) and abs(stored - expected).mean() < 4
+    options = {"quality": 95} if image_format == "JPEG" else {}
+    stored = pixels(store(encoded(picture.convert(mode), image_format, **options)).image)
+    assert stored.shape == (144, 192, 3)
+    expected = picture.convert(mode).convert("RGB")
+    small, expected_small = (
+        image.resize((24, 18), Image.Resampling.BOX) for image in (Image.fromarray(stored), expected)
+    )
+    assert abs(np.asarray(small, float) - np.asarray(expected_small)).mean() < 3
 
 
 def test_16_bit_colour_is_read_as_8_bit():
