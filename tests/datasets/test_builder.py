@@ -1,16 +1,19 @@
 """The collections as TFDS builders, used alone."""
 
+import functools
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, collection
+from segfusion_jax.datasets import builder, collection, images
+from segfusion_jax.datasets.images import Stored
 from tests.datasets import official
 
 WITHOUT_TENSORFLOW = """
@@ -43,19 +46,34 @@ def test_round_trip(tmp_path, cls, write):
     data = config.Data(collection=cls.COLLECTION, root=str(tmp_path / "official"))
     made = cls(data_dir=tmp_path / "records", data=data)
     made.download_and_prepare()
-    assert list(made.info.splits) == ["images"]
-    skip = {"image": tfds.decode.SkipDecoding()}
-    source = tfds.builder_from_directory(made.data_path).as_data_source(split="images", decoders=skip)  # pyright: ignore[reportCallIssue]
+    assert list(made.info.splits) == ["images"] and not (tmp_path / "records/finished_shards").exists()
+    source = stored(made.data_path)
     contents = collection.collect(data)
     assert [example["image_id"].decode() for example in source] == sorted(ids)
-    for example, record, group in zip(source, contents.records, contents.groups, strict=True):
-        assert example["image"] == pathlib.Path(str(record.image)).read_bytes()
-        assert example["mask"] == (pathlib.Path(str(record.mask)).read_bytes() if record.mask else b"")
-        assert example["group"].decode() == group
+    for example, record in zip(source, contents.records, strict=True):
+        kept = images.store(record, data)
+        assert isinstance(kept, Stored) and kept.image == record.image.read()
+        assert example["mask"] == (record.mask.read() if record.mask else b"")
         np.testing.assert_equal(float(example["age"]), record.age)
-        for name in ("malignant", "lesion_id", "patient_id", "diagnosis", "sex", "site", "source"):
-            stored = example[name]
-            assert (stored.decode() if isinstance(stored, bytes) else stored) == getattr(record, name)
+        for name in ("malignant", "lesion_id", "patient_id", "diagnosis", "sex", "site", "source", "confirmation"):
+            assert text(example[name]) == getattr(record, name)
+        for name in ("image", "width", "height", "file_bytes", "sha256", "perceptual_hash"):
+            value = example[name] if name == "image" else text(example[name])
+            assert value == getattr(kept, name)
+
+
+def stored(folder: pathlib.Path):
+    skip = {"image": tfds.decode.SkipDecoding()}
+    return tfds.builder_from_directory(folder).as_data_source(split="images", decoders=skip)  # pyright: ignore[reportCallIssue]
+
+
+def text(value):
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def tree(folder: os.PathLike) -> dict[str, bytes]:
+    folder = pathlib.Path(str(folder))  # TFDS' own paths refuse rglob
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_problems_stop_the_builder_or_are_skipped(tmp_path):
@@ -68,6 +86,80 @@ def test_problems_stop_the_builder_or_are_skipped(tmp_path):
     made = builder.Isic2019(data_dir=tmp_path / "b", data=skipping)
     made.download_and_prepare()
     assert made.info.splits["images"].num_examples == 19
+    assert [problem.image_id for problem in made.problems] == [ids[3]]
+    assert ids[3].encode() not in [example["image_id"] for example in stored(made.data_path)]
+
+
+def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "SHARD_IMAGES", 5)
+    data = config.Data(synthetic_images=23)
+    undisturbed = builder.Synthetic(data_dir=tmp_path / "undisturbed", data=data)
+    undisturbed.download_and_prepare()
+    asked, store = [], images.store
+
+    def counting(record, data, *, last=23):
+        asked.append(record.image_id)
+        if len(asked) == last:
+            raise KeyboardInterrupt
+        return store(record, data)
+
+    monkeypatch.setattr(images, "store", functools.partial(counting, last=13))
+    with pytest.raises(KeyboardInterrupt):
+        builder.Synthetic(data_dir=tmp_path / "disturbed", data=data).download_and_prepare()
+    done = len(list((tmp_path / "disturbed/finished_shards").iterdir()))
+    assert done == 2
+    asked.clear()
+    monkeypatch.setattr(images, "store", counting)
+    made = builder.Synthetic(data_dir=tmp_path / "disturbed", data=data)
+    made.download_and_prepare()
+    assert sorted(asked) == [f"SYN_{i:07d}" for i in range(5 * done, 23)]
+    assert tree(made.data_path) == tree(undisturbed.data_path)
+
+
+def test_after_mending_an_image_only_its_shard_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "SHARD_IMAGES", 5)
+    ids = official.write_isic2019(tmp_path / "official", 20)
+    data = config.Data(collection="isic2019", root=str(tmp_path / "official"))
+    path = tmp_path / f"official/ISIC_2019_Training_Input/{ids[6]}.jpg"
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))  # of the same size
+    with pytest.raises(ValueError, match=f"{ids[6]}: unreadable"):
+        builder.Isic2019(data_dir=tmp_path / "a", data=data).download_and_prepare()
+    path.write_bytes(content)
+    asked, store = [], images.store
+    monkeypatch.setattr(images, "store", lambda record, data: asked.append(record.image_id) or store(record, data))
+    made = builder.Isic2019(data_dir=tmp_path / "a", data=data)
+    made.download_and_prepare()
+    assert sorted(asked) == sorted(ids)[5:10]
+    assert made.info.splits["images"].num_examples == 20 and made.problems == ()
+
+
+def test_shards_without_a_usable_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "SHARD_IMAGES", 5)
+    ids = sorted(official.write_isic2019(tmp_path / "official", 20))
+    for image_id in ids[5:10]:
+        (tmp_path / f"official/ISIC_2019_Training_Input/{image_id}.jpg").write_bytes(b"")
+    data = config.Data(collection="isic2019", root=str(tmp_path / "official"), on_error="skip")
+    made = builder.Isic2019(data_dir=tmp_path / "a", data=data)
+    made.download_and_prepare()
+    assert [example["image_id"].decode() for example in stored(made.data_path)] == ids[:5] + ids[10:]
+
+
+def test_in_threads_keeps_order_and_few_in_memory():
+    waiting, most, lock = 0, 0, threading.Lock()
+
+    def made(number: int) -> int:
+        nonlocal waiting, most
+        with lock:
+            waiting += 1
+            most = max(most, waiting)
+        return number
+
+    for number, result in enumerate(builder.in_threads(made, range(500))):
+        assert number == result
+        with lock:
+            waiting -= 1
+    assert most <= 4 * (os.cpu_count() or 1) + 2
 
 
 def test_another_collection_is_refused(tmp_path):

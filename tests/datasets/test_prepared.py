@@ -6,21 +6,21 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import pickle
+import subprocess
+import sys
 
 import pytest
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, prepared, synthetic
+from segfusion_jax.datasets import builder, prepared, table
+from segfusion_jax.datasets.files import Folder
+from segfusion_jax.datasets.sources import synthetic
 from tests.datasets import official
 
 SPLITS = config.Splits(test_fraction=0.3, validation_fraction=0.3, num_folds=3)
-COLUMNS = (
-    "position,image_id,group,lesion_id,patient_id,diagnosis,malignant,age,sex,site,source,has_mask,split,fold".split(
-        ","
-    )
-)
 
 
 def ham10000(tmp_path: pathlib.Path, **fields) -> config.Data:
@@ -34,6 +34,10 @@ def prepare(data: config.Data, tmp_path: pathlib.Path) -> prepared.Prepared:
 
 def tree(folder: pathlib.Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def contents(record) -> tuple[bytes, bytes]:
+    return record.image.read(), record.mask.read() if record.mask else b""
 
 
 @pytest.fixture
@@ -63,13 +67,13 @@ def test_rows_and_bytes_are_those_of_the_files(tmp_path):
     assert [row.image_id for row in opened.rows] == ids
     assert [row.position for row in opened.rows] == list(range(60))
     for row, drawn in zip(opened.rows, official.drawn(60), strict=True):
-        assert opened.read(row.position) == (drawn.image, drawn.mask)
-        assert row.malignant == drawn.malignant and row.has_mask and row.source == "ham10000"
+        assert opened.read(row.position) == contents(drawn)
+        assert row.malignant == row.target == drawn.malignant and row.has_mask and row.source == "ham10000"
     assert math.isnan(opened.rows[1].age) and opened.rows[0].age == official.drawn(1)[0].age
     with (tmp_path / "splits/splits.csv").open() as file:
-        assert next(csv.reader(file)) == COLUMNS
+        assert next(csv.reader(file)) == [field.name for field in dataclasses.fields(table.Row)]
     facts = json.loads((tmp_path / "splits/audit.json").read_text())
-    assert facts["images"] == 60 and facts["siblings_in_training"]["this_split"] == 0
+    assert facts["images"] == 60 and facts["leaking"] is False
     assert facts["fingerprint"] == prepared.fingerprint(ham10000(tmp_path))
     with pytest.raises(dataclasses.FrozenInstanceError):
         opened.rows[0].malignant = 1  # pyright: ignore[reportAttributeAccessIssue]
@@ -84,10 +88,11 @@ def test_groups_lie_in_one_split_and_fold(tmp_path):
     for key in ("group", "patient_id", "lesion_id"):
         places = collections.defaultdict(set)
         for row in rows:
-            places[getattr(row, key)].add((row.split, row.fold))
+            places[getattr(row, key)] |= {(row.split, row.fold)} - {("unused", -1)}
         assert all(len(place) == 1 for place in places.values())
     assert rows[-1].group == rows[-2].group  # published as duplicates
-    assert {row.split for row in rows} == {"train", "validation", "test"}
+    assert {row.split for row in rows} == {"train", "validation", "test", "unused"}
+    assert [row.split for row in rows].count("unused") == 1
 
 
 def test_equal_pictures_share_a_group(tmp_path):
@@ -96,6 +101,7 @@ def test_equal_pictures_share_a_group(tmp_path):
     (folder / f"{ids[50]}.jpg").write_bytes((folder / f"{ids[40]}.jpg").read_bytes())
     rows = prepare(ham10000(tmp_path), tmp_path).rows
     assert rows[50].group == rows[40].group and rows[50].lesion_id != rows[40].lesion_id
+    assert "unused" in {rows[50].split, rows[40].split}
 
 
 def test_unusable_images_stop_it_by_default(tmp_path, broken):
@@ -107,7 +113,7 @@ def test_unusable_images_stop_it_by_default(tmp_path, broken):
     assert "problems.csv" in str(error.value)
     listed = (tmp_path / "splits/problems.csv").read_text()
     assert all(image_id in listed for image_id in broken)
-    assert not (tmp_path / "records").exists()
+    assert not list((tmp_path / "records").rglob("images.csv")) and not (tmp_path / "splits/splits.csv").exists()
 
 
 def test_unusable_images_can_be_skipped(tmp_path, broken):
@@ -115,7 +121,7 @@ def test_unusable_images_can_be_skipped(tmp_path, broken):
     assert len(opened.rows) == 60 - 4 and not {row.image_id for row in opened.rows} & set(broken)
     drawn = {f"ISIC_{24306 + i:07d}": record for i, record in enumerate(official.drawn(60))}
     for row in opened.rows:
-        assert opened.read(row.position)[0] == drawn[row.image_id].image
+        assert opened.read(row.position)[0] == drawn[row.image_id].image.read()
     facts = json.loads((tmp_path / "splits/audit.json").read_text())
     assert facts["left_out"] == dict.fromkeys(broken.values(), 1)
     with pytest.raises(ValueError, match="5 images cannot be used"):  # though the records are there
@@ -149,7 +155,7 @@ def test_what_was_written_before_outlives_a_failure(tmp_path, monkeypatch):
     image.write_bytes(content[:1000])
     with pytest.raises(ValueError, match="unreadable image"):
         prepare(ham10000(tmp_path), tmp_path)
-    assert tree(tmp_path / "records") == before["records"]
+    assert before["records"].items() <= tree(tmp_path / "records").items()
     assert {**tree(tmp_path / "splits"), "problems.csv": b""} == {**before["splits"], "problems.csv": b""}
     image.write_bytes(content + b"\0")
     monkeypatch.setattr(prepared.table, "write_rows", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
@@ -164,19 +170,23 @@ def test_what_was_written_before_outlives_a_failure(tmp_path, monkeypatch):
 def test_records_are_reused_for_the_same_input_only(tmp_path, monkeypatch):
     official.write_ham10000(tmp_path / "official", 60)
     prepare(ham10000(tmp_path), tmp_path)
-    monkeypatch.setattr(builder.Ham10000, "_generate_examples", lambda self: pytest.fail("built again"))
+    monkeypatch.setattr(builder.images, "store", lambda *_: pytest.fail("built again"))
     other = dataclasses.replace(SPLITS, seed=5)
     prepared.prepare(ham10000(tmp_path), other, tmp_path / "records", tmp_path / "other")
     assert (tmp_path / "other/splits.csv").read_bytes() != (tmp_path / "splits/splits.csv").read_bytes()
     with pytest.raises(pytest.fail.Exception, match="built again"):
-        prepare(ham10000(tmp_path, max_side=64), tmp_path)
+        prepare(ham10000(tmp_path, size=(64, 64)), tmp_path)
 
 
 def test_the_fingerprint_sees_every_input(tmp_path):
     ids = official.write_ham10000(tmp_path / "official", 20)
     seen = {prepared.fingerprint(ham10000(tmp_path))}
-    assert prepared.fingerprint(ham10000(tmp_path, on_error="skip")) in seen
-    seen.add(prepared.fingerprint(ham10000(tmp_path, max_side=64)))
+    assert prepared.fingerprint(ham10000(tmp_path, on_error="skip", target="melanoma")) in seen
+    seen |= {
+        prepared.fingerprint(ham10000(tmp_path, **{name: value}))
+        for name, value in (("aspect", "crop"), ("resampling", "lanczos"))
+    }
+    seen.add(prepared.fingerprint(ham10000(tmp_path, size=(64, 64))))
     (tmp_path / f"official/HAM10000_images_part_1/{ids[0]}.jpg").write_bytes(b"longer or shorter")
     seen.add(prepared.fingerprint(ham10000(tmp_path)))
     table = tmp_path / "official/HAM10000_metadata"
@@ -187,7 +197,7 @@ def test_the_fingerprint_sees_every_input(tmp_path):
     seen.add(prepared.fingerprint(ham10000(tmp_path)))
     seen |= {prepared.fingerprint(config.Data(synthetic_seed=seed)) for seed in (0, 1)}
     seen.add(prepared.fingerprint(config.Data(synthetic_images=30)))
-    assert len(seen) == 8
+    assert len(seen) == 10
 
 
 def test_masks_of_another_collection(tmp_path):
@@ -202,10 +212,10 @@ def test_masks_of_another_collection(tmp_path):
         row = by_id[image_id]
         assert (row.source, row.malignant) == ("isic2019", drawn[i].malignant)
         assert row.has_mask == ("_downsampled" not in image_id)
-        assert opened.read(row.position)[1] == (drawn[i].mask if row.has_mask else b"")
+        assert opened.read(row.position)[1] == (contents(drawn[i])[1] if row.has_mask else b"")
     masks_only = [row for row in opened.rows if row.source == "ham10000"]
     assert len(masks_only) == 80 - sum("_downsampled" not in image_id for image_id in ids)
-    assert all(row.malignant == -1 and row.has_mask for row in masks_only)
+    assert all(row.malignant == row.target == -1 and row.has_mask for row in masks_only)
     assert by_id["ISIC_0024308"].group == by_id["ISIC_0024308_downsampled"].group
 
 
@@ -213,7 +223,7 @@ def test_a_split_without_a_class_is_refused(tmp_path):
     official.write_ham10000(tmp_path / "official", 60)
     table = tmp_path / "official/HAM10000_metadata"
     table.write_bytes(table.read_bytes().replace(b"\tmel\t", b"\tnv\t"))
-    with pytest.raises(ValueError, match="split 'train' of ham10000 has 0 malignant and .* benign.*splits.seed = 0"):
+    with pytest.raises(ValueError, match="split 'train' of ham10000 has .* benign, 0 malignant.*splits.seed = 0"):
         prepare(ham10000(tmp_path), tmp_path)
 
 
@@ -224,10 +234,35 @@ def test_opening_what_was_not_prepared(tmp_path):
 
 def test_load_dataset_in_threads_and_other_processes(tmp_path):
     opened = prepared.load_dataset("synthetic", records=str(tmp_path), synthetic_images=120)
-    drawn, _ = synthetic.read(tmp_path, config.Data(synthetic_images=120))
-    expected = [(record.image, record.mask) for record in drawn]
+    drawn, _ = synthetic.read(Folder(tmp_path), config.Data(synthetic_images=120))
+    expected = [contents(record) for record in drawn]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert list(pool.map(opened.read, list(range(120)) * 5)) == expected * 5
     copy = pickle.loads(pickle.dumps(opened))
     assert copy.read(77) == expected[77] and copy.rows[77].image_id == "SYN_0000077"
     assert [row.age for row in opened.rows] == [record.age for record in drawn]
+
+
+def test_two_processes_prepare_once(tmp_path):
+    code = (
+        "import pathlib, sys; from segfusion_jax import config; from segfusion_jax.datasets import prepared; "
+        "folder = pathlib.Path(sys.argv[1]); data = config.Data(synthetic_images=300); "
+        "prepared.prepare(data, config.Splits(), folder / 'records', folder / sys.argv[2]); "
+        "print(len(prepared.load(folder / 'records', folder / sys.argv[2]).rows))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], env=environment, stdout=subprocess.PIPE)
+        for name in ("one", "other")
+    ]
+    assert [process.communicate(timeout=100)[0].strip() for process in started] == [b"300", b"300"]
+    assert len(list((tmp_path / "records").rglob("images.csv"))) == 1
+    assert (tmp_path / "one/splits.csv").read_bytes() == (tmp_path / "other/splits.csv").read_bytes()
+
+
+def test_targets_follow_the_config(tmp_path):
+    official.write_ham10000(tmp_path / "official", 60)
+    opened = prepare(ham10000(tmp_path, target="diagnosis"), tmp_path)
+    facts = json.loads((tmp_path / "splits/audit.json").read_text())
+    assert facts["classes"] == ["melanoma", "nevus"]
+    assert all(facts["classes"][row.target] == row.diagnosis for row in opened.rows)
