@@ -48,13 +48,25 @@ def fingerprint(data: config.Data) -> str:
 
 
 def prepare(
-    data: config.Data, splits: config.Splits, records_folder: pathlib.Path, splits_folder: pathlib.Path
+    data: config.Data,
+    splits: config.Splits,
+    records_folder: pathlib.Path,
+    splits_folder: pathlib.Path,
+    *,
+    download_config: tfds.download.DownloadConfig | None = None,
 ) -> None:
     """Writes the record store, unless it is complete for the same input, and the files of the split.
 
     Writes `splits.csv` (one `Row` an image), `audit.json` and `problems.csv` (images left out) into `splits_folder`.
     The store is a folder of `records_folder` named after its input, so that a new one leaves the old ones alone. One
     process prepares it at a time; an interrupted one is gone on with.
+
+    Args:
+      data: what is prepared.
+      splits: how it is divided.
+      records_folder: of the record store.
+      splits_folder: of the tables.
+      download_config: of TFDS; with a `beam_runner` in it, shards are made on Apache Beam (extra [beam]).
 
     Raises:
       FileNotFoundError: a folder or table is missing; says where it is published and how to name it.
@@ -64,7 +76,7 @@ def prepare(
     store = _store(records_folder, contents.fingerprint)
     with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
         if not (store / "images.csv").exists():
-            _write_store(data, contents, store, splits_folder)
+            _write_store(data, contents, store, splits_folder, download_config)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
     _refuse(problems, data, splits_folder)
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
@@ -116,7 +128,13 @@ def _store(records_folder: pathlib.Path, input_fingerprint: str) -> pathlib.Path
     return records_folder / input_fingerprint[:16]
 
 
-def _write_store(data: config.Data, contents: Collection, store: pathlib.Path, splits_folder: pathlib.Path) -> None:
+def _write_store(
+    data: config.Data,
+    contents: Collection,
+    store: pathlib.Path,
+    splits_folder: pathlib.Path,
+    download_config: tfds.download.DownloadConfig | None,
+) -> None:
     """The records, by TFDS, and the tables of what they are; `images.csv` last."""
     if not contents.records:
         _refuse(contents.problems, data, splits_folder)
@@ -128,7 +146,7 @@ def _write_store(data: config.Data, contents: Collection, store: pathlib.Path, s
     shutil.rmtree(store, ignore_errors=True)  # of a run that was stopped before images.csv
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself by print
-            made.download_and_prepare()
+            made.download_and_prepare(download_config=download_config)
     except UnusableImages as error:
         _refuse(error.problems, data, splits_folder)
     rows = [_row(position, example) for position, example in enumerate(_source(store))]
