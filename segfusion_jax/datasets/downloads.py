@@ -1,7 +1,0 @@
-"""stub"""
-
-DOWNLOADS = {"ham10000": ()}
-
-
-def download(*a):
-    raise NotImplementedError
