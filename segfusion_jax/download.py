@@ -119,6 +119,11 @@ def announced_size(remote: Remote) -> int:
         raise OSError(f"{remote.url}: {error!r}") from error
 
 
+def kept_size(remote: Remote, folder: pathlib.Path) -> int:
+    """Bytes that are kept of a download that did not come to its end."""
+    return _size(_part(folder / remote.filename))
+
+
 @contextlib.contextmanager
 def _locked(path: pathlib.Path) -> Iterator[None]:
     with path.open("w") as lock:
@@ -132,7 +137,7 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
 
 def _download(remote: Remote, path: pathlib.Path) -> None:
     """Downloads to a `.part` file beside `path`, which stays if the connection does not; renames what is right."""
-    part = path.with_name(f"{path.name}.part")
+    part = _part(path)
     try:
         _retried(lambda: _receive(remote, part), what=remote.filename, arrived=lambda: _size(part))
     except OSError as error:
@@ -253,8 +258,15 @@ def _on_the_web(url: str) -> bool:
     return urllib.parse.urlsplit(url).scheme in ("http", "https")
 
 
+def _part(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.part")
+
+
 def _size(path: pathlib.Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _fault(remote: Remote, path: pathlib.Path) -> str:

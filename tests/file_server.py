@@ -29,6 +29,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.content_range: str | None = None  # instead of the right one
         self.length = True  # whether it is announced
         self.head = True  # whether HEAD is allowed
+        self.nonsense = False  # it does not speak HTTP
         self.reset = False  # a cut connection is reset, not closed
         self.pause = 0.0
 
@@ -50,6 +51,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self, asked: str | None = None):
         self.server.asked.append(f"{self.command} {self.path}")
+        if self.server.nonsense:
+            self.wfile.write(b"nonsense\r\n\r\n")
+            return None
         if self.path in self.server.redirects:
             return self.begin(302, {"Location": self.server.redirects[self.path], "Content-Length": "0"})
         content = self.server.files.get(self.path)

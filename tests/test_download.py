@@ -364,6 +364,13 @@ class TestRetries:
         check_success(server, tmp_path)
         assert pauses == [1.0]
 
+    def test_a_server_that_does_not_speak_http_is_an_error(self, server, tmp_path):
+        server.nonsense = True
+        check_failure(server, tmp_path, f"{server.address}.*nonsense")
+        assert len(server.requests) == download._ATTEMPTS
+        with pytest.raises(OSError, match=f"{server.address}.*nonsense"):
+            announced_size(remote(server))
+
     def test_no_server(self, tmp_path, monkeypatch, server):
         with file_server.Server() as closed:
             pass
@@ -412,6 +419,12 @@ class TestRedirects:
         check_failure(server, tmp_path, "(?i)redirection")
         assert server.requests == [None]
         assert not part(tmp_path).exists()
+
+
+def test_the_kept_size_is_that_of_the_part(server, tmp_path):
+    assert download.kept_size(remote(server), tmp_path) == 0
+    part(tmp_path).write_bytes(bytes(1000))
+    assert download.kept_size(remote(server), tmp_path) == 1000
 
 
 class TestAnnouncedSize:

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import logging
 
-from segfusion_jax.download import Remote, announced_size, fetch
+from segfusion_jax.download import Remote, announced_size, fetch, kept_size
 
 DATAVERSE = "https://dataverse.harvard.edu"
 ISIC = "https://isic-challenge-data.s3.amazonaws.com"
@@ -122,10 +122,10 @@ def _data_file(name: str, files: dict[str, dict[str, Any]], server: str) -> Remo
 
 
 def _check_room(collection: str, remotes: list[Remote], folder: pathlib.Path) -> None:
-    parts = [folder / f"{remote.filename}.part" for remote in remotes]
-    there = sum(part.stat().st_size for part in parts if part.exists())
-    needed, free = sum(remote.size for remote in remotes) - there, shutil.disk_usage(folder).free
-    what = f"{len(remotes)} files, {'' if all(remote.size for remote in remotes) else 'at least '}{needed / 1e9:.2f} GB"
+    needed = sum(max(remote.size - kept_size(remote, folder), 0) for remote in remotes)
+    free = shutil.disk_usage(folder).free
+    at_least = "" if all(remote.size for remote in remotes) else "at least "
+    what = f"{len(remotes)} files, {at_least}{needed / 1e9:.2f} GB"
     if needed > free:
         raise OSError(f"{what} do not fit into the {free / 1e9:.2f} GB that are free in {folder}")
     logging.info("%s: downloading %s, into %s", collection, what, folder)
