@@ -102,9 +102,9 @@ def _on_dataverse(names: list[str], server: str) -> list[Remote]:
     """HAM10000's files as Dataverse's native API lists them, with size and MD5."""
     url = f"{server}/api/datasets/:persistentId/?persistentId=doi:{_HAM10000_DOI}"
     with tempfile.TemporaryDirectory() as folder:
-        text = fetch(Remote(url, "HAM10000.json"), pathlib.Path(folder)).read_text(encoding="utf-8")
+        listing = fetch(Remote(url, "HAM10000.json"), pathlib.Path(folder)).read_bytes()
     try:
-        files = {entry["label"]: entry["dataFile"] for entry in json.loads(text)["data"]["latestVersion"]["files"]}
+        files = {entry["label"]: entry["dataFile"] for entry in json.loads(listing)["data"]["latestVersion"]["files"]}
         return [_data_file(name, files, server) for name in names]
     except (ValueError, KeyError, TypeError) as error:
         raise OSError(f"{url} is not the list of files that was expected ({error!r})") from error

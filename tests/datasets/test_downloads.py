@@ -140,7 +140,14 @@ class TestHam10000:
 
     @pytest.mark.parametrize(
         "answer",
-        [b"<html>", b"[]", b'{"status": "ERROR"}', b'{"data": {"latestVersion": {"files": []}}}', b'{"data": []}'],
+        [
+            b"<html>",
+            b"\xff\xff",
+            b"[]",
+            b'{"status": "ERROR"}',
+            b'{"data": {"latestVersion": {"files": []}}}',
+            b'{"data": []}',
+        ],
     )
     def test_another_answer_than_a_listing_is_an_error(self, server, tmp_path, answer):
         server.files[LISTING] = answer
