@@ -82,7 +82,7 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
         return path
     if name in published.PUBLISHED:
         _check_published(config)
-        filename = published.PUBLISHED[name].filename
+        filename = published.PUBLISHED[name].remote.filename
         return _local_file(filename) or published.fetch(name, configs.cache_folder() / "weights")
     raise FileNotFoundError(
         f"{_field(config)} = {name!r}: no such file, nor in the folders of SEGFUSION_DATA; give the path of a weight "
