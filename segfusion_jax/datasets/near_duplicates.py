@@ -1,8 +1,9 @@
 """Pictures that are one photograph: re-encoded, resized, squashed, brightened, slightly cropped, turned or mirrored.
 
-Hashes hold the signs of a picture's low frequencies after its local contrast is made even, since otherwise every dark
-blob on light skin has nearly the same ones. A mirror image has the signs of odd frequencies reversed, a transposed one
-has rows and columns exchanged: all eight orientations are compared by means of one hash each.
+Hashes hold the signs of a picture's low frequencies after its local contrast is made even and a black frame is left
+out, since otherwise every dark blob on light skin has nearly the same ones, and every frame. A mirror image has the
+signs of odd frequencies reversed, a transposed one has rows and columns exchanged: all eight orientations are compared
+by means of one hash each.
 """
 
 import concurrent.futures
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 # Of 255 bits; unrelated pictures differ in 60..128 in the best of eight orientations. Among the 84 million pairs of
@@ -22,6 +23,7 @@ _SIDE = 32  # pixels that a picture is reduced to, each way
 _FREQUENCIES = 16  # each way, so that the four words hold 64 signs each
 _SIGMA = 2.0  # pixels of the reduced picture over which contrast is made even
 _CONTRAST = 4.0  # grey levels below which it stays faint, so that what JPEG does to plain skin is not amplified
+_BLACK = (0.25, 0.5)  # of the brightness of light skin: up to the first it is frame, from the second on it is not
 _FLOOR = 1e-3  # coefficients below are rounding of a constant picture
 _ROWS, _COLUMNS = 32, 4096  # of a block of pairs, which then stays in the processor's cache
 _AT_ONCE = 16  # blocks of rows whose pairs are in memory at a time
@@ -47,8 +49,7 @@ def perceptual_hash(image: np.ndarray) -> bytes:
         raise ValueError(f"image is {image.dtype} {list(image.shape)}; accepted: uint8 [height, width, 3]")
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small.astype(np.float32), cv2.COLOR_RGB2GRAY)
-    detail = grey - _blurred(grey)
-    spectrum = cv2.dct(detail / np.sqrt(_blurred(detail**2) + _CONTRAST**2))
+    spectrum = cv2.dct(_even_contrast(grey, _skin(grey)))
     signs = spectrum[:_FREQUENCIES, :_FREQUENCIES] > _FLOOR
     signs[0, 0] = False
     return _packed(signs.reshape(8, 2, 8, 2).transpose(1, 3, 0, 2)).tobytes()
@@ -78,6 +79,21 @@ def near_duplicates(hashes: Sequence[bytes]) -> list[tuple[int, int]]:
     different = first[_spanning_forest(np.frombuffer(values.tobytes(), np.uint64).reshape(-1, 4))]
     pairs = np.concatenate([different, np.stack([first[which[copies]], copies], axis=1)])
     return sorted((int(a), int(b)) for a, b in np.sort(pairs, axis=1))
+
+
+def _skin(grey: np.ndarray) -> np.ndarray:
+    """Weights in [0, 1], 0 in the black frame of a dermatoscope, whose outline unrelated pictures share."""
+    brightness = grey / max(1.0, float(np.percentile(grey, 90)))
+    weights = np.clip((brightness - _BLACK[0]) / (_BLACK[1] - _BLACK[0]), 0.0, 1.0)
+    return cv2.erode(weights, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REFLECT)
+
+
+def _even_contrast(grey: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted deviations from the local mean, in local standard deviations."""
+    total = np.maximum(_blurred(weights), 1e-3)
+    deviation = grey - _blurred(weights * grey) / total
+    variance = _blurred(weights * deviation**2) / total
+    return weights * deviation / np.sqrt(variance + _CONTRAST**2)
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:
@@ -112,7 +128,7 @@ def _forest(edges: np.ndarray, n: int) -> np.ndarray:
     return np.stack([tree.row, tree.col], axis=1)
 
 
-def _graph(edges: np.ndarray, n: int) -> coo_array:
+def _graph(edges: np.ndarray, n: int) -> csr_array:
     return coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n)).tocsr()
 
 

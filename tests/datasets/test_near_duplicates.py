@@ -59,6 +59,15 @@ def test_altered_copies_are_found_and_other_lesions_are_not(name):
     assert near_duplicates.near_duplicates(hashes) == [(i, i + len(pictures)) for i in range(len(pictures))]
 
 
+def test_a_frame_that_all_pictures_share_joins_none_of_them():
+    records = {record.lesion_id: record for record in official.drawn(80)}
+    down, across = np.mgrid[:144, :192]
+    inside = np.hypot(down - 71.5, across - 95.5) < 68
+    pictures = [np.where(inside[..., None], images.read(r.image), 8).astype(np.uint8) for r in records.values()]
+    hashes = [hash_of(picture) for picture in pictures] + [hash_of(jpeg(picture, 50)) for picture in pictures]
+    assert near_duplicates.near_duplicates(hashes) == [(i, i + len(pictures)) for i in range(len(pictures))]
+
+
 def test_hash_does_not_depend_on_resolution():
     picture = images.read(official.drawn(1)[0].image)
     enlarged = np.repeat(np.repeat(picture, 5, axis=0), 7, axis=1)
