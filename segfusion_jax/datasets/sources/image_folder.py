@@ -106,21 +106,20 @@ def _table_rows(table: File, tree: "_Tree") -> list[official.Row]:
     group_as = next((name for name in ("patient_id", "lesion_id") if name not in columns), None)
     if "group" in columns and not group_as:
         raise ValueError(f"{table}: columns group, lesion_id and patient_id; two of them at most can be read")
-    rows = []
-    for read in official.rows(table, [written[name] for name in columns.values()]):
-        row = {name: read[written[column]] for name, column in columns.items()}
-        row["path"] = _found(row["image"].replace("\\", "/"), tree)
+    rows = official.rows(table, [written[name] for name in columns.values()])
+    rows = [{name: row[written[column]] for name, column in columns.items()} for row in rows]
+    for row in rows:
+        row |= {name: row[name].replace("\\", "/") for name in ("image", "mask") if name in row}
         if group_as and official.known(row.get("group", "")):
             row[group_as] = f"group:{row['group']}"  # told apart from the ids of another collection
-        rows.append(row)
     outside = [row[name] for row in rows for name in ("image", "mask") if _leaves(row.get(name, ""))]
     if outside:
         raise ValueError(f"{table}: {len(outside)} paths lead out of the folder: {', '.join(outside[:5])}")
-    return rows
+    return [{**row, "path": _found(row["image"], tree)} for row in rows]
 
 
 def _leaves(path: str) -> bool:
-    return path.startswith(("/", "\\")) or path[1:2] == ":" or ".." in path.replace("\\", "/").split("/")
+    return path.startswith("/") or path[1:2] == ":" or ".." in path.split("/")
 
 
 def _found(path: str, tree: "_Tree") -> str:
@@ -132,7 +131,7 @@ def _found(path: str, tree: "_Tree") -> str:
 
 
 def _class_rows(root: Folder, tree: "_Tree") -> list[official.Row]:
-    classes = [folder.name for folder in root.folders() if folder.name.lower() != "masks"]
+    classes = [folder.name for folder in root.folders() if folder.name != "masks"]
     if not classes:
         what = "no table (labels.csv, metadata.csv or one .csv) and no folders that are called like classes"
         raise FileNotFoundError(f"{root}: {what}; name the folder of your images with --config.data.root=FOLDER")
@@ -149,7 +148,7 @@ def _class_rows(root: Folder, tree: "_Tree") -> list[official.Row]:
 
 def _pictures(rows: list[official.Row], tree: "_Tree") -> dict[str, list[File]]:
     """Images by path, in the folders where rows have some; masks that lie beside them are none."""
-    masks = {posixpath.normpath(row["mask"].replace("\\", "/")) for row in rows if row.get("mask")}
+    masks = {posixpath.normpath(row["mask"]) for row in rows if row.get("mask")}
     folders = {"", "images", *(posixpath.dirname(row["path"]) for row in rows)}
     paths = {posixpath.join(folder, name): file for folder in folders for name, file in tree.files(folder).items()}
     return {path: [file] for path, file in paths.items() if _is_picture(file.name) and path not in masks}
@@ -161,20 +160,21 @@ def _is_picture(name: str) -> bool:
 
 
 def _ids(paths: Iterable[str]) -> dict[str, str]:
-    """The id of the image at each path: the shortest of name, path and path with suffix that is its own."""
-    paths = list(paths)
-    stems = {path: posixpath.splitext(path)[0] for path in paths}
-    by_name = collections.Counter(map(posixpath.basename, stems.values()))
-    by_stem = collections.Counter(stems.values())
+    """The id of the image at each path: the shortest of name, path and path with suffix that no other has."""
+    choices = {}
+    for path in paths:
+        stem = posixpath.splitext(path)[0]
+        choices[path] = (posixpath.basename(stem), stem, path)
+    names, stems = (collections.Counter(choice[place] for choice in choices.values()) for place in (0, 1))
     return {
-        path: name if by_name[name := posixpath.basename(stem)] == 1 else stem if by_stem[stem] == 1 else path
-        for path, stem in stems.items()
+        path: name if names[name] == 1 else stem if stems[stem] == 1 else path
+        for path, (name, stem, _) in choices.items()
     }
 
 
 def _mask(row: official.Row, image_id: str, tree: "_Tree") -> File | None:
     if "mask" in row:
-        path = posixpath.normpath(row["mask"].replace("\\", "/"))
+        path = posixpath.normpath(row["mask"])
         file = tree.file(path) or tree.file(f"masks/{path}")
         if row["mask"] and not file:
             raise ValueError(f"mask = {row['mask']!r}: no such file")

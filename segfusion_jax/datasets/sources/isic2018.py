@@ -1,4 +1,4 @@
-"""ISIC 2018 (Codella et al. 2019): masks of 2,594 + 100 + 1,000 images (Task 1), diagnoses of 10,015 + 193 + 1,512 (Task 3).
+"""ISIC 2018 (Codella et al. 2019): masks of 2,594 + 100 + 1,000 images, diagnoses of 10,015 + 193 + 1,512.
 
 Official names of Task 1: `ISIC2018_Task1-2_Training_Input/<id>.jpg` and
 `ISIC2018_Task1_Training_GroundTruth/<id>_segmentation.png`; of Task 3: `ISIC2018_Task3_Training_Input/<id>.jpg`,

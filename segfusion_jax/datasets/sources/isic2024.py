@@ -1,8 +1,8 @@
-"""ISIC 2024, SLICE-3D (Kurtansky et al. 2024): 401,059 tiles of 1,042 patients from total body photographs, 393 malignant.
+"""ISIC 2024, SLICE-3D (Kurtansky et al. 2024): 401,059 tiles from total body photographs of 1,042 patients.
 
 Names as Kaggle publishes them: `train-metadata.csv`, and the images in `train-image.hdf5` or in
 `train-image/image/<id>.jpg`; ISIC's own folder is `ISIC_2024_Training_Input/`. The labels of the test part were never
-published. Not dermoscopy: tiles of 15 x 15 mm, some 130 pixels wide.
+published. 393 tiles are malignant. They are no dermoscopic images: 15 x 15 mm in some 130 x 130 pixels.
 """
 
 import functools
