@@ -1,7 +1,7 @@
 """ISIC 2020 training part (Rotemberg et al. 2021): 33,126 dermoscopic images of 2,056 patients, 584 melanomas.
 
 Official names: `train/<id>.jpg` (in the zip `ISIC_2020_Training_JPEG`), `ISIC_2020_Training_GroundTruth_v2.csv` (or the
-first version without `_v2`, which has no lesion ids), and `ISIC_2020_Training_Duplicates.csv`. In Kaggle's copy they are
+first version without `_v2`, which has no lesion ids), and `ISIC_2020_Training_Duplicates.csv`. In Kaggle's copy it is
 `jpeg/train/`, beside a `train/` of DICOM files, and `train.csv`. The labels of the test part were never published.
 """
 
