@@ -134,6 +134,9 @@ class MemoryFile:
         """All bytes."""
         return self.content
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
@@ -217,7 +220,7 @@ class _Archive:
             raise ValueError(f"{path}: no readable zip archive: {error}") from error
         self.members: dict[str, list[zipfile.ZipInfo]] = {}
         self.folders: dict[str, dict[str, None]] = {}  # used as ordered sets
-        for member in sorted(self.file.infolist(), key=lambda member: member.filename):
+        for member in sorted(self.file.infolist(), key=_parts):
             self._add(path, member)
 
     @staticmethod
@@ -226,7 +229,7 @@ class _Archive:
         return _open_archive(path, path.stat().st_mtime_ns, os.getpid())
 
     def _add(self, path: pathlib.Path, member: zipfile.ZipInfo) -> None:
-        parts = member.filename.removeprefix("./").rstrip("/").split("/")
+        parts = _parts(member)
         if member.filename == "./":
             return
         if ".." in parts or "" in parts or "\\" in member.filename or ":" in parts[0]:
@@ -237,6 +240,10 @@ class _Archive:
             self.folders.setdefault(_joined(parts[: depth - 1]), {})[_joined(parts[:depth])] = None
         if not member.is_dir():
             self.members.setdefault(_joined(parts[:-1]), []).append(member)
+
+
+def _parts(member: zipfile.ZipInfo) -> list[str]:
+    return member.filename.removeprefix("./").rstrip("/").split("/")
 
 
 def _joined(parts: list[str]) -> str:
