@@ -35,18 +35,13 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
         raise missing("folder HAM10000_images_part_1")
     if table is None:
         raise missing("table HAM10000_metadata(.csv, .tab)")
-    rows = official.rows(table, _COLUMNS)
-    images = official.images(folders)
-    masks = official.images(
-        official.folders(root, "HAM10000_segmentations_lesion_tschandl"), suffixes=(".png",), ending="_segmentation"
-    )
-    usable, problems = official.match([row["image_id"] for row in rows], images)
+    rows = official.rows(table, _COLUMNS, optional=("dataset",))
+    masks = official.masks(official.folders(root, "HAM10000_segmentations_lesion_tschandl"))
+    usable, problems = official.match([row["image_id"] for row in rows], official.images(folders))
     relabelled = isic2019.diagnoses() if data.akiec == "by_isic2019" else {}
 
     def record(row: official.Row) -> Record:
-        image_id = row["image_id"]
-        mask = masks.get(image_id, [None])[0]
-        return _record(row, usable[image_id], mask, relabelled)
+        return _record(row, usable[row["image_id"]], masks.get(row["image_id"]), relabelled)
 
     records, unusable = official.records((r for r in rows if r["image_id"] in usable), record, column="image_id")
     return records, problems + unusable
@@ -67,7 +62,7 @@ def _record(row: official.Row, image: File, mask: File | None, relabelled: dict[
         age=official.age(row["age"]),
         sex=official.sex(row["sex"]),
         site=official.known(row["localization"]),
-        confirmation=row["dx_type"],
-        origin=row.get("dataset", ""),
+        confirmation=official.known(row["dx_type"]),
+        origin=official.known(row.get("dataset", "")),
         source="ham10000",
     )

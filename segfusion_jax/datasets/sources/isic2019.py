@@ -59,16 +59,17 @@ def _part(root: Folder, part: str, partition: str) -> tuple[list[Record], list[P
     )
     missing = functools.partial(official.missing, root=root, title=TITLE, address=ADDRESS, collection="isic2019")
     if not folders:
-        raise missing(names[0])
+        raise missing(f"folder {names[0]}")
     if truth_table is None or metadata_table is None:
-        raise missing(names[2] if truth_table else names[1])
+        raise missing(f"table {names[2] if truth_table else names[1]}")
     truth = official.rows(truth_table, ("image", *taxonomy.ISIC2019))
-    metadata = {row["image"]: row for row in official.rows(metadata_table, _METADATA_COLUMNS)}
+    metadata_rows = official.rows(metadata_table, _METADATA_COLUMNS, optional=("lesion_id",))
+    metadata = official.only_rows(metadata_rows, column="image")
     usable, problems = official.match([row["image"] for row in truth], official.images(folders))
 
     def record(row: official.Row) -> Record:
         if row["image"] not in metadata:
-            raise ValueError(f"not in {metadata_table.name}")
+            raise ValueError(f"not in one row of {metadata_table.name}")
         return _record(row, metadata[row["image"]], usable[row["image"]], partition)
 
     records, unusable = official.records((row for row in truth if row["image"] in usable), record, column="image")

@@ -1,8 +1,8 @@
 """ISIC 2020 training part (Rotemberg et al. 2021): 33,126 dermoscopic images of 2,056 patients, 584 melanomas.
 
 Official names: `train/<id>.jpg` (in the zip `ISIC_2020_Training_JPEG`), `ISIC_2020_Training_GroundTruth_v2.csv` (or the
-first version without `_v2`, which has no lesion ids; Kaggle's copy calls it `train.csv`), and
-`ISIC_2020_Training_Duplicates.csv`. The labels of the test part were never published.
+first version without `_v2`, which has no lesion ids), and `ISIC_2020_Training_Duplicates.csv`. In Kaggle's copy it is
+`jpeg/train/`, beside a `train/` of DICOM files, and `train.csv`. The labels of the test part were never published.
 """
 
 import functools
@@ -31,13 +31,13 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
       ValueError: the table is not ISIC 2020's.
     """
     del data
-    folders, table = official.folders(root, "train"), official.table(root, *_TABLES)
+    folders, table = _folders(root), official.table(root, *_TABLES)
     missing = functools.partial(official.missing, root=root, title=TITLE, address=ADDRESS, collection="isic2020")
     if not folders:
         raise missing("folder train")
     if table is None:
         raise missing("table ISIC_2020_Training_GroundTruth(_v2).csv")
-    rows = official.rows(table, _COLUMNS)
+    rows = official.rows(table, _COLUMNS, optional=("lesion_id",))
     usable, problems = official.match([row["image_name"] for row in rows], official.images(folders))
 
     def record(row: official.Row) -> Record:
@@ -55,6 +55,11 @@ def duplicate_pairs(root: Folder) -> list[tuple[str, str]]:
         return []
     rows = official.rows(table, ("image_name_1", "image_name_2"))
     return [(row["image_name_1"], row["image_name_2"]) for row in rows]
+
+
+def _folders(root: Folder) -> list[Folder]:
+    kaggle = [folder for jpeg in official.folders(root, "jpeg") for folder in official.folders(jpeg, "train")]
+    return kaggle or official.folders(root, "train") or official.folders(root, "ISIC_2020_Training_JPEG")
 
 
 def _record(row: official.Row, image: File) -> Record:

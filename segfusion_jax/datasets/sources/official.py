@@ -4,9 +4,9 @@ import collections
 import csv
 import io
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from segfusion_jax.datasets import files
 from segfusion_jax.datasets.files import File, Folder
 from segfusion_jax.datasets.record import Problem, Record
 
@@ -45,34 +45,49 @@ def folders(root: Folder, *names: str) -> list[Folder]:
 def table(root: Folder, *names: str) -> File | None:
     """The first file called like one of `names`, in any case, in `root` or, as far as need be, below it."""
     levels = [[root], *_levels(root)]
-    by_level = [{file.name.lower(): file for folder in reversed(level) for file in folder.files()} for level in levels]
+    by_level = [
+        {file.name.lower(): file for folder in reversed(level) for file in folder.files(*names)} for level in levels
+    ]
     return next((found[name.lower()] for name in names for found in by_level if name.lower() in found), None)
 
 
-def rows(file: File, columns: Sequence[str]) -> list[Row]:
-    """Rows of a comma- or tab-separated UTF-8 table with any line ends, values stripped.
+def header(file: File) -> list[str]:
+    """Names of the columns of a table.
 
     Raises:
-      ValueError: the table is no text, lacks one of `columns`, names one twice, or a row has not as many values as the
-        header.
+      OSError, ValueError: as `rows`.
     """
-    text = _text(file)
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="\0")
-    lines = []
-    try:
-        header = [name.strip() for name in reader.fieldnames or []]
-        absent = [column for column in columns if header.count(column) != 1]
-        if absent:
-            raise ValueError(f"{file}: no column, or more than one, {', '.join(absent)}; it has {', '.join(header)}")
-        reader.fieldnames = header
-        for row in reader:
-            if "\0" in row.values() or None in row:
-                raise ValueError(f"{file}, line {reader.line_num}: not as many values as the header has columns")
-            lines.append({name: value.strip() for name, value in row.items()})
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
-    return lines
+    return next(_lines(file), [])
+
+
+def rows(file: File, columns: Sequence[str], *, optional: Sequence[str] = ()) -> list[Row]:
+    """Rows of a UTF-8 table with any line ends, separated by commas, semicolons or tabs; values stripped.
+
+    Args:
+      file: the table.
+      columns: those it must have.
+      optional: those that are read where it has them. All others are left out.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no such text, lacks one of `columns`, names a column twice, or a row has not as many values as
+        the header.
+    """
+    lines = _lines(file)
+    names = next(lines, [])
+    wrong = [name for name in columns if names.count(name) != 1] + [name for name in optional if names.count(name) > 1]
+    if wrong:
+        raise ValueError(f"{file}: no column, or more than one, {', '.join(wrong)}; it has {', '.join(names)}")
+    kept = [(name, names.index(name)) for name in (*columns, *optional) if name in names]
+    # Interned, since values repeat: ISIC 2024 has 401,059 rows.
+    return [{name: sys.intern(values[place].strip()) for name, place in kept} for values in lines]
+
+
+def only_rows(table_rows: Iterable[Row], *, column: str) -> dict[str, Row]:
+    """Rows by id, without those whose id has several."""
+    table_rows = list(table_rows)
+    count = collections.Counter(row[column] for row in table_rows)
+    return {row[column]: row for row in table_rows if count[row[column]] == 1}
 
 
 def images(
@@ -86,6 +101,13 @@ def images(
             if (dot + suffix).lower() in suffixes and stem.endswith(ending):
                 found[stem.removesuffix(ending)].append(file)
     return dict(found)
+
+
+def masks(
+    where: Iterable[Folder], *, suffixes: tuple[str, ...] = (".png",), ending: str = "_segmentation"
+) -> dict[str, File]:
+    """The annotation of each id."""
+    return {image_id: found[0] for image_id, found in images(where, suffixes=suffixes, ending=ending).items()}
 
 
 def match(ids: Sequence[str], found: Mapping[str, Sequence[File]]) -> tuple[dict[str, File], list[Problem]]:
@@ -182,10 +204,20 @@ def _same(name: str, other: str) -> bool:
     return name.lower() == other.lower()
 
 
-def _text(file: File) -> str:
-    if file.size > files.MAX_BYTES:
-        raise ValueError(f"{file}: a table of {file.size} bytes; at most {files.MAX_BYTES} are read")
+def _lines(file: File) -> Iterator[list[str]]:
+    """The names of the columns, then the values of each row that is not empty."""
+    content = file.read()
+    delimiter = max(",;\t", key=content[:4096].splitlines()[0].decode(errors="replace").count) if content else ","
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""), delimiter=delimiter)
+    names: list[str] = []
     try:
-        return file.read().decode("utf-8-sig")
+        for values in filter(any, reader):
+            if not names:
+                values = names = [name.strip() for name in values]
+            if len(values) != len(names):
+                raise ValueError(f"{len(values)} values; the header has {len(names)} columns")
+            yield values
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: no UTF-8 text: {error}") from None
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None

@@ -29,7 +29,10 @@ HAM10000 = {
     "df": "dermatofibroma",
     "vasc": "vascular lesion",
 }
-"""`dx` of HAM10000; in capitals, columns of ISIC 2018."""
+"""`dx` of HAM10000."""
+
+ISIC2018 = {code.upper(): diagnosis for code, diagnosis in HAM10000.items()}
+"""Columns of ISIC 2018, Task 3."""
 
 ISIC2019 = {
     "MEL": "melanoma",
@@ -57,8 +60,29 @@ ISIC2020 = {
 }
 """`diagnosis` of ISIC 2020."""
 
-PH2 = {"common nevus": "nevus", "atypical nevus": "nevus", "melanoma": "melanoma"}
-"""Diagnosis of PH2."""
+ISIC2024 = {
+    "Melanoma Invasive": "melanoma",
+    "Melanoma in situ": "melanoma",
+    "Melanoma metastasis": "melanoma",
+    "Melanoma, NOS": "melanoma",
+    "Basal cell carcinoma": "basal cell carcinoma",
+    "Squamous cell carcinoma in situ": "squamous cell carcinoma",
+    "Squamous cell carcinoma, Invasive": "squamous cell carcinoma",
+    "Squamous cell carcinoma, NOS": "squamous cell carcinoma",
+    "Solar or actinic keratosis": "actinic keratosis",
+    "Nevus": "nevus",
+    "Seborrheic keratosis": "benign keratosis",
+    "Pigmented benign keratosis": "benign keratosis",
+    "Solar lentigo": "benign keratosis",
+    "Lentigo NOS": "benign keratosis",
+    "Lichen planus like keratosis": "benign keratosis",
+    "Dermatofibroma": "dermatofibroma",
+    "Hemangioma": "vascular lesion",
+}
+"""`iddx_3` of ISIC 2024, as far as it is one of the common diagnoses; the other values are rare lesions, or unknown."""
+
+PH2 = {"0": "nevus", "1": "nevus", "2": "melanoma"}
+"""Clinical diagnosis of PH2: common nevus, atypical nevus, melanoma."""
 
 
 def named(code: str, codes: dict[str, str], *, column: str) -> str:
@@ -78,13 +102,22 @@ def marked(row: dict[str, str], codes: dict[str, str]) -> str:
     Raises:
       ValueError: not exactly one column of `codes` is 1.
     """
-    try:
-        chosen = [column for column in codes if float(row[column] or 0) == 1]
-    except ValueError as error:
-        raise ValueError(f"diagnosis columns: {error}") from None
+    chosen = [column for column in codes if flag(row[column], column=column)]
     if len(chosen) != 1:
         raise ValueError(f"diagnosis columns that are 1: {chosen}; must be exactly one of {', '.join(codes)}")
     return chosen[0]
+
+
+def flag(text: str, *, column: str) -> int:
+    """0 or 1, as collections write it: "1" or "1.0".
+
+    Raises:
+      ValueError: something else.
+    """
+    value = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}.get(text)
+    if value is None:
+        raise ValueError(f"{column} = {text!r}: must be 0 or 1")
+    return value
 
 
 def targets(cases: Sequence[tuple[str, int]], data: Data) -> tuple[list[int], tuple[str, ...]]:
