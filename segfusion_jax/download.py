@@ -1,10 +1,8 @@
 """Files from the web: fetched once, gone on with where they were cut off, checked before they get their name."""
 
-import contextlib
 import dataclasses
 import datetime
 import errno
-import fcntl
 import hashlib
 import http.client
 import os
@@ -15,11 +13,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeVar
 
 from absl import logging
+
+from segfusion_jax.lock import locked
 
 _Result = TypeVar("_Result")
 
@@ -94,7 +94,7 @@ def fetch(remote: Remote, folder: pathlib.Path) -> pathlib.Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _locked(path.with_name(f"{path.name}.lock")):
+        with locked(path.with_name(f"{path.name}.lock"), what=f"downloads {path.name}"):
             if not path.exists():
                 _download(remote, path)
     except http.client.HTTPException as error:
@@ -122,17 +122,6 @@ def announced_size(remote: Remote) -> int:
 def kept_size(remote: Remote, folder: pathlib.Path) -> int:
     """Bytes that are kept of a download that did not come to its end."""
     return _size(_part(folder / remote.filename))
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("waiting for another process, which downloads %s", path.stem)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _download(remote: Remote, path: pathlib.Path) -> None:

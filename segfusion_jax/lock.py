@@ -10,7 +10,7 @@ from absl import logging
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
-    """Holds the lock file `path`, made if it is missing; waits, and logs so, while another process that `what` has it."""
+    """Holds the lock file `path`, made if missing; waits, and logs so, while another process, which `what`, has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:

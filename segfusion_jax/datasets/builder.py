@@ -39,7 +39,8 @@ SPLIT = "images"
 SHARD_IMAGES = 512
 """Images in a shard: what is done again after an interruption, and kept in memory (encoded) while it is written."""
 
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _ADAPTER = file_adapters.ArrayRecordFileAdapter
 _TEXTS = (
     *("image_id", "lesion_id", "patient_id", "diagnosis", "sex", "site"),

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from segfusion_jax import config
-from segfusion_jax.datasets.downloads import DOWNLOADS, download
+from segfusion_jax.datasets.downloads import FILES, download
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem, Record
 from segfusion_jax.datasets.sources import SOURCES, isic2020, official
@@ -98,7 +98,7 @@ def _root(data: config.Data, name: str) -> Folder:
     root = config.find(named or name)
     if root is not None:
         return Folder(root)
-    if data.download and not named and name in DOWNLOADS:
+    if data.download and not named and name in FILES:
         folder = config.cache_folder() / "downloads" / name
         download(name, folder)
         return Folder(folder)
@@ -106,6 +106,6 @@ def _root(data: config.Data, name: str) -> Folder:
     error = official.missing(
         f"folder {named or name}", root=None, title=source.TITLE, address=source.ADDRESS, collection=name
     )
-    if name in DOWNLOADS:
+    if name in FILES:
         raise FileNotFoundError(f"{error} Or let it be downloaded: --config.data.download=True.")
     raise error

@@ -34,15 +34,23 @@ FILES: dict[str, tuple[str, ...]] = {
         for part in ("Training", "Validation", "Test_v2")
         for content in ("Part3_GroundTruth.csv", "Part1_GroundTruth.zip", "Data.zip")
     ),
-    "isic2018": tuple(
-        f"ISIC2018_{content}.zip"
-        for part in ("Training", "Validation", "Test")
-        for content in (f"Task1_{part}_GroundTruth", f"Task1-2_{part}_Input")
+    "isic2018": (
+        "ISIC2018_Task3_Training_LesionGroupings.csv",
+        *(
+            f"ISIC2018_{content}.zip"
+            for part in ("Training", "Validation", "Test")
+            for content in (f"Task1_{part}_GroundTruth", f"Task3_{part}_GroundTruth")
+        ),
+        *(
+            f"ISIC2018_{content}.zip"
+            for part in ("Training", "Validation", "Test")
+            for content in (f"Task1-2_{part}_Input", f"Task3_{part}_Input")
+        ),
     ),
-    "isic2019": (
-        "ISIC_2019_Training_GroundTruth.csv",
-        "ISIC_2019_Training_Metadata.csv",
-        "ISIC_2019_Training_Input.zip",
+    "isic2019": tuple(
+        f"ISIC_2019_{part}_{content}"
+        for content in ("GroundTruth.csv", "Metadata.csv", "Input.zip")
+        for part in ("Test", "Training")
     ),
     "isic2020": (
         "ISIC_2020_Training_GroundTruth_v2.csv",
@@ -50,7 +58,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "ISIC_2020_Training_JPEG.zip",
     ),
 }
-"""The files of each collection, the small ones first: of 2018 those of Task 1, of 2019 and 2020 the training part."""
+"""The files of each collection, the small ones first: of 2018 those of tasks 1 and 3, of 2020 the training part."""
 
 
 def download(collection: str, folder: pathlib.Path, *, dataverse: str = DATAVERSE, isic: str = ISIC) -> None:

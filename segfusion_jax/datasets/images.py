@@ -119,7 +119,7 @@ def _kept(image: Image.Image, content: bytes, size: tuple[int, int], data: confi
     if plain and fits and _orientation(image) == 1:
         return content, np.asarray(_loaded(image, "image"))
     needed = _decoded_size(size, data)
-    image.draft(None, needed[::-1] if _orientation(image) >= 5 else needed)
+    image.draft(None, (needed[1], needed[0]) if _orientation(image) >= 5 else needed)
     upright = _loaded(image, "image").convert("RGB")
     buffer = io.BytesIO()
     fit(upright, data).save(buffer, "JPEG", quality=95)

@@ -170,7 +170,7 @@ def _source(store: pathlib.Path) -> Sequence[dict[str, Any]]:
 
 def _row(position: int, example: dict[str, Any]) -> Row:
     facts = {name: value for name, value in example.items() if name not in ("image", "mask")}
-    plain = {
+    plain: dict[str, Any] = {
         name: value.decode() if isinstance(value, bytes) else np.asarray(value).item() for name, value in facts.items()
     }
     return Row(position=position, has_mask=bool(example["mask"]), **plain)

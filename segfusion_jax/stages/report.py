@@ -105,7 +105,7 @@ def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict)
             f"{at_random:.1%} of them."
         ]
     warnings += [
-        f"{name.capitalize()} alone, which is not in the lesion, tells malignant from benign with a ROC-AUC of {auc:.2f}."
+        f"{name.capitalize()} alone tells malignant from benign with a ROC-AUC of {auc:.2f}: a shortcut."
         for name, auc in audit["shortcuts"].items()
         if auc >= SHORTCUT_AUC
     ]

@@ -105,6 +105,23 @@ class TestNames:
             "ISIC2018_Task1_Training_GroundTruth.zip",
             "ISIC2018_Task1_Validation_GroundTruth.zip",
             "ISIC2018_Task1_Test_GroundTruth.zip",
+            "ISIC2018_Task3_Training_Input.zip",
+            "ISIC2018_Task3_Validation_Input.zip",
+            "ISIC2018_Task3_Test_Input.zip",
+            "ISIC2018_Task3_Training_GroundTruth.zip",
+            "ISIC2018_Task3_Validation_GroundTruth.zip",
+            "ISIC2018_Task3_Test_GroundTruth.zip",
+            "ISIC2018_Task3_Training_LesionGroupings.csv",
+        }
+
+    def test_isic2019(self):
+        assert set(FILES["isic2019"]) == {
+            "ISIC_2019_Training_Input.zip",
+            "ISIC_2019_Training_GroundTruth.csv",
+            "ISIC_2019_Training_Metadata.csv",
+            "ISIC_2019_Test_Input.zip",
+            "ISIC_2019_Test_GroundTruth.csv",
+            "ISIC_2019_Test_Metadata.csv",
         }
 
     def test_every_collection_has_a_page(self):
