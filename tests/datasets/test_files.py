@@ -224,6 +224,16 @@ def test_damaged_hdf5_is_named(tmp_path):
         member.read()
 
 
+def test_an_hdf5_file_that_was_replaced_is_read_anew(tmp_path):
+    path = tmp_path / "a.hdf5"
+    for content in (b"old", b"new picture"):
+        with h5py.File(tmp_path / "next.hdf5", "w") as file:
+            file["a"] = np.bytes_(content)
+        os.utime(tmp_path / "next.hdf5", ns=(1, len(content)))
+        (tmp_path / "next.hdf5").replace(path)
+        assert [member.read() for member in files.hdf5_members(path)] == [content]
+
+
 def test_20000_members_are_listed_quickly(tmp_path):
     with h5py.File(tmp_path / "a.hdf5", "w", libver="latest") as file:
         for i in range(20_000):

@@ -75,6 +75,14 @@ def test_everything_in_one_archive(tmp_path, below):
     assert list(tmp_path.iterdir()) == [tmp_path / "HAM10000.zip"]
 
 
+def test_archives_in_an_archive_as_dataverse_sends_them(tmp_path):
+    official.write_ham10000(tmp_path / "all")
+    for folder in [path for path in (tmp_path / "all").iterdir() if path.is_dir()]:
+        official.pack(folder)
+    with pytest.raises(FileNotFoundError, match=r"all.zip \(archives in an archive are not looked into"):
+        read(official.pack(tmp_path / "all"))
+
+
 def test_an_archive_beside_its_unpacked_folder_is_no_second_picture(tmp_path):
     ids = official.write_ham10000(tmp_path)
     folder = tmp_path / "HAM10000_images_part_1"

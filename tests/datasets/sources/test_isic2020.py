@@ -31,6 +31,12 @@ def test_reads_both_versions_of_the_table(tmp_path, version):
     assert isic2020.duplicate_pairs(Folder(tmp_path)) == [(ids[-2], ids[-1])]
 
 
+def test_without_a_list_of_duplicates_there_are_none(tmp_path):
+    official.write_isic2020(tmp_path)
+    (tmp_path / "ISIC_2020_Training_Duplicates.csv").unlink()
+    assert isic2020.duplicate_pairs(Folder(tmp_path)) == []
+
+
 def test_the_second_version_counts_where_both_are_there(tmp_path):
     official.write_isic2020(tmp_path, version="")
     official.write_isic2020(tmp_path, version="_v2")
