@@ -4,6 +4,8 @@
 #endif
 
 #include "batch_norm.h"
+#include "conv.h"
+#include "depthwise.h"
 #include "dropout.h"
 #include "excite.h"
 #include "pool.h"
@@ -94,7 +96,7 @@ void with_epilogue(ffi::ThreadPool& pool, const Array& bias, int64_t activation,
   const int64_t channels = sum->element_count();
   const Epilogue epilogue{bias.element_count() ? bias.typed_data() : nullptr, Activation(activation), nullptr, nullptr};
   if (channels == 0) return body(epilogue, static_cast<Moments*>(nullptr));
-  Moments moments(pool.num_threads(), channels);
+  Moments moments(num_threads(pool), channels);
   body(epilogue, &moments);
   moments.finish(sum->typed_data(), square->typed_data());
 }
@@ -103,7 +105,7 @@ ffi::Error Depthwise(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Re
                      int64_t size, int64_t stride, int64_t top, int64_t left, int64_t activation) {
   return with_window(size, stride, [&]<int k, int s>() {
     with_epilogue(pool, bias, activation, sum, square, [&](const Epilogue& epilogue, Moments* moments) {
-      depthwise<k, s>(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y), top, left, epilogue, moments,
+      depthwise<k, s>(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y), {stride, top, left}, epilogue, moments,
                       fresh(y));
     });
   });
@@ -112,7 +114,7 @@ ffi::Error Depthwise(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Re
 ffi::Error DepthwiseInputGradient(ffi::ThreadPool pool, Array dy, Array kernel, Result dx, int64_t size, int64_t stride,
                                   int64_t top, int64_t left) {
   return with_window(size, stride, [&]<int k, int s>() {
-    depthwise_input_gradient<k, s>(pool, dy.typed_data(), kernel.typed_data(), image_of(*dx), image_of(dy), top, left,
+    depthwise_input_gradient<k, s>(pool, dy.typed_data(), kernel.typed_data(), image_of(*dx), image_of(dy), {stride, top, left},
                                    fresh(dx));
   });
 }
@@ -120,7 +122,7 @@ ffi::Error DepthwiseInputGradient(ffi::ThreadPool pool, Array dy, Array kernel, 
 ffi::Error DepthwiseKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel, int64_t size, int64_t stride,
                                    int64_t top, int64_t left) {
   return with_window(size, stride, [&]<int k, int s>() {
-    depthwise_kernel_gradient<k, s>(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), top, left,
+    depthwise_kernel_gradient<k, s>(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), {stride, top, left},
                                     fresh(dkernel));
   });
 }
