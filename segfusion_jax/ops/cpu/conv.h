@@ -16,8 +16,8 @@ constexpr int64_t BLOCK = 2 * LANES;  // filters, likewise
 
 using Taps = std::vector<std::array<int64_t, 2>>;  // places in a kernel
 
-// The chosen taps of [3, 3, channels, filters] as blocks of filters, each [taps, channels, BLOCK]; zeros beyond the last
-// filter.
+// The chosen taps of [3, 3, channels, filters] as blocks of filters, each [taps, channels, BLOCK], with zeros beyond
+// the last filter.
 class PackedKernel {
  public:
   PackedKernel(const float* kernel, const Taps& taps, int64_t channels, int64_t filters)
@@ -65,13 +65,14 @@ inline int64_t band_height(const ffi::ThreadPool& pool, const Image& out, int64_
 
 constexpr int64_t BAND = 1024;  // pixels of a band: few enough to stay in the cache
 
-// Calls body(band, image, first, rows, worker) for bands of `height` rows, the last of an image of fewer, of `out`: `band`
-// is what a kernel of `size` meets of `in` there.
+// Calls body(band, image, first, rows, worker) for bands of `height` rows of each image of `out`, of fewer at its end:
+// `band` holds what a kernel of `size` meets of `in` there.
 template <typename Body>
 void for_bands(ffi::ThreadPool& pool, const float* x, const Image& in, const Image& out, int64_t size,
                const Window& window, int64_t height, const Body& body, bool repeatable = false) {
   const int64_t bands = (out.height + height - 1) / height, tasks = out.count * bands;
-  const PaddedBand empty(in, (height - 1) * window.stride + size, window.left, padded_width(in, out.width, size, window));
+  const int64_t width = padded_width(in, out.width, size, window);
+  const PaddedBand empty(in, (height - 1) * window.stride + size, window.left, width);
   std::vector<PaddedBand> padded(num_workers(pool, tasks), empty);
   parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
     const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, out.height - first);
@@ -154,8 +155,8 @@ inline void pointwise(ffi::ThreadPool& pool, const float* x, const float* kernel
 inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, Window window,
                  const Epilogue& epilogue, Moments* moments, float* y) {
   const int64_t filters = out.channels, stride = window.stride;
-  const PackedKernel packed(kernel, {{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1}, {2, 2}}, in.channels,
-                            filters);
+  const Taps all{{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1}, {2, 2}};
+  const PackedKernel packed(kernel, all, in.channels, filters);
   const auto make = [&](const PaddedBand& band, int64_t image, int64_t first, int64_t rows, int64_t worker) {
     const Product product{3, band.row(), 3 * in.channels, stride * in.channels, filters};
     const Epilogue here = moments ? epilogue.with(*moments, worker) : epilogue;

@@ -4,8 +4,8 @@
 #include "epilogue.h"
 #include "image.h"
 
-// Rows of one image, `width` pixels each with the zeros around them, of which the last `kept` are held: a row outside the
-// image is zeros too.
+// Rows of one image, `width` pixels each with the zeros around them, of which any `kept` in succession can be held at
+// once: a row outside the image is zeros too.
 class PaddedRows {
  public:
   PaddedRows(const Image& image, int64_t left, int64_t width, int64_t kept)

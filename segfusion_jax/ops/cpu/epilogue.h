@@ -44,7 +44,8 @@ struct Epilogue {
   float *sum, *square;  // null for no moments
 
   Epilogue at(int64_t channel) const {
-    return {bias ? bias + channel : nullptr, activation, sum ? sum + channel : nullptr, sum ? square + channel : nullptr};
+    const auto from = [=](auto* values) { return values ? values + channel : nullptr; };
+    return {from(bias), activation, from(sum), from(square)};
   }
   Epilogue with(Moments& moments, int64_t worker) const {
     return {bias, activation, moments.sum(worker), moments.square(worker)};

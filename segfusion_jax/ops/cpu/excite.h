@@ -27,7 +27,8 @@ inline void image_scale(ffi::ThreadPool& pool, const float* x, const float* scal
   const int64_t workers = num_workers(pool, images);
   std::vector<Periodic> scales(workers, Periodic(channels)), shifts(workers, Periodic(channels));
   parallel_for(pool, images, [&](int64_t image, int64_t worker) {
-    const float *a = scales[worker].repeat(scale + image * channels), *b = shifts[worker].repeat(shift + image * channels);
+    const float* a = scales[worker].repeat(scale + image * channels);
+    const float* b = shifts[worker].repeat(shift + image * channels);
     for_vectors(image * size, (image + 1) * size, scales[worker].period(),
                 [=](int64_t at, int64_t count, int64_t lane) INLINE_LAMBDA {
                   store(y + at, load(x + at, count) * load(a + lane) + load(b + lane), count);

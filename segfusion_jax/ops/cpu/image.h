@@ -10,8 +10,8 @@ struct Image {
   int64_t size() const { return height * width * channels; }
 };
 
-// For the output (h, w) the kernel's tap (i, j) lies on the pixel (h * stride - top + i, w * stride - left + j), which is
-// zero outside the image.
+// How a kernel lies over an image: for the output (h, w) its tap (i, j) meets the pixel
+// (h * stride - top + i, w * stride - left + j), which outside the image is zero.
 struct Window {
   int64_t stride, top, left;
 };

@@ -51,10 +51,11 @@ void parallel_for(ffi::ThreadPool& pool, int64_t tasks, const Body& body, bool r
 // The sum of what each worker has added up: of [workers, rows, padded columns] to [rows, columns].
 inline void add_workers(const std::vector<float>& totals, int64_t rows, int64_t columns, int64_t padded_columns,
                         float* sums) {
+  const size_t share = rows * padded_columns;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t column = 0; column < columns; ++column) {
       double sum = 0;
-      for (size_t at = row * padded_columns + column; at < totals.size(); at += rows * padded_columns) sum += totals[at];
+      for (size_t at = row * padded_columns + column; at < totals.size(); at += share) sum += totals[at];
       sums[row * columns + column] = sum;
     }
   }

@@ -1,4 +1,5 @@
-// Vectors of 16 floats, which the compiler splits where the machine has narrower ones, and what runs over arrays of them.
+// Vectors of 16 floats, which the compiler splits where the machine has narrower ones, and what runs over arrays of
+// them.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +51,9 @@ INLINE Vector exponential(Vector x) {
   const Vector n = (x * 1.44269504f + rounder) - rounder;
   const Vector r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   Vector series = fill(1.0f / 5040);
-  for (float coefficient : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) series = series * r + coefficient;
+  for (float coefficient : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+    series = series * r + coefficient;
+  }
   const IntVector exponent = (__builtin_convertvector(n, IntVector) + 127) << 23;
   return series * reinterpret_cast<const Vector&>(exponent);
 }

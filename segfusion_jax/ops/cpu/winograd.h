@@ -39,7 +39,8 @@ inline std::vector<PackedKernel> winograd_kernels(const float* kernel, int64_t c
   return packed;
 }
 
-// 16 numbers a tile and channel, one in each of 16 arrays [tiles, channels], which begin in different sets of the cache.
+// 16 numbers a tile and channel, one in each of 16 arrays [tiles, channels]: these begin in different sets of the
+// cache.
 struct Planes {
   int64_t size, channels;
   Planes(int64_t tiles, int64_t channels) : size(tiles * channels + LANES), channels(channels) {}
@@ -67,8 +68,8 @@ inline void transform_tiles(const PaddedBand& band, int64_t rows, int64_t across
 }
 
 // A^T m A, the 2x2 outputs of each tile, to the rows of an image from `first` on.
-inline void finish_tiles(const float* products, const Planes& planes, int64_t rows, int64_t across, const Epilogue& epilogue,
-                         const Image& out, int64_t first, float* y) {
+inline void finish_tiles(const float* products, const Planes& planes, int64_t rows, int64_t across,
+                         const Epilogue& epilogue, const Image& out, int64_t first, float* y) {
   const int64_t filters = planes.channels;
   for (int64_t tile = 0; tile < rows * across; ++tile) {
     const int64_t h = first + 2 * (tile / across), w = 2 * (tile % across);
