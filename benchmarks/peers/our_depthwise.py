@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from depthwise_passes import batch, serve_passes
 
 from segfusion_jax.ops import depthwise
+from segfusion_jax.ops.window import Window
 from segfusion_jax.parallel import keep_memory
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     def prepare(layer, which):
         side, channels, size, stride = layer
         padding = ((size // 2, size // 2),) * 2
-        options = dict(stride=stride, padding=padding)
+        options = {"window": Window(stride, padding)}
         x = jax.random.normal(jax.random.key(0), (images, side, side, channels), dtype)
         kernel = jax.random.normal(jax.random.key(1), (size, size, channels), dtype)
         y = jax.eval_shape(functools.partial(depthwise._lax_linear, **options), x, kernel)

@@ -22,7 +22,16 @@ def dropout(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:
 
 
 def concatenate_dropout(parts: Sequence[jax.Array], rate: float, *, key: jax.Array | None) -> jax.Array:
-    """`dropout` of one or two arrays [..., channels] put together along their channels."""
+    """`dropout` of one or two arrays [..., channels] put together along their channels.
+
+    Raises:
+      ValueError: the arrays differ in more than their channels, or `rate` is not in [0, 1).
+    """
+    if len(parts) not in (1, 2) or len({(part.shape[:-1], part.dtype) for part in parts}) != 1:
+        kinds = ", ".join(f"{part.dtype}{part.shape}" for part in parts)
+        raise ValueError(f"parts = {kinds}: must be one or two arrays, alike but for the last axis")
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate = {rate}: must be at least 0 and less than 1")
     if key is None or rate == 0.0:
         if len(parts) == 1:
             return parts[0]
@@ -32,8 +41,8 @@ def concatenate_dropout(parts: Sequence[jax.Array], rate: float, *, key: jax.Arr
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _concatenate_dropout(parts, seed, rate):
-    in_native, in_jax = functools.partial(_native, rate), functools.partial(_jax, rate)
-    return native.either(in_native, in_jax, *parts, seed)
+    in_native, in_jax = functools.partial(_native, seed, rate), functools.partial(_jax, seed, rate)
+    return native.either(in_native, in_jax, *parts)
 
 
 def _forward(parts, seed, rate):
@@ -43,36 +52,32 @@ def _forward(parts, seed, rate):
 def _backward(rate, residuals, gradient):
     parts, seed = residuals
     widths = tuple(part.shape[-1] for part in parts)
-    in_native = functools.partial(_native_gradient, rate, widths)
-    in_jax = functools.partial(_jax_gradient, rate, widths)
-    return native.either(in_native, in_jax, gradient, seed), np.zeros(seed.shape, jax.dtypes.float0)
+    in_native = functools.partial(_native_gradient, seed, rate, widths)
+    in_jax = functools.partial(_jax_gradient, seed, rate, widths)
+    return native.either(in_native, in_jax, gradient), np.zeros(seed.shape, jax.dtypes.float0)
 
 
 _concatenate_dropout.defvjp(_forward, _backward)
 
 
-def _native(rate, *parts_and_seed):
-    *parts, seed = parts_and_seed
+def _native(seed, rate, *parts):
     shape = (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
-    if len(parts) == 1:
-        parts.append(jnp.zeros((*shape[:-1], 0), parts[0].dtype))
+    none = jnp.zeros((*shape[:-1], 0), parts[0].dtype)
     like_y = jax.ShapeDtypeStruct(shape, parts[0].dtype)
-    return native.call("concatenate_dropout", like_y, *parts, seed, **_attributes(rate))
+    return native.call("concatenate_dropout", like_y, *(*parts, none)[:2], seed, **_attributes(rate))
 
 
-def _native_gradient(rate, widths, gradient, seed):
-    sizes = widths if len(widths) == 2 else (*widths, 0)
-    like = tuple(jax.ShapeDtypeStruct((*gradient.shape[:-1], width), gradient.dtype) for width in sizes)
+def _native_gradient(seed, rate, widths, gradient):
+    like = tuple(jax.ShapeDtypeStruct((*gradient.shape[:-1], width), gradient.dtype) for width in (*widths, 0)[:2])
     outputs = native.call("concatenate_dropout_gradient", like, gradient, seed, **_attributes(rate))
     return tuple(outputs[: len(widths)])
 
 
-def _jax(rate, *parts_and_seed):
-    *parts, seed = parts_and_seed
+def _jax(seed, rate, *parts):
     return _drop(parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1), rate, seed)
 
 
-def _jax_gradient(rate, widths, gradient, seed):
+def _jax_gradient(seed, rate, widths, gradient):
     return tuple(jnp.split(_drop(gradient, rate, seed), np.cumsum(widths[:-1]), axis=-1))
 
 
@@ -91,4 +96,4 @@ def _drop(x, rate, seed):
 
 
 def _attributes(rate) -> dict[str, Any]:
-    return {"threshold": round(rate * 2**32), "scale": np.float32(1 / (1 - rate))}
+    return {"threshold": min(round(rate * 2**32), 2**32 - 1), "scale": np.float32(1 / (1 - rate))}

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
 from segfusion_jax.config import cache_folder
@@ -50,7 +51,7 @@ def available() -> bool:
     """Whether the kernels are there: compiles and registers them at the first call."""
     try:
         library = _library()
-    except OSError as error:  # of a cache folder that cannot be written, or of a disk from which nothing may be run
+    except (OSError, RuntimeError) as error:  # no folder to write to, no home, a disk from which nothing may be run
         logging.warning("our kernels cannot be kept, training on a CPU will be several times slower: %s", error)
         return False
     if library is None:
@@ -61,23 +62,24 @@ def available() -> bool:
     return True
 
 
-def either(kernel: Callable, fallback: Callable, *arrays: jax.Array) -> Any:
+def either(kernel: Callable, fallback: Callable, *arrays: jax.Array, is_built: bool = True) -> Any:
     """Calls `kernel` for float32 where the CPU is the backend and the kernels are there; else `fallback`, its equal.
 
     Of empty arrays too it is the fallback: the kernels divide by their sides.
+
+    Args:
+      kernel: of `arrays`, with `call` in it.
+      fallback: of the same, in JAX.
+      *arrays: what decides, by dtype and size.
+      is_built: whether there is a kernel for what else is asked.
     """
-    is_served = all(array.dtype in (jnp.float32, jnp.uint32) and array.size for array in arrays)
+    is_served = is_built and all(array.dtype == jnp.float32 and array.size for array in arrays)
     return (kernel if is_served and jax.default_backend() == "cpu" and available() else fallback)(*arrays)
 
 
-def call(name: str, outputs, *arrays: jax.Array, **attributes: int):
+def call(name: str, outputs: Any, *arrays: jax.Array, **attributes: int | np.float32) -> Any:
     """Runs a kernel; `outputs` are the shapes and dtypes of its results."""
     return jax.ffi.ffi_call(f"segfusion_{name}", outputs, vmap_method="sequential")(*arrays, **attributes)
-
-
-def window(size: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> dict[str, int]:
-    """How a kernel lies over an image, as the kernels take it."""
-    return {"size": size, "stride": stride, "top": padding[0][0], "left": padding[1][0]}
 
 
 def _library() -> ctypes.CDLL | None:
@@ -95,15 +97,15 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Of all that decides what the compiler makes: sources, compiler, processor, XLA's headers."""
+    """Of all that decides what the compiler makes: sources, flags, compiler, processor, XLA's headers."""
     version = subprocess.run([compiler, "--version"], capture_output=True).stdout
     target = subprocess.run(
         [compiler, "-march=native", "-E", "-v", "-x", "c++", os.devnull], capture_output=True
     ).stderr
-    texts = [path.read_bytes() for path in sorted(_SOURCES.iterdir())]
-    return hashlib.sha256(
-        b"\0".join([version, target, importlib.metadata.version("jaxlib").encode(), *texts])
-    ).hexdigest()[:16]
+    headers = importlib.metadata.version("jaxlib")
+    sources = [path.read_bytes() for path in sorted(_SOURCES.iterdir())]
+    texts = [version, target, " ".join([*_FLAGS, headers]).encode(), *sources]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
 def _compile(compiler: str, path: pathlib.Path) -> str:
@@ -112,7 +114,7 @@ def _compile(compiler: str, path: pathlib.Path) -> str:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = pathlib.Path(folder) / "kernels.so"
         command = [compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), "-o", str(made), str(_SOURCES / "kernels.cc")]
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if result.returncode:
             return result.stderr[:500]
         made.rename(path)

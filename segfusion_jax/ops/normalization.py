@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from segfusion_jax.ops import native
-from segfusion_jax.ops.window import check_channels
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -27,12 +26,19 @@ def identity(x: jax.Array) -> jax.Array:
 
 
 NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_swish: 3}
-"""Numbers of `Activation` in cpu/batch_norm.h."""
+"""Their numbers in cpu/activation.h."""
 
 
 def channel_moments(x: jax.Array) -> Moments:
     """Of x [..., channels]; no gradient goes through them."""
-    return _either(_native_moments, _jax_moments, identity, lax.stop_gradient(x))
+    return native.either(_native_moments, _jax_moments, lax.stop_gradient(x))
+
+
+def check_channels(channels: int, **arrays: jax.Array) -> None:
+    """Raises ValueError where one of the arrays, given by their names, is not of shape [channels]."""
+    for name, array in arrays.items():
+        if array.shape != (channels,):
+            raise ValueError(f"{name} of shape {array.shape}: must be {(channels,)}")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -130,13 +136,12 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 def _either(in_native, in_jax, activation, *arrays):
-    fallback = functools.partial(in_jax, activation)
-    if activation not in NATIVE_ACTIVATIONS:
-        return fallback(*arrays)
-    return native.either(functools.partial(in_native, NATIVE_ACTIVATIONS[activation]), fallback, *arrays)
+    number = NATIVE_ACTIVATIONS.get(activation)
+    kernel, fallback = functools.partial(in_native, number), functools.partial(in_jax, activation)
+    return native.either(kernel, fallback, *arrays, is_built=number is not None)
 
 
-def _native_moments(_, x):
+def _native_moments(x):
     channels = jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
     return tuple(native.call("moments", (channels, channels), x))
 
@@ -156,7 +161,7 @@ def _native_gradient(activation, x, gradient, *per_channel):
     return native.call("norm_act_gradient", like_x, x, gradient, *per_channel, activation=activation)
 
 
-def _jax_moments(_, x):
+def _jax_moments(x):
     axes = tuple(range(x.ndim - 1))
     wide = x.astype(jnp.float32)
     return wide.sum(axes), jnp.square(wide).sum(axes)

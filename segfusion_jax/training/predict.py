@@ -1,7 +1,8 @@
 """Running a compiled predict function over all of a source of examples, each counted once."""
 
 import concurrent.futures
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -34,19 +35,22 @@ def predict(
     processes = devices.num_processes
     batches = evaluation_batches(source, batch_size, config, process=devices.process, num_processes=processes)
 
-    def results(number: int, outputs: Any) -> Iterator[tuple[Any, Any]]:
-        for offset in range(min(batch_size, len(source.rows) - number * batch_size)):
+    for number, outputs in enumerate(_computed(compiled, variables, batches)):
+        rows = source.rows[number * batch_size : (number + 1) * batch_size]
+        for offset, row in enumerate(rows):
             # Outputs are ordered by process, and process p read the examples p, p + processes, ...
             place = offset % processes * (batch_size // processes) + offset // processes
-            yield source.rows[number * batch_size + offset], jax.tree.map(lambda array: array[place], outputs)  # noqa: B023
+            yield row, jax.tree.map(operator.itemgetter(place), outputs)
 
-    # A batch is computed while the caller works on the one before.
+
+def _computed(compiled, variables, batches: Iterable[Batch]) -> Iterator[Any]:
+    """Yields what each batch gives, while a thread computes the next one."""
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
-        waiting: list[tuple[int, concurrent.futures.Future]] = []
-        for number, batch in enumerate(batches):
-            waiting.append((number, executor.submit(compiled, variables, batch)))
-            if number:
-                before, future = waiting.pop(0)
-                yield from results(before, future.result())
-        for number, future in waiting:
-            yield from results(number, future.result())
+        before = None
+        for batch in batches:
+            current = executor.submit(compiled, variables, batch)
+            if before is not None:
+                yield before.result()
+            before = current
+        if before is not None:
+            yield before.result()

@@ -196,6 +196,7 @@ def test_of_no_images_nothing_is_made(route, size):
     [
         ((7, 7, 3, 2), 1, ONE, "size must be 3, or 1"),
         ((1, 1, 3, 2), 2, NONE, "size must be 3, or 1 with stride 1"),
+        ((3, 3, 3), 1, ONE, r"must be \(size, size, channels, filters\)"),
         ((3, 1, 3, 2), 1, ONE, "must begin with"),
         ((3, 3, 4, 2), 1, ONE, r"image of shape \(1, 5, 2, 3\)"),
         ((3, 3, 3, 2), 1, ((3, 0), (1, 1)), "from 0 to 2"),
@@ -220,7 +221,7 @@ def test_shapes_that_do_not_fit_are_refused():
         transposed_conv_3x3(x, kernel, bias[:1])
     with pytest.raises(ValueError, match="must begin with"):
         transposed_conv_3x3(x, kernel[:, :, :2], bias)
-    with pytest.raises(ValueError, match="must be of size 3"):
+    with pytest.raises(ValueError, match=r"must be \(3, 3, channels, filters\)"):
         transposed_conv_3x3(x, kernel[:1, :1], bias)
 
 

@@ -150,6 +150,7 @@ def test_of_no_images_nothing_is_made(route):
 @pytest.mark.parametrize(
     ("kernel", "padding", "message"),
     [
+        ((3, 3, 3, 2), ((1, 1), (1, 1)), r"must be \(size, size, channels\)"),
         ((3, 5, 3), ((1, 1), (1, 1)), "must begin with"),
         ((3, 3, 1), ((1, 1), (1, 1)), "must begin with"),
         ((3, 3, 3), ((1, 3), (1, 1)), "from 0 to 2"),

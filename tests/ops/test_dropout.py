@@ -52,6 +52,25 @@ def test_keys_decide(route):
     assert (drawn[0] != drawn[2]).mean() > 0.3
 
 
+def test_nearly_all_may_be_dropped(route):
+    assert not dropout(jnp.ones((8, 8)), 1 - 2**-40, key=jax.random.key(0)).any()
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_rates_that_are_none_are_refused(rate):
+    with pytest.raises(ValueError, match=f"rate = {rate}: must be at least 0"):
+        dropout(jnp.ones((2, 3)), rate, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "others", [[jnp.ones((2, 4, 3))], [jnp.ones((2, 3, 3), jnp.bfloat16)], 2 * [jnp.ones((2, 3, 3))]]
+)
+def test_parts_that_do_not_fit_together_are_refused(others):
+    for key in (None, jax.random.key(0)):
+        with pytest.raises(ValueError, match=r"parts = float32\(2, 3, 5\), .*must be one or two arrays"):
+            concatenate_dropout([jnp.ones((2, 3, 5)), *others], 0.5, key=key)
+
+
 @pytest.mark.parametrize("widths", [(1,), (7,), (64,), (3, 5), (16, 33), (40, 1)])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_kernels_drop_the_same_bits_as_jax(kernels, monkeypatch, widths, rate):

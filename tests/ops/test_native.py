@@ -1,5 +1,6 @@
 """Compiling the kernels, choosing between them and JAX, and running them on several devices at once."""
 
+import concurrent.futures
 import functools
 import os
 import pathlib
@@ -176,7 +177,7 @@ def test_without_a_compiler_there_is_one_warning_and_the_same_numbers(kernels, w
 
 def test_a_compiler_that_fails_is_quoted(cache, warnings, tmp_path, monkeypatch):
     script = tmp_path / "bad-c++"
-    script.write_text("#!/bin/sh\necho 'error: unknown machine' >&2\nexit 1\n")
+    script.write_bytes(b"#!/bin/sh\necho 'error: unknown machine \xab' >&2\nexit 1\n")  # in no Unicode
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
     assert not native.available() and not native.available()
@@ -191,7 +192,7 @@ def test_the_library_is_compiled_once(cache, compiler, warnings):
     assert warnings == []
 
 
-def test_another_compiler_or_source_makes_another_library(compiler, tmp_path, monkeypatch):
+def test_another_compiler_source_or_flag_makes_another_library(compiler, tmp_path, monkeypatch):
     names = {native._fingerprint(os.environ["CXX"])}
     sources = tmp_path / "cpu"
     shutil.copytree(native._SOURCES, sources)
@@ -200,7 +201,9 @@ def test_another_compiler_or_source_makes_another_library(compiler, tmp_path, mo
     (sources / "conv.h").write_text("// changed")
     names.add(native._fingerprint(os.environ["CXX"]))
     names.add(native._fingerprint(sys.executable))
-    assert len(names) == 3
+    monkeypatch.setattr(native, "_FLAGS", (*native._FLAGS, "-O1"))
+    names.add(native._fingerprint(sys.executable))
+    assert len(names) == 4
 
 
 @pytest.mark.parametrize("broken", ["a file where the folder should be", "no library"])
@@ -213,6 +216,21 @@ def test_what_cannot_be_kept_or_loaded_is_a_warning(cache, compiler, warnings, b
         cache.write_text("")
     assert not native.available()
     assert len(warnings) == 1 and str(cache) in warnings[0]
+
+
+def test_without_a_home_there_is_a_warning(warnings, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(native, "cache_folder", no_home)
+    assert not native.available()
+    assert len(warnings) == 1 and "home directory" in warnings[0]
+
+
+def test_threads_that_ask_at_once_all_get_the_kernels(kernels, warnings):
+    with concurrent.futures.ThreadPoolExecutor(4) as executor:
+        assert all(executor.map(lambda _: native.available(), range(4)))
+    assert warnings == []
 
 
 def test_processes_that_compile_at_once_do_not_disturb_each_other(cache, compiler):

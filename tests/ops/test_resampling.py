@@ -68,6 +68,11 @@ def test_max_pool_keeps_bfloat16(route):
     np.testing.assert_array_equal(y.astype(np.float32), max_pool_2x2(x.astype(np.float32)))
 
 
+def test_integers_are_pooled_too(route):
+    x = np.arange(2 * 4 * 6 * 3, dtype=np.uint32).reshape(2, 4, 6, 3)
+    np.testing.assert_array_equal(max_pool_2x2(x), x[:, 1::2, 1::2])
+
+
 def test_of_no_images_nothing_is_made(route):
     y, (dx,) = reference.value_and_gradients(max_pool_2x2, jnp.zeros((0, 2, 3, 3)), jnp.zeros((0, 3, 6, 3)))
     assert (y.shape, dx.shape) == ((0, 2, 3, 3), (0, 3, 6, 3))

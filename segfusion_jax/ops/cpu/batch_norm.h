@@ -19,7 +19,8 @@ INLINE void for_vectors(int64_t begin, int64_t end, int64_t period, const Body& 
 
 // Two sums a channel of an array of `size`: body(at, count, lane, first, second) adds a vector's share to both.
 template <typename Body>
-void channel_sums(ffi::ThreadPool& pool, int64_t size, int64_t channels, float* first, float* second, const Body& body) {
+void channel_sums(ffi::ThreadPool& pool, int64_t size, int64_t channels, float* first, float* second,
+                  const Body& body) {
   const int64_t period = std::lcm(channels, LANES), chunk = chunk_size(period);
   const int64_t tasks = (size + chunk - 1) / chunk, workers = num_workers(pool, tasks);
   std::vector<double> totals(workers * 2 * channels);
@@ -28,8 +29,8 @@ void channel_sums(ffi::ThreadPool& pool, int64_t size, int64_t channels, float* 
     float* sum1 = &sums[worker * 2 * period];
     float* sum2 = sum1 + period;
     std::fill(sum1, sum1 + 2 * period, 0.0f);
-    const int64_t begin = task * chunk;
-    for_vectors(begin, std::min(size, begin + chunk), period, [&](int64_t at, int64_t count, int64_t lane) INLINE_LAMBDA {
+    const int64_t begin = task * chunk, end = std::min(size, begin + chunk);
+    for_vectors(begin, end, period, [&](int64_t at, int64_t count, int64_t lane) INLINE_LAMBDA {
       Vector a = load(sum1 + lane), b = load(sum2 + lane);
       body(at, count, lane, a, b);
       store(sum1 + lane, a);
@@ -95,7 +96,8 @@ void norm_act_sums(ffi::ThreadPool& pool, const float* x, const float* dy, const
 template <Activation activation>
 void norm_act_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, const float* scale, const float* shift,
                        const float* linear, const float* constant, int64_t size, int64_t channels, float* dx) {
-  const Periodic scales(scale, channels), shifts(shift, channels), linears(linear, channels), constants(constant, channels);
+  const Periodic scales(scale, channels), shifts(shift, channels);
+  const Periodic linears(linear, channels), constants(constant, channels);
   const int64_t period = scales.period(), chunk = chunk_size(period);
   parallel_for(pool, (size + chunk - 1) / chunk, [&](int64_t task, int64_t) {
     const float *a = scales.data(), *b = shifts.data(), *c = linears.data(), *d = constants.data();

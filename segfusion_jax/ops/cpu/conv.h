@@ -8,25 +8,20 @@
 
 #include <array>
 
-#include "depthwise.h"
 #include "epilogue.h"
+#include "image.h"
 
 constexpr int64_t TILE = 12;          // pixels, or kernel rows, that are summed in registers at once
 constexpr int64_t BLOCK = 2 * LANES;  // filters, likewise
 
-// How the kernel lies over the image: output (h, w) meets input (h * stride - top, w * stride - left) and what follows.
-struct Window {
-  int64_t stride, top, left;
-};
-
 using Taps = std::vector<std::array<int64_t, 2>>;  // places in a kernel
 
-// The chosen taps of [3, 3, channels, filters] as blocks of filters, each [taps, channels, BLOCK]; zeros beyond the last
-// filter.
+// The chosen taps of [3, 3, channels, filters] as blocks of filters, each [taps, channels, BLOCK], with zeros beyond
+// the last filter.
 class PackedKernel {
  public:
   PackedKernel(const float* kernel, const Taps& taps, int64_t channels, int64_t filters)
-      : depth_(taps.size() * channels), values_((filters + BLOCK - 1) / BLOCK * depth_ * BLOCK) {
+      : depth_(taps.size() * channels), values_(depth_ * round_up(filters, BLOCK)) {
     for (int64_t k = 0; k < depth_; ++k) {
       const auto [i, j] = taps[k / channels];
       const float* from = kernel + ((3 * i + j) * channels + k % channels) * filters;
@@ -62,10 +57,29 @@ class PaddedBand {
   std::vector<float> values_;
 };
 
-// Rows that a task takes: about a thousand pixels, and at least two tasks a thread.
-inline int64_t band_height(const Image& image, int64_t threads) {
-  const int64_t most = std::max<int64_t>(1, image.count * image.height / (2 * threads));
-  return std::min({image.height, most, std::max<int64_t>(1, 1024 / image.width)});
+// Rows of `out` that a task makes: no more than are said to fit, and at least two tasks a thread.
+inline int64_t band_height(const ffi::ThreadPool& pool, const Image& out, int64_t fitting) {
+  const int64_t most = out.count * out.height / (2 * num_threads(pool));
+  return std::max<int64_t>(1, std::min({out.height, most, fitting}));
+}
+
+constexpr int64_t BAND = 1024;  // pixels of a band: few enough to stay in the cache
+
+// Calls body(band, image, first, rows, worker) for bands of `height` rows of each image of `out`, of fewer at its end:
+// `band` holds what a kernel of `size` meets of `in` there.
+template <typename Body>
+void for_bands(ffi::ThreadPool& pool, const float* x, const Image& in, const Image& out, int64_t size,
+               const Window& window, int64_t height, const Body& body, bool repeatable = false) {
+  const int64_t bands = (out.height + height - 1) / height, tasks = out.count * bands;
+  const int64_t width = padded_width(in, out.width, size, window);
+  const PaddedBand empty(in, (height - 1) * window.stride + size, window.left, width);
+  std::vector<PaddedBand> padded(num_workers(pool, tasks), empty);
+  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
+    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, out.height - first);
+    PaddedBand& band = padded[worker];
+    band.fill(x + image * in.size(), first * window.stride - window.top, (rows - 1) * window.stride + size);
+    body(band, image, first, rows, worker);
+  }, repeatable);
 }
 
 // The sums behind one row of outputs: `rows` rows of `depth` values each, from every `pixel` values on.
@@ -125,7 +139,7 @@ inline void pointwise(ffi::ThreadPool& pool, const float* x, const float* kernel
                       int64_t filters, const Epilogue& epilogue, Moments* moments, float* y) {
   const PackedKernel packed(kernel, {{0, 0}}, channels, filters);
   const int64_t most = std::max<int64_t>(TILE, 65536 / (channels * TILE) * TILE);  // 256 KiB of x
-  const int64_t band = std::min(most, (pixels / (2 * pool.num_threads()) + TILE) / TILE * TILE);
+  const int64_t band = std::min(most, (pixels / (2 * num_threads(pool)) + TILE) / TILE * TILE);
   parallel_for(pool, (pixels + band - 1) / band, [&](int64_t task, int64_t worker) {
     const int64_t first = task * band, count = std::min(band, pixels - first);
     const Product product{1, 0, channels, channels, filters};
@@ -141,15 +155,9 @@ inline void pointwise(ffi::ThreadPool& pool, const float* x, const float* kernel
 inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, Window window,
                  const Epilogue& epilogue, Moments* moments, float* y) {
   const int64_t filters = out.channels, stride = window.stride;
-  const PackedKernel packed(kernel, {{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1}, {2, 2}}, in.channels,
-                            filters);
-  const int64_t height = band_height(out, pool.num_threads()), bands = (out.height + height - 1) / height;
-  const int64_t tasks = out.count * bands, width = std::max((out.width - 1) * stride + 3, window.left + in.width);
-  std::vector<PaddedBand> padded(num_workers(pool, tasks), PaddedBand(in, (height - 1) * stride + 3, window.left, width));
-  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, out.height - first);
-    PaddedBand& band = padded[worker];
-    band.fill(x + image * in.size(), first * stride - window.top, (rows - 1) * stride + 3);
+  const Taps all{{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {2, 0}, {2, 1}, {2, 2}};
+  const PackedKernel packed(kernel, all, in.channels, filters);
+  const auto make = [&](const PaddedBand& band, int64_t image, int64_t first, int64_t rows, int64_t worker) {
     const Product product{3, band.row(), 3 * in.channels, stride * in.channels, filters};
     const Epilogue here = moments ? epilogue.with(*moments, worker) : epilogue;
     for (int64_t f = 0; f < filters; f += BLOCK) {
@@ -159,7 +167,8 @@ inline void conv(ffi::ThreadPool& pool, const float* x, const float* kernel, Ima
       }
     }
     if (moments) moments->flush(worker);
-  }, moments);
+  };
+  for_bands(pool, x, in, out, 3, window, band_height(pool, out, BAND / out.width), make, moments);
 }
 
 // 'SAME', stride 2: y[2h + i, 2w + j] += x[h, w] kernel[i, j] for i and j in 0, 1, 2; what falls outside is lost.
@@ -176,13 +185,7 @@ inline void transposed_conv(ffi::ThreadPool& pool, const float* x, const float* 
     }
     packed.emplace_back(kernel, taps, channels, filters);
   }
-  const int64_t height = band_height(in, pool.num_threads()), bands = (in.height + height - 1) / height;
-  const int64_t tasks = in.count * bands;
-  std::vector<PaddedBand> padded(num_workers(pool, tasks), PaddedBand(in, height + 1, 1, in.width + 1));
-  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, in.height - first);
-    PaddedBand& band = padded[worker];
-    band.fill(x + image * in.size(), first - 1, rows + 1);
+  const auto make = [&](const PaddedBand& band, int64_t image, int64_t first, int64_t rows, int64_t) {
     for (int64_t f = 0; f < filters; f += BLOCK) {
       for (int64_t r = 0; r < rows; ++r) {
         for (int64_t phase = 0; phase < 4; ++phase) {
@@ -195,7 +198,9 @@ inline void transposed_conv(ffi::ThreadPool& pool, const float* x, const float* 
         }
       }
     }
-  });
+  };
+  // Each input is met together with the one above and the one before it.
+  for_bands(pool, x, in, in, 2, {1, 1, 1}, band_height(pool, in, BAND / in.width), make);
 }
 
 // Adds to `depth` rows of the kernel's gradient, at `total`, what the rows of a band contribute.
@@ -243,24 +248,12 @@ inline void kernel_rows(const float* input, int64_t row, int64_t pixel, const fl
   }
 }
 
-// The sum over workers of their gradients [depth, filters].
-inline void add_workers(const std::vector<float>& totals, int64_t workers, int64_t depth, int64_t filters, int64_t stride,
-                        float* dkernel) {
-  for (int64_t k = 0; k < depth; ++k) {
-    for (int64_t f = 0; f < filters; ++f) {
-      double sum = 0;
-      for (int64_t worker = 0; worker < workers; ++worker) sum += totals[(worker * depth + k) * stride + f];
-      dkernel[k * filters + f] = sum;
-    }
-  }
-}
-
 // x^T dy over `pixels` pixels.
 inline void pointwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, int64_t pixels,
                                       int64_t channels, int64_t filters, float* dkernel) {
-  const int64_t padded_filters = (filters + BLOCK - 1) / BLOCK * BLOCK;
+  const int64_t padded_filters = round_up(filters, BLOCK);
   const int64_t most = std::max<int64_t>(64, 131072 / (channels + filters));  // 512 KiB of x and dy
-  const int64_t band = std::min(most, pixels / (2 * pool.num_threads()) + 1);
+  const int64_t band = std::min(most, pixels / (2 * num_threads(pool)) + 1);
   const int64_t tasks = (pixels + band - 1) / band, workers = num_workers(pool, tasks);
   std::vector<float> totals(workers * channels * padded_filters);
   parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
@@ -270,22 +263,15 @@ inline void pointwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, con
                   &totals[worker * channels * padded_filters + f], padded_filters);
     }
   }, true);
-  add_workers(totals, workers, channels, filters, padded_filters, dkernel);
+  add_workers(totals, channels, filters, padded_filters, dkernel);
 }
 
 inline void conv_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, Image in, Image out,
                                  Window window, float* dkernel) {
   const int64_t filters = out.channels, stride = window.stride, depth = 9 * in.channels;
-  const int64_t padded_filters = (filters + BLOCK - 1) / BLOCK * BLOCK;
-  const int64_t height = band_height(out, pool.num_threads()), bands = (out.height + height - 1) / height;
-  const int64_t tasks = out.count * bands, workers = num_workers(pool, tasks);
-  const int64_t width = std::max((out.width - 1) * stride + 3, window.left + in.width);
-  std::vector<PaddedBand> padded(workers, PaddedBand(in, (height - 1) * stride + 3, window.left, width));
-  std::vector<float> totals(workers * depth * padded_filters);
-  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, out.height - first);
-    PaddedBand& band = padded[worker];
-    band.fill(x + image * in.size(), first * stride - window.top, (rows - 1) * stride + 3);
+  const int64_t padded_filters = round_up(filters, BLOCK);
+  std::vector<float> totals(num_threads(pool) * depth * padded_filters);
+  const auto add = [&](const PaddedBand& band, int64_t image, int64_t first, int64_t rows, int64_t worker) {
     for (int64_t f = 0; f < filters; f += BLOCK) {
       const float* gradient = dy + (image * out.height + first) * out.row() + f;
       for (int64_t i = 0; i < 3; ++i) {
@@ -294,6 +280,7 @@ inline void conv_kernel_gradient(ffi::ThreadPool& pool, const float* x, const fl
                     &totals[(worker * depth + i * 3 * in.channels) * padded_filters + f], padded_filters);
       }
     }
-  }, true);
-  add_workers(totals, workers, depth, filters, padded_filters, dkernel);
+  };
+  for_bands(pool, x, in, out, 3, window, band_height(pool, out, BAND / out.width), add, true);
+  add_workers(totals, depth, filters, padded_filters, dkernel);
 }

@@ -2,21 +2,17 @@
 #pragma once
 
 #include "epilogue.h"
+#include "image.h"
 
-struct Image {
-  int64_t count, height, width, channels;
-  int64_t row() const { return width * channels; }
-  int64_t size() const { return height * width * channels; }
-};
-
-// Rows of one image with zeros around them: a row outside the image is zeros too.
+// Rows of one image, `width` pixels each with the zeros around them, of which any `kept` in succession can be held at
+// once: a row outside the image is zeros too.
 class PaddedRows {
  public:
-  PaddedRows(const Image& image, int64_t left, int64_t right, int64_t kept)
-      : image_(image), left_(left * image.channels), length_((left + image.width + right) * image.channels + LANES),
-        kept_(kept), zeros_(length_), rows_(length_ * kept), held_(kept, -1) {}
+  PaddedRows(const Image& image, int64_t left, int64_t width, int64_t kept)
+      : image_(image), left_(left * image.channels), length_(width * image.channels + LANES), kept_(kept),
+        zeros_(length_), rows_(length_ * kept), held_(kept, -1) {}
 
-  // Forgets the rows of another image.
+  // Takes another image, and forgets the rows of the one before.
   void start(const float* pixels) {
     pixels_ = pixels;
     std::fill(held_.begin(), held_.end(), -1);
@@ -40,31 +36,30 @@ class PaddedRows {
   const float* pixels_ = nullptr;
 };
 
-// A band of rows of one image is a task; there are enough of them for all threads even with one image.
-struct Bands {
-  int64_t height, count;
-  Bands(int64_t images, int64_t rows, int64_t threads) {
-    count = std::min<int64_t>(rows, images >= 2 * threads ? 1 : 2 * threads);
-    height = (rows + count - 1) / count;
-    count = (rows + height - 1) / height;
-  }
-};
+// Calls body(rows, image, first, last, worker) for bands of the `height` rows that are to be made of each image: `rows`
+// are the image's own, in the numbers that PaddedRows takes. There are bands for all threads even with one image.
+template <typename Body>
+void for_rows(ffi::ThreadPool& pool, const float* pixels, const Image& in, int64_t left, int64_t width, int64_t kept,
+              int64_t height, const Body& body, bool repeatable = false) {
+  const int64_t enough = 2 * num_threads(pool), most = std::min(height, in.count >= enough ? 1 : enough);
+  const int64_t band = (height + most - 1) / most, bands = (height + band - 1) / band, tasks = in.count * bands;
+  std::vector<PaddedRows> padded(num_workers(pool, tasks), PaddedRows(in, left, width, kept));
+  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
+    const int64_t image = task / bands, first = task % bands * band;
+    PaddedRows& rows = padded[worker];
+    rows.start(pixels + image * in.size());
+    body(rows, image, first, std::min(height, first + band), worker);
+  }, repeatable);
+}
 
 template <int size, int stride>
-void depthwise(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, int64_t top, int64_t left,
+void depthwise(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, Window window,
                const Epilogue& epilogue, Moments* moments, float* y) {
-  const int64_t channels = in.channels;
-  const int64_t right = std::max<int64_t>(0, (out.width - 1) * stride + size - left - in.width);
-  const Bands bands(in.count, out.height, pool.num_threads());
-  const int64_t tasks = in.count * bands.count;
-  std::vector<PaddedRows> rows(num_workers(pool, tasks), PaddedRows(in, left, right, size));
-  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands.count, first = task % bands.count * bands.height;
-    PaddedRows& padded = rows[worker];
-    padded.start(x + image * in.size());
-    for (int64_t h = first; h < std::min(out.height, first + bands.height); ++h) {
+  const int64_t channels = in.channels, width = padded_width(in, out.width, size, window);
+  const auto make = [&](PaddedRows& rows, int64_t image, int64_t first, int64_t last, int64_t worker) {
+    for (int64_t h = first; h < last; ++h) {
       const float* inputs[size];
-      for (int i = 0; i < size; ++i) inputs[i] = padded.row(h * stride + i - top);
+      for (int i = 0; i < size; ++i) inputs[i] = rows.row(h * stride + i - window.top);
       float* output = y + image * out.size() + h * out.row();
       for (int64_t c = 0; c < channels; c += LANES) {
         const int64_t count = std::min(LANES, channels - c);
@@ -85,32 +80,27 @@ void depthwise(ffi::ThreadPool& pool, const float* x, const float* kernel, Image
       }
     }
     if (moments) moments->flush(worker);
-  }, moments);
+  };
+  for_rows(pool, x, in, window.left, width, size, out.height, make, moments);
 }
 
 // dx[y, x] = sum of dy[h, w] kernel[i, j] over h * stride + i - top = y and w * stride + j - left = x.
 template <int size, int stride>
 void depthwise_input_gradient(ffi::ThreadPool& pool, const float* dy, const float* kernel, Image in, Image out,
-                              int64_t top, int64_t left, float* dx) {
+                              Window window, float* dx) {
   const int64_t channels = in.channels, before = size;
-  const int64_t after = std::max<int64_t>(0, (in.width + left) / stride - out.width + 1);
-  const Bands bands(in.count, in.height, pool.num_threads());
-  const int64_t tasks = in.count * bands.count;
-  std::vector<PaddedRows> rows(num_workers(pool, tasks), PaddedRows(out, before, after, size));
-  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands.count, first = task % bands.count * bands.height;
-    PaddedRows& padded = rows[worker];
-    padded.start(dy + image * out.size());
-    for (int64_t y = first; y < std::min(in.height, first + bands.height); ++y) {
+  const int64_t width = before + std::max(out.width, (in.width + window.left) / stride + 1);
+  const auto make = [&](PaddedRows& rows, int64_t image, int64_t first, int64_t last, int64_t) {
+    for (int64_t y = first; y < last; ++y) {
       constexpr int met = (size + stride - 1) / stride;  // taps that meet a row, at most
-      const int64_t parity = (y + top) % stride;
+      const int64_t parity = (y + window.top) % stride;
       const float* gradients[met];
-      for (int m = 0; m < met; ++m) gradients[m] = padded.row((y + top - parity) / stride - m) + before * channels;
+      for (int m = 0; m < met; ++m) gradients[m] = rows.row((y + window.top - parity) / stride - m) + before * channels;
       float* output = dx + image * in.size() + y * in.row();
       for (int64_t c = 0; c < channels; c += LANES) {
         const int64_t count = std::min(LANES, channels - c);
         for (int64_t phase = 0; phase < stride; ++phase) {  // of the columns
-          const int64_t shift = (phase + left) % stride;
+          const int64_t shift = (phase + window.left) % stride;
           Vector taps[met * met];
           for (int a = 0; a < met; ++a) {
             for (int b = 0; b < met; ++b) {
@@ -119,7 +109,7 @@ void depthwise_input_gradient(ffi::ThreadPool& pool, const float* dy, const floa
             }
           }
           for (int64_t x = phase; x < in.width; x += stride) {
-            const int64_t w = (x + left - shift) / stride;
+            const int64_t w = (x + window.left - shift) / stride;
             Vector sums[met] = {};
             for (int a = 0; a < met; ++a) {
               const float* from = gradients[a] + w * channels + c;
@@ -132,31 +122,27 @@ void depthwise_input_gradient(ffi::ThreadPool& pool, const float* dy, const floa
         }
       }
     }
-  });
+  };
+  for_rows(pool, dy, out, before, width, size, in.height, make);
 }
 
 template <int size, int stride>
-void depthwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, Image in, Image out, int64_t top,
-                               int64_t left, float* dkernel) {
-  const int64_t channels = in.channels, padded_channels = (channels + LANES - 1) / LANES * LANES;
-  const int64_t right = std::max<int64_t>(0, (out.width - 1) * stride + size - left - in.width);
-  const Bands bands(in.count, out.height, pool.num_threads());
-  const int64_t tasks = in.count * bands.count, workers = num_workers(pool, tasks), taps = size * size;
-  std::vector<PaddedRows> rows(workers, PaddedRows(in, left, right, size));
-  std::vector<float> totals(workers * taps * padded_channels);
-  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands.count, first = task % bands.count * bands.height;
-    PaddedRows& padded = rows[worker];
-    padded.start(x + image * in.size());
-    for (int64_t h = first; h < std::min(out.height, first + bands.height); ++h) {
+void depthwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, const float* dy, Image in, Image out,
+                               Window window, float* dkernel) {
+  constexpr int64_t taps = size * size;
+  const int64_t channels = in.channels, padded_channels = round_up(channels, LANES);
+  const int64_t width = padded_width(in, out.width, size, window);
+  std::vector<float> totals(num_threads(pool) * taps * padded_channels);
+  const auto add = [&](PaddedRows& rows, int64_t image, int64_t first, int64_t last, int64_t worker) {
+    for (int64_t h = first; h < last; ++h) {
       const float* inputs[size];
-      for (int i = 0; i < size; ++i) inputs[i] = padded.row(h * stride + i - top);
+      for (int i = 0; i < size; ++i) inputs[i] = rows.row(h * stride + i - window.top);
       const float* gradient = dy + image * out.size() + h * out.row();
       for (int64_t c = 0; c < channels; c += LANES) {
         const int64_t count = std::min(LANES, channels - c);
         float* total = &totals[worker * taps * padded_channels + c];
-        Vector sums[size * size];
-        for (int t = 0; t < size * size; ++t) sums[t] = load(total + t * padded_channels);
+        Vector sums[taps];
+        for (int t = 0; t < taps; ++t) sums[t] = load(total + t * padded_channels);
         for (int64_t w = 0; w < out.width; ++w) {
           const Vector g = load(gradient + w * channels + c, count);
 #pragma GCC unroll 8
@@ -166,15 +152,10 @@ void depthwise_kernel_gradient(ffi::ThreadPool& pool, const float* x, const floa
             for (int j = 0; j < size; ++j) sums[i * size + j] += load(from + j * channels) * g;
           }
         }
-        for (int t = 0; t < size * size; ++t) store(total + t * padded_channels, sums[t]);
+        for (int t = 0; t < taps; ++t) store(total + t * padded_channels, sums[t]);
       }
     }
-  }, true);
-  for (int64_t t = 0; t < taps; ++t) {
-    for (int64_t c = 0; c < channels; ++c) {
-      double sum = 0;
-      for (int64_t worker = 0; worker < workers; ++worker) sum += totals[(worker * taps + t) * padded_channels + c];
-      dkernel[t * channels + c] = sum;
-    }
-  }
+  };
+  for_rows(pool, x, in, window.left, width, size, out.height, add, true);
+  add_workers(totals, taps, channels, padded_channels, dkernel);
 }

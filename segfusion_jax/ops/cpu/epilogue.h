@@ -8,7 +8,7 @@
 class Moments {
  public:
   Moments(int64_t workers, int64_t channels)
-      : channels_(channels), padded_((channels + 2 * LANES - 1) / LANES * LANES), sums_(2 * workers * padded_),
+      : channels_(channels), padded_(round_up(channels, 2 * LANES)), sums_(2 * workers * padded_),
         totals_(2 * workers * padded_) {}
   float* sum(int64_t worker) { return &sums_[2 * worker * padded_]; }
   float* square(int64_t worker) { return sum(worker) + padded_; }
@@ -44,7 +44,8 @@ struct Epilogue {
   float *sum, *square;  // null for no moments
 
   Epilogue at(int64_t channel) const {
-    return {bias ? bias + channel : nullptr, activation, sum ? sum + channel : nullptr, sum ? square + channel : nullptr};
+    const auto from = [=](auto* values) { return values ? values + channel : nullptr; };
+    return {from(bias), activation, from(sum), from(square)};
   }
   Epilogue with(Moments& moments, int64_t worker) const {
     return {bias, activation, moments.sum(worker), moments.square(worker)};

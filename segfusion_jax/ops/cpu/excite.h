@@ -24,10 +24,12 @@ inline void image_sums(ffi::ThreadPool& pool, const float* x, const float* y, in
 // y = x * scale + shift, both [images, channels].
 inline void image_scale(ffi::ThreadPool& pool, const float* x, const float* scale, const float* shift, int64_t images,
                         int64_t size, int64_t channels, float* y) {
-  parallel_for(pool, images, [&](int64_t image, int64_t) {
-    const Periodic scales(scale + image * channels, channels), shifts(shift + image * channels, channels);
-    const float *a = scales.data(), *b = shifts.data();
-    for_vectors(image * size, (image + 1) * size, scales.period(),
+  const int64_t workers = num_workers(pool, images);
+  std::vector<Periodic> scales(workers, Periodic(channels)), shifts(workers, Periodic(channels));
+  parallel_for(pool, images, [&](int64_t image, int64_t worker) {
+    const float* a = scales[worker].repeat(scale + image * channels);
+    const float* b = shifts[worker].repeat(shift + image * channels);
+    for_vectors(image * size, (image + 1) * size, scales[worker].period(),
                 [=](int64_t at, int64_t count, int64_t lane) INLINE_LAMBDA {
                   store(y + at, load(x + at, count) * load(a + lane) + load(b + lane), count);
                 });

@@ -4,6 +4,8 @@
 #endif
 
 #include "batch_norm.h"
+#include "conv.h"
+#include "depthwise.h"
 #include "dropout.h"
 #include "excite.h"
 #include "pool.h"
@@ -15,8 +17,8 @@ using Array = ffi::Buffer<ffi::F32>;
 using Seed = ffi::Buffer<ffi::U32>;
 using Result = ffi::Result<Array>;
 
-// Where a kernel writes. XLA asks the system for fresh memory at every step, and what is touched for the first time costs
-// least in huge pages.
+// Where a kernel writes. XLA asks the system for fresh memory at every step, and what is touched for the first time
+// costs least in huge pages.
 float* fresh(Result& result) {
 #ifdef __linux__
   constexpr uintptr_t page = 4096, huge = 2 << 20;
@@ -31,6 +33,18 @@ float* fresh(Result& result) {
 Image image_of(const Array& x) {
   const auto d = x.dimensions();
   return {d[0], d[1], d[2], d[3]};
+}
+
+// XLA cannot be thrown through: where there is no memory for what a kernel keeps beside its buffers, the step fails.
+template <typename... Args>
+auto without_throwing(ffi::Error (*kernel)(Args...)) {
+  return [kernel](Args... args) -> ffi::Error {
+    try {
+      return kernel(args...);
+    } catch (const std::bad_alloc&) {
+      return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for a kernel");
+    }
+  };
 }
 
 int64_t channels_of(const Array& x) { return x.dimensions().back(); }
@@ -94,7 +108,7 @@ void with_epilogue(ffi::ThreadPool& pool, const Array& bias, int64_t activation,
   const int64_t channels = sum->element_count();
   const Epilogue epilogue{bias.element_count() ? bias.typed_data() : nullptr, Activation(activation), nullptr, nullptr};
   if (channels == 0) return body(epilogue, static_cast<Moments*>(nullptr));
-  Moments moments(pool.num_threads(), channels);
+  Moments moments(num_threads(pool), channels);
   body(epilogue, &moments);
   moments.finish(sum->typed_data(), square->typed_data());
 }
@@ -103,8 +117,8 @@ ffi::Error Depthwise(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Re
                      int64_t size, int64_t stride, int64_t top, int64_t left, int64_t activation) {
   return with_window(size, stride, [&]<int k, int s>() {
     with_epilogue(pool, bias, activation, sum, square, [&](const Epilogue& epilogue, Moments* moments) {
-      depthwise<k, s>(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y), top, left, epilogue, moments,
-                      fresh(y));
+      depthwise<k, s>(pool, x.typed_data(), kernel.typed_data(), image_of(x), image_of(*y), {s, top, left}, epilogue,
+                      moments, fresh(y));
     });
   });
 }
@@ -112,15 +126,15 @@ ffi::Error Depthwise(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Re
 ffi::Error DepthwiseInputGradient(ffi::ThreadPool pool, Array dy, Array kernel, Result dx, int64_t size, int64_t stride,
                                   int64_t top, int64_t left) {
   return with_window(size, stride, [&]<int k, int s>() {
-    depthwise_input_gradient<k, s>(pool, dy.typed_data(), kernel.typed_data(), image_of(*dx), image_of(dy), top, left,
-                                   fresh(dx));
+    depthwise_input_gradient<k, s>(pool, dy.typed_data(), kernel.typed_data(), image_of(*dx), image_of(dy),
+                                   {s, top, left}, fresh(dx));
   });
 }
 
-ffi::Error DepthwiseKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel, int64_t size, int64_t stride,
-                                   int64_t top, int64_t left) {
+ffi::Error DepthwiseKernelGradient(ffi::ThreadPool pool, Array x, Array dy, Result dkernel, int64_t size,
+                                   int64_t stride, int64_t top, int64_t left) {
   return with_window(size, stride, [&]<int k, int s>() {
-    depthwise_kernel_gradient<k, s>(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), top, left,
+    depthwise_kernel_gradient<k, s>(pool, x.typed_data(), dy.typed_data(), image_of(x), image_of(dy), {s, top, left},
                                     fresh(dkernel));
   });
 }
@@ -135,8 +149,8 @@ ffi::Error Conv(ffi::ThreadPool pool, Array x, Array kernel, Array bias, Result 
                        out.channels, epilogue, moments, fresh(y));
     }
     const bool transforms_pay = stride == 1 && std::min(in.channels, out.channels) >= 32;
-    (transforms_pay ? winograd : conv)(pool, x.typed_data(), kernel.typed_data(), in, out, {stride, top, left}, epilogue,
-                                       moments, fresh(y));
+    const auto convolve = transforms_pay ? winograd : conv;
+    convolve(pool, x.typed_data(), kernel.typed_data(), in, out, {stride, top, left}, epilogue, moments, fresh(y));
   });
   return ffi::Error::Success();
 }
@@ -202,7 +216,7 @@ ffi::Error ConcatenateDropoutGradient(ffi::ThreadPool pool, Array dy, Seed seed,
 
 }  // namespace
 
-#define HANDLER(symbol, function, binding) XLA_FFI_DEFINE_HANDLER_SYMBOL(symbol, function, binding)
+#define HANDLER(symbol, kernel, binding) XLA_FFI_DEFINE_HANDLER_SYMBOL(symbol, without_throwing(kernel), binding)
 #define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 
 HANDLER(segfusion_moments, ChannelMoments, CALL.Arg<Array>().Ret<Array>().Ret<Array>());

@@ -1,7 +1,9 @@
 // Largest value of 2x2 blocks, and its gradient.
 #pragma once
 
-#include "depthwise.h"
+#include "image.h"
+#include "parallel.h"
+#include "vector.h"
 
 // Whether the first of two is taken: where they are equal too, and where it is NaN.
 INLINE auto leads(Vector a, Vector b) { return (a >= b) | (a != a); }

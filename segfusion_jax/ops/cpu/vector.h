@@ -1,4 +1,5 @@
-// Vectors of 16 floats, which the compiler splits where the machine has narrower ones, and what runs over arrays of them.
+// Vectors of 16 floats, which the compiler splits where the machine has narrower ones, and what runs over arrays of
+// them.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,8 @@
 #define INLINE_LAMBDA __attribute__((always_inline))
 
 constexpr int64_t LANES = 16;
+inline int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
 typedef float Vector __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t IntVector __attribute__((vector_size(64), aligned(4), may_alias));
 
@@ -48,7 +51,9 @@ INLINE Vector exponential(Vector x) {
   const Vector n = (x * 1.44269504f + rounder) - rounder;
   const Vector r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   Vector series = fill(1.0f / 5040);
-  for (float coefficient : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) series = series * r + coefficient;
+  for (float coefficient : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+    series = series * r + coefficient;
+  }
   const IntVector exponent = (__builtin_convertvector(n, IntVector) + 127) << 23;
   return series * reinterpret_cast<const Vector&>(exponent);
 }
@@ -58,13 +63,16 @@ INLINE Vector sigmoid(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
 // Values of one a channel, repeated to a multiple of LANES and of the channels: what a flat array of pixels meets.
 class Periodic {
  public:
-  Periodic(const float* values, int64_t channels) : period_(std::lcm(channels, LANES)), values_(period_) {
-    for (int64_t i = 0; i < period_; ++i) values_[i] = values[i % channels];
+  explicit Periodic(int64_t channels) : channels_(channels), values_(std::lcm(channels, LANES)) {}
+  Periodic(const float* values, int64_t channels) : Periodic(channels) { repeat(values); }
+  const float* repeat(const float* values) {
+    for (int64_t i = 0; i < period(); ++i) values_[i] = values[i % channels_];
+    return data();
   }
-  int64_t period() const { return period_; }
+  int64_t period() const { return values_.size(); }
   const float* data() const { return values_.data(); }
 
  private:
-  int64_t period_;
+  const int64_t channels_;
   std::vector<float> values_;
 };

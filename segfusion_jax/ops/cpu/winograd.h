@@ -39,69 +39,83 @@ inline std::vector<PackedKernel> winograd_kernels(const float* kernel, int64_t c
   return packed;
 }
 
+// 16 numbers a tile and channel, one in each of 16 arrays [tiles, channels]: these begin in different sets of the
+// cache.
+struct Planes {
+  int64_t size, channels;
+  Planes(int64_t tiles, int64_t channels) : size(tiles * channels + LANES), channels(channels) {}
+  int64_t at(int64_t element, int64_t tile) const { return element * size + tile * channels; }
+};
+
+// B^T d B of each 4x4 tile, which lie two pixels apart.
+inline void transform_tiles(const PaddedBand& band, int64_t rows, int64_t across, const Planes& planes, float* inputs) {
+  const int64_t channels = planes.channels;
+  for (int64_t tile = 0; tile < rows * across; ++tile) {
+    const float* from = band.data() + tile / across * 2 * band.row() + tile % across * 2 * channels;
+    for (int64_t c = 0; c < channels; c += LANES) {
+      Vector d[4][4], columns[4][4];
+      for (int j = 0; j < 4; ++j) {
+        for (int i = 0; i < 4; ++i) d[j][i] = load(from + i * band.row() + j * channels + c, channels - c);
+        transform_input(d[j], columns[j]);
+      }
+      for (int i = 0; i < 4; ++i) {
+        Vector v[4];
+        transform_input({columns[0][i], columns[1][i], columns[2][i], columns[3][i]}, v);
+        for (int j = 0; j < 4; ++j) store(inputs + planes.at(4 * i + j, tile) + c, v[j], channels - c);
+      }
+    }
+  }
+}
+
+// A^T m A, the 2x2 outputs of each tile, to the rows of an image from `first` on.
+inline void finish_tiles(const float* products, const Planes& planes, int64_t rows, int64_t across,
+                         const Epilogue& epilogue, const Image& out, int64_t first, float* y) {
+  const int64_t filters = planes.channels;
+  for (int64_t tile = 0; tile < rows * across; ++tile) {
+    const int64_t h = first + 2 * (tile / across), w = 2 * (tile % across);
+    float* to = y + (h * out.width + w) * filters;
+    for (int64_t f = 0; f < filters; f += LANES) {
+      const int64_t count = filters - f;
+      Vector columns[2][4];
+      for (int j = 0; j < 4; ++j) {
+        Vector m[4];
+        for (int i = 0; i < 4; ++i) m[i] = load(products + planes.at(4 * i + j, tile) + f, count);
+        columns[0][j] = m[0] + m[1] + m[2];
+        columns[1][j] = m[1] - m[2] - m[3];
+      }
+      for (int i = 0; i < 2 && h + i < out.height; ++i) {
+        const Vector* m = columns[i];
+        Vector pair[2] = {m[0] + m[1] + m[2], m[1] - m[2] - m[3]}, single[1] = {pair[0]};
+        if (w + 1 < out.width) epilogue.at(f).finish(pair, to + i * out.row() + f, filters, count);
+        else epilogue.at(f).finish(single, to + i * out.row() + f, filters, count);
+      }
+    }
+  }
+}
+
 inline void winograd(ffi::ThreadPool& pool, const float* x, const float* kernel, Image in, Image out, Window window,
                      const Epilogue& epilogue, Moments* moments, float* y) {
   const int64_t channels = in.channels, filters = out.channels;
-  const int64_t across = (out.width + 1) / 2, down = (out.height + 1) / 2;  // tiles
+  const Image tiles{in.count, (out.height + 1) / 2, (out.width + 1) / 2, 1};
   const std::vector<PackedKernel> packed = winograd_kernels(kernel, channels, filters);
-  const int64_t fitting = std::max<int64_t>(1, 262144 / (16 * across * (channels + filters)));  // 1 MiB of both
-  const int64_t height = std::min(down, std::min(fitting, std::max<int64_t>(1, in.count * down / (2 * pool.num_threads()))));
-  const int64_t bands = (down + height - 1) / height, tasks = in.count * bands, workers = num_workers(pool, tasks);
-  const int64_t width = std::max(2 * across + 2, window.left + in.width);
-  std::vector<PaddedBand> padded(workers, PaddedBand(in, 2 * height + 2, window.left, width));
-  // The 16 planes begin in different sets of the cache.
-  const int64_t input_plane = height * across * channels + LANES, plane = height * across * filters + LANES;
-  std::unique_ptr<float[]> inputs(new float[workers * 16 * input_plane]), products(new float[workers * 16 * plane]);
-  parallel_for(pool, tasks, [&](int64_t task, int64_t worker) {
-    const int64_t image = task / bands, first = task % bands * height, rows = std::min(height, down - first);
-    const int64_t tiles = rows * across;
-    PaddedBand& band = padded[worker];
-    band.fill(x + image * in.size(), 2 * first - window.top, 2 * rows + 2);
-    float* input = &inputs[worker * 16 * input_plane];
-    float* product = &products[worker * 16 * plane];
-
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const float* from = band.data() + tile / across * 2 * band.row() + tile % across * 2 * channels;
-      for (int64_t c = 0; c < channels; c += LANES) {
-        Vector d[4][4], columns[4][4];
-        for (int j = 0; j < 4; ++j) {
-          for (int i = 0; i < 4; ++i) d[j][i] = load(from + i * band.row() + j * channels + c, channels - c);
-          transform_input(d[j], columns[j]);
-        }
-        for (int i = 0; i < 4; ++i) {
-          Vector v[4];
-          transform_input({columns[0][i], columns[1][i], columns[2][i], columns[3][i]}, v);
-          for (int j = 0; j < 4; ++j) store(input + (4 * i + j) * input_plane + tile * channels + c, v[j], channels - c);
-        }
-      }
-    }
+  const int64_t fitting = 262144 / (16 * tiles.width * (channels + filters));  // 1 MiB of inputs and products
+  const int64_t height = band_height(pool, tiles, fitting);
+  const Planes input_planes(height * tiles.width, channels), product_planes(height * tiles.width, filters);
+  const int64_t inputs_size = 16 * input_planes.size, products_size = 16 * product_planes.size;
+  const std::unique_ptr<float[]> all_inputs(new float[num_threads(pool) * inputs_size]);
+  const std::unique_ptr<float[]> all_products(new float[num_threads(pool) * products_size]);
+  const auto make = [&](const PaddedBand& band, int64_t image, int64_t first, int64_t rows, int64_t worker) {
+    float *inputs = &all_inputs[worker * inputs_size], *products = &all_products[worker * products_size];
+    transform_tiles(band, rows, tiles.width, input_planes, inputs);
     for (int64_t e = 0; e < 16; ++e) {
       for (int64_t f = 0; f < filters; f += BLOCK) {
-        product_row({1, 0, channels, channels, filters}, input + e * input_plane, packed[e].block(f),
-                    std::min(BLOCK, filters - f), {}, tiles, product + e * plane + f);
+        product_row({1, 0, channels, channels, filters}, inputs + input_planes.at(e, 0), packed[e].block(f),
+                    std::min(BLOCK, filters - f), {}, rows * tiles.width, products + product_planes.at(e, 0) + f);
       }
     }
     const Epilogue here = moments ? epilogue.with(*moments, worker) : epilogue;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t h = 2 * (first + tile / across), w = 2 * (tile % across);
-      float* to = y + ((image * out.height + h) * out.width + w) * filters;
-      for (int64_t f = 0; f < filters; f += LANES) {
-        const int64_t count = filters - f;
-        Vector columns[2][4];
-        for (int j = 0; j < 4; ++j) {
-          Vector m[4];
-          for (int i = 0; i < 4; ++i) m[i] = load(product + (4 * i + j) * plane + tile * filters + f, count);
-          columns[0][j] = m[0] + m[1] + m[2];
-          columns[1][j] = m[1] - m[2] - m[3];
-        }
-        for (int i = 0; i < 2 && h + i < out.height; ++i) {
-          const Vector* m = columns[i];
-          Vector pair[2] = {m[0] + m[1] + m[2], m[1] - m[2] - m[3]}, single[1] = {pair[0]};
-          if (w + 1 < out.width) here.at(f).finish(pair, to + i * out.row() + f, filters, count);
-          else here.at(f).finish(single, to + i * out.row() + f, filters, count);
-        }
-      }
-    }
+    finish_tiles(products, product_planes, rows, tiles.width, here, out, 2 * first, y + image * out.size());
     if (moments) moments->flush(worker);
-  }, moments);
+  };
+  for_bands(pool, x, in, tiles, 4, {2, window.top, window.left}, height, make, moments);
 }

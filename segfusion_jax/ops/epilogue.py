@@ -1,0 +1,128 @@
+"""A convolution together with what follows it: a batch norm's moments, or a bias and an activation.
+
+On a CPU both are part of the pass that makes the output.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+
+from segfusion_jax.ops import native
+from segfusion_jax.ops.normalization import NATIVE_ACTIVATIONS, Activation, Moments, channel_moments, check_channels
+from segfusion_jax.ops.window import Window
+
+
+class Convolution(NamedTuple):
+    """In what one kind of convolution differs from another. Its functions take arrays, and a `window` by name.
+
+    Attributes:
+      name: of its native kernel.
+      is_built: `(size of the kernel, stride)` -> whether there are native kernels for them.
+      linear: `(x, kernel)` -> the convolution alone, by XLA.
+      gradients: `(x, kernel, gradient)` -> those of x and of the kernel, by XLA.
+      native_gradients: the same by native kernels.
+    """
+
+    name: str
+    is_built: Callable[[int, int], bool]
+    linear: Callable[..., jax.Array]
+    gradients: Callable[..., tuple[jax.Array, jax.Array]]
+    native_gradients: Callable[..., tuple[jax.Array, jax.Array]]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def with_moments(
+    x: jax.Array, kernel: jax.Array, convolution: Convolution, window: Window
+) -> tuple[jax.Array, Moments]:
+    """The convolution, and the moments of what it makes, through which no gradient goes.
+
+    Raises:
+      ValueError: the kernel does not fit the image.
+    """
+    window.check(x, kernel)
+    in_native = functools.partial(_native_moments, convolution, window)
+    in_jax = functools.partial(_jax_moments, convolution, window)
+    return native.either(in_native, in_jax, x, kernel, is_built=_is_built(convolution, kernel, window))
+
+
+def _moments_forward(x, kernel, convolution, window):
+    return with_moments(x, kernel, convolution, window), (x, kernel)
+
+
+def _moments_backward(convolution, window, residuals, cotangents):
+    in_native = functools.partial(convolution.native_gradients, window=window)
+    in_jax = functools.partial(convolution.gradients, window=window)
+    is_built = _is_built(convolution, residuals[1], window)
+    return native.either(in_native, in_jax, *residuals, cotangents[0], is_built=is_built)
+
+
+with_moments.defvjp(_moments_forward, _moments_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def with_activation(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, convolution: Convolution, window: Window, activation: Activation
+) -> jax.Array:
+    """activation(convolution + bias).
+
+    Raises:
+      ValueError: the kernel does not fit the image, or the bias the kernel.
+    """
+    window.check(x, kernel)
+    check_channels(kernel.shape[-1], bias=bias)
+    in_native = functools.partial(_native_activation, convolution, window, activation)
+    in_jax = functools.partial(_jax_activation, convolution, window, activation)
+    is_built = activation in NATIVE_ACTIVATIONS and _is_built(convolution, kernel, window)
+    return native.either(in_native, in_jax, x, kernel, bias, is_built=is_built)
+
+
+def _activation_forward(x, kernel, bias, convolution, window, activation):
+    return with_activation(x, kernel, bias, convolution, window, activation), (x, kernel, bias)
+
+
+def _activation_backward(convolution, window, activation, residuals, gradient):
+    def in_steps(x, kernel, bias):
+        y, _ = cast(tuple, with_moments(x, kernel, convolution, window))
+        return activation(y + bias)
+
+    return jax.vjp(in_steps, *residuals)[1](gradient)
+
+
+with_activation.defvjp(_activation_forward, _activation_backward)
+
+
+def native_linear(name: str, x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The convolution alone, by the native kernel of that name."""
+    return _native(name, x, kernel, jnp.zeros((0,), x.dtype), window, activation=0, moments=0)[0]
+
+
+def _native_moments(convolution, window, x, kernel):
+    no_bias = jnp.zeros((0,), x.dtype)
+    y, *moments = _native(convolution.name, x, kernel, no_bias, window, activation=0, moments=kernel.shape[-1])
+    return y, tuple(moments)
+
+
+def _native_activation(convolution, window, activation, x, kernel, bias):
+    return _native(convolution.name, x, kernel, bias, window, activation=NATIVE_ACTIVATIONS[activation], moments=0)[0]
+
+
+def _native(name, x, kernel, bias, window, *, activation, moments) -> Any:
+    shapes = window.output_shape(x, kernel), (moments,), (moments,)
+    outputs = tuple(jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes)
+    return native.call(name, outputs, x, kernel, bias, activation=activation, **window.attributes(kernel.shape[0]))
+
+
+def _jax_moments(convolution, window, x, kernel):
+    y = convolution.linear(x, kernel, window=window)
+    return y, channel_moments(y)
+
+
+def _jax_activation(convolution, window, activation, x, kernel, bias):
+    return activation(convolution.linear(x, kernel, window=window) + bias)
+
+
+def _is_built(convolution, kernel, window):
+    return convolution.is_built(kernel.shape[0], window.stride)
