@@ -162,13 +162,16 @@ def _content(file: File, what: str) -> bytes:
 
 
 def _opened(content: bytes, what: str) -> Image.Image:
-    """Reads the header only."""
+    """Reads the header of a JPEG, which may then be decoded at scale; decodes others, whose EXIF may stand at the end."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        limit = Image.MAX_IMAGE_PIXELS  # Pillow's own, at which it warns only
+        oversized = limit and image.width * image.height > limit
+        if image.format != "JPEG" and not oversized:
+            image.load()
     except Exception as error:  # Pillow's decoders raise whatever damage leads to: struct.error, KeyError, ...
         raise ValueError(_reason(error, what)) from error
-    limit = Image.MAX_IMAGE_PIXELS  # Pillow's own, at which it warns only
-    if limit and image.width * image.height > limit:
+    if oversized:
         raise ValueError(f"oversized {what}: {image.width}x{image.height} is over {limit} pixels")
     return image
 
