@@ -9,7 +9,7 @@ from segfusion_jax import config
 from segfusion_jax.datasets.downloads import FILES, download
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem, Record
-from segfusion_jax.datasets.sources import SOURCES, isic2020, official
+from segfusion_jax.datasets.sources import SOURCES, ham10000, isic2020, official
 
 _FORMAT = 2  # raise when the same input would be stored otherwise
 
@@ -22,12 +22,14 @@ class Collection:
       records: by image id.
       problems: what the tables and folders alone show to be unusable.
       duplicate_pairs: image ids that are published as showing the same picture.
+      lesion_pairs: image ids that are published as showing the same lesion.
       fingerprint: SHA-256 over all of this and the fields of the config that decide what is stored.
     """
 
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
     duplicate_pairs: tuple[tuple[str, str], ...]
+    lesion_pairs: tuple[tuple[str, str], ...]
     fingerprint: str
 
 
@@ -50,11 +52,12 @@ def collect(data: config.Data) -> Collection:
         annotated, more_problems = read[data.mask_collection]
         records, problems = _merged(records, annotated), problems + more_problems
     records = sorted(records, key=lambda record: record.image_id)
-    pairs = isic2020.duplicate_pairs(roots["isic2020"]) if "isic2020" in roots else []
+    duplicates = isic2020.duplicate_pairs(roots["isic2020"]) if "isic2020" in roots else []
+    lesions = ham10000.lesion_pairs(roots["ham10000"]) if "ham10000" in roots else []
     problems = sorted(problems, key=lambda problem: problem.image_id)
-    everything = fingerprint(data, records), problems, pairs, data.collection
+    everything = fingerprint(data, records), problems, duplicates, lesions, data.collection
     digest = hashlib.sha256(repr(everything).encode()).hexdigest()
-    return Collection(tuple(records), tuple(problems), tuple(pairs), digest)
+    return Collection(tuple(records), tuple(problems), tuple(duplicates), tuple(lesions), digest)
 
 
 class UnusableImages(ValueError):

@@ -151,7 +151,7 @@ def _write_store(
         _refuse(error.problems, data, splits_folder)
     rows = [_row(position, example) for position, example in enumerate(_source(store))]
     table.write_problems(store / "problems.csv", made.problems)
-    table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs))
+    table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs))
     logging.info("%d images of %s stored in %s", len(rows), data.collection, store)
 
 

@@ -28,7 +28,11 @@ _SPLITS = ("train", "validation", "test", "official_test", "unused")
 _TOLERANCE = 0.1  # of a part
 
 
-def joined(rows: Sequence[Row], duplicate_pairs: Iterable[tuple[str, str]] = ()) -> list[Row]:
+def joined(
+    rows: Sequence[Row],
+    duplicate_pairs: Iterable[tuple[str, str]] = (),
+    lesion_pairs: Iterable[tuple[str, str]] = (),
+) -> list[Row]:
     """The rows with `picture`, `lookalike` and `group`.
 
     Rows show the same picture if their content or their image id is equal (an ISIC 2019 `_downsampled` id counts as its
@@ -38,12 +42,16 @@ def joined(rows: Sequence[Row], duplicate_pairs: Iterable[tuple[str, str]] = ())
     Args:
       rows: all images.
       duplicate_pairs: image ids that show the same picture; ids that no row has are passed over.
+      lesion_pairs: image ids that show the same lesion, likewise.
     """
     place = {row.image_id: number for number, row in enumerate(rows)}
-    published = [(place[first], place[second]) for first, second in duplicate_pairs if {first, second} <= place.keys()]
+    published, same_lesion = (
+        [(place[first], place[second]) for first, second in pairs if {first, second} <= place.keys()]
+        for pairs in (duplicate_pairs, lesion_pairs)
+    )
     same = _alike([row.sha256 for row in rows]) + _alike([row.image_id.removesuffix("_downsampled") for row in rows])
     near = near_duplicates([bytes.fromhex(row.perceptual_hash) for row in rows])
-    kin = _alike([row.lesion_id for row in rows]) + _alike([row.patient_id for row in rows])
+    kin = _alike([row.lesion_id for row in rows]) + _alike([row.patient_id for row in rows]) + same_lesion
     ids = [row.image_id for row in rows]
     pictures, lookalikes = _clusters(ids, same + published), _clusters(ids, near)
     groups = _clusters(ids, same + published + near + kin)

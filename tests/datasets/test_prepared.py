@@ -104,6 +104,19 @@ def test_equal_pictures_share_a_group(tmp_path):
     assert "unused" in {rows[50].split, rows[40].split}
 
 
+def test_published_pairs_of_one_lesion_share_a_group(tmp_path):
+    ids = official.write_ham10000(tmp_path / "official", 60)
+    lines = [
+        "similarity,from_img,to_img",
+        f"0.98,{ids[50]}.jpg,{ids[40]}.jpg",
+        "0.97,ISIC_9999999.jpg,ISIC_9999998.jpg",
+    ]
+    (tmp_path / "official/newly_discovered_duplicates.csv").write_text("\n".join(lines))
+    rows = prepare(ham10000(tmp_path), tmp_path).rows
+    assert rows[50].group == rows[40].group and rows[50].picture != rows[40].picture
+    assert "unused" not in {row.split for row in rows}
+
+
 def test_unusable_images_stop_it_by_default(tmp_path, broken):
     with pytest.raises(ValueError) as error:
         prepare(ham10000(tmp_path), tmp_path)

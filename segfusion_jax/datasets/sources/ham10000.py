@@ -2,7 +2,8 @@
 
 Official names: `HAM10000_images_part_1` and `_part_2` (folders or zips; Kaggle's copy also has them in lower case),
 `HAM10000_metadata` (`.csv`, `.tab` or no suffix), and, for masks,
-`HAM10000_segmentations_lesion_tschandl/<id>_segmentation.png`.
+`HAM10000_segmentations_lesion_tschandl/<id>_segmentation.png`. Where `newly_discovered_duplicates.csv` is beside them
+(Abhishek et al. 2025: 18 pairs of images of one lesion under two lesion ids), its pairs are not parted.
 """
 
 import functools
@@ -45,6 +46,13 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
     records, unusable = official.records((r for r in rows if r["image_id"] in usable), record, column="image_id")
     return records, problems + unusable
+
+
+def lesion_pairs(root: Folder) -> list[tuple[str, str]]:
+    """The published pairs of image ids that show one lesion under two lesion ids; none where the list is absent."""
+    table = official.table(root, "newly_discovered_duplicates.csv")
+    rows = official.rows(table, ("from_img", "to_img")) if table else []
+    return [(row["from_img"].removesuffix(".jpg"), row["to_img"].removesuffix(".jpg")) for row in rows]
 
 
 def _record(row: official.Row, image: File, mask: File | None, relabelled: dict[str, str]) -> Record:
