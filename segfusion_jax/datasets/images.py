@@ -162,7 +162,7 @@ def _content(file: File, what: str) -> bytes:
 
 
 def _opened(content: bytes, what: str) -> Image.Image:
-    """Reads the header of a JPEG, which may be decoded at scale later; decodes others: their EXIF may stand at the end."""
+    """Reads the header of a JPEG, which may be decoded at scale later; decodes others, of which EXIF may stand last."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
         limit = Image.MAX_IMAGE_PIXELS  # Pillow's own, at which it warns only
