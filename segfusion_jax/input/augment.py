@@ -1,7 +1,5 @@
 """Random geometry of training examples: one affine map, the same for image and mask."""
 
-from typing import Any
-
 import cv2
 import numpy as np
 
@@ -23,8 +21,10 @@ def augment(
     """
     height, width = mask.shape
     matrix = draw(augmentation, height, width, rng)
-    common: dict[str, Any] = dict(dsize=(width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.warpAffine(image, matrix, **common), cv2.warpAffine(mask, matrix, **common)
+    # One warp of four channels costs half of what two of three and one do.
+    both = cv2.insertChannel(mask, cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), 3)
+    both = cv2.warpAffine(both, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.cvtColor(both, cv2.COLOR_RGBA2RGB), cv2.extractChannel(both, 3)
 
 
 def draw(augmentation: Augmentation, height: int, width: int, rng: np.random.Generator) -> np.ndarray:

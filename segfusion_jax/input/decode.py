@@ -6,17 +6,32 @@ import cv2
 import numpy as np
 from PIL import Image
 
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
-def decode_image(encoded: bytes) -> np.ndarray:
-    """JPEG or PNG bytes -> [height, width, 3] uint8 RGB."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("RGB"))
+
+def decode_image(encoded: bytes, at_least: tuple[int, int] | None = None) -> np.ndarray:
+    """JPEG or PNG bytes, upright as stored -> [height, width, 3] uint8 RGB.
+
+    Args:
+      encoded: the bytes.
+      at_least: (height, width); None = the image's own. A JPEG is decoded at the smallest of 1/2, 1/4, 1/8 of its size
+        that is not below it: libjpeg leaves out high frequencies of the blocks instead of computing pixels of them.
+
+    Raises:
+      ValueError: the bytes are no image.
+    """
+    factor = _reduction(encoded, at_least) if at_least else 1
+    flags = _REDUCED[factor] & ~cv2.IMREAD_COLOR if factor > 1 else 0
+    return _decode(encoded, flags | cv2.IMREAD_COLOR_RGB)
 
 
 def decode_mask(encoded: bytes) -> np.ndarray:
-    """Greyscale PNG bytes -> [height, width] uint8."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("L"))
+    """Greyscale PNG bytes -> [height, width] uint8.
+
+    Raises:
+      ValueError: the bytes are no image.
+    """
+    return _decode(encoded, cv2.IMREAD_GRAYSCALE)
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
@@ -38,3 +53,17 @@ def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     reduced = min(width, array.shape[1]), min(height, array.shape[0])
     array = cv2.resize(array, reduced, interpolation=cv2.INTER_AREA)
     return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _decode(encoded: bytes, flags: int) -> np.ndarray:
+    array = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if encoded else None
+    if array is None:
+        raise ValueError(f"{len(encoded)} bytes that begin with {encoded[:8]!r} are no image that can be decoded")
+    return array
+
+
+def _reduction(encoded: bytes, at_least: tuple[int, int]) -> int:
+    """What a JPEG's sides may be divided by; other formats are decoded in full in any case."""
+    with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
+        fitting = min(image.height // at_least[0], image.width // at_least[1]) if image.format == "JPEG" else 1
+    return max((factor for factor in _REDUCED if factor <= fitting), default=1)

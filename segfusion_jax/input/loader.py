@@ -63,7 +63,8 @@ class Examples:
         encoded_image, encoded_mask = self.records.read(row.position)
         if self.masks is not None:
             encoded_mask = self.masks.read(row.image_id)
-        image = decode.decode_image(encoded_image)
+        cut = self.bridge is not None and self.bridge.mode in ("crop", "crop_dilate")
+        image = decode.decode_image(encoded_image, None if cut else self.image_size)
         mask = decode.decode_mask(encoded_mask) if encoded_mask else np.zeros(self.image_size, np.uint8)
         if self.bridge is not None:
             image, mask = bridging.frame(image, mask, self.bridge)
