@@ -20,6 +20,7 @@ import numpy as np
 from side_by_side import Peer, in_turns, median, table
 
 from segfusion_jax import load_dataset
+from segfusion_jax.input.decode import encode_mask
 
 NUM_LARGE = 120  # images of 1024x768; of 192x144 there are 600
 
@@ -84,7 +85,7 @@ def _enlarged(image: bytes, mask: bytes) -> tuple[bytes, bytes]:
     noisy = pixels + np.random.default_rng(len(image)).normal(0, 4, pixels.shape)
     lesion = np.where(cv2.resize(lesion, (1024, 768)) > 127, 255, 0)
     jpeg = cv2.imencode(".jpg", noisy.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-    return jpeg.tobytes(), cv2.imencode(".png", lesion.astype(np.uint8))[1].tobytes()
+    return jpeg.tobytes(), encode_mask(lesion.astype(np.uint8))
 
 
 def _write(folder: pathlib.Path, examples) -> None:

@@ -1,26 +1,31 @@
 """Encoded bytes to arrays of one size, and masks back to bytes."""
 
 import io
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
+_SPARE = 1.5
+"""How many times the size asked for is left after halving: area averaging that follows then blurs little more than it
+would alone (by a tenth at 0.4 cycles a pixel), and less than antialiased bilinear interpolation."""
+
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
-def decode_image(encoded: bytes, at_least: tuple[int, int] | None = None) -> np.ndarray:
+def decode_image(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """JPEG or PNG bytes, upright as stored -> [height, width, 3] uint8 RGB.
 
     Args:
       encoded: the bytes.
-      at_least: (height, width); None = the image's own. A JPEG is decoded at the smallest of 1/2, 1/4, 1/8 of its size
-        that is not below it: libjpeg leaves out high frequencies of the blocks instead of computing pixels of them.
+      size: (height, width) that `resize` will bring it to; None = not known. A JPEG much larger than it is decoded at 1/2,
+        1/4 or 1/8, which costs less and is what `resize` begins with: means of 2x2, 4x4 or 8x8 pixels.
 
     Raises:
       ValueError: the bytes are no image.
     """
-    factor = _reduction(encoded, at_least) if at_least else 1
+    factor = _reduction(encoded, size) if size else 1
     flags = _REDUCED[factor] & ~cv2.IMREAD_COLOR if factor > 1 else 0
     return _decode(encoded, flags | cv2.IMREAD_COLOR_RGB)
 
@@ -45,11 +50,14 @@ def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Stretches [height, width(, channels)] uint8 to `size` (height, width).
 
     A shrunk pixel is the mean of the area it covers, so that a mask keeps its area and a pixel of it is the share of
-    lesion; an enlarged one is interpolated linearly.
+    lesion; an enlarged one is interpolated linearly. What is much larger is halved first, which is ten times as fast;
+    the border of the area is then that of the halved pixels.
     """
     height, width = size
     if array.shape[:2] == size:
         return array
+    while _fitting(array.shape, size) >= 2 and array.shape[0] % 2 == array.shape[1] % 2 == 0:
+        array = cv2.resize(array, (array.shape[1] // 2, array.shape[0] // 2), interpolation=cv2.INTER_AREA)
     reduced = min(width, array.shape[1]), min(height, array.shape[0])
     array = cv2.resize(array, reduced, interpolation=cv2.INTER_AREA)
     return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -62,8 +70,13 @@ def _decode(encoded: bytes, flags: int) -> np.ndarray:
     return array
 
 
-def _reduction(encoded: bytes, at_least: tuple[int, int]) -> int:
+def _reduction(encoded: bytes, size: tuple[int, int]) -> int:
     """What a JPEG's sides may be divided by; other formats are decoded in full in any case."""
     with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
-        fitting = min(image.height // at_least[0], image.width // at_least[1]) if image.format == "JPEG" else 1
+        fitting = _fitting((image.height, image.width), size) if image.format == "JPEG" else 1
     return max((factor for factor in _REDUCED if factor <= fitting), default=1)
+
+
+def _fitting(shape: Sequence[int], size: tuple[int, int]) -> float:
+    """What both sides may be divided by before `size` is taken."""
+    return min(shape[0] / size[0], shape[1] / size[1]) / _SPARE
