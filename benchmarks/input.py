@@ -29,7 +29,9 @@ def main() -> None:
     """Prints a table for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", default="", help="Python with torch, torchvision and what else --ways needs")
-    parser.add_argument("--ways", nargs="*", default=["pil", "tensor"], help="of torch_input.py; also io, albumentations")
+    parser.add_argument(
+        "--ways", nargs="*", default=["pil", "tensor"], help="of torch_input.py; also io, albumentations"
+    )
     parser.add_argument("--cores", type=int, default=2, help="threads of ours, workers of PyTorch's")
     parser.add_argument("--workers", type=int, nargs="*", help="numbers of workers of PyTorch's; default: --cores")
     parser.add_argument("--batch", type=int, default=32)
@@ -74,9 +76,7 @@ def _write_small(folder: pathlib.Path) -> None:
 
 def _write_large(folder: pathlib.Path) -> None:
     prepared = load_dataset("synthetic", records=str(folder / "drawn"))
-    _write(
-        folder, ((row.malignant, *_enlarged(*prepared.read(row.position))) for row in prepared.rows[:NUM_LARGE])
-    )
+    _write(folder, ((row.malignant, *_enlarged(*prepared.read(row.position))) for row in prepared.rows[:NUM_LARGE]))
 
 
 def _enlarged(image: bytes, mask: bytes) -> tuple[bytes, bytes]:

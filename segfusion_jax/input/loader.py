@@ -163,8 +163,11 @@ class TrainStream:
 
     def batches(
         self, start: int, stop: int, config: Input, *, process: int = 0, num_processes: int = 1
-    ) -> Iterator[Batch]:
-        """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers."""
+    ) -> grain.DatasetIterator[Batch]:
+        """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers.
+
+        Whoever stops before the end calls `close()`.
+        """
         size = self.examples.image_size
         # The stream has no end and no remainder; where Grain keeps one, batches of 1 make more than len() can count.
         order = self._order().batch(self.batch_size, drop_remainder=True)
@@ -209,7 +212,7 @@ def _in_threads(config: Input) -> Input:
     return dataclasses.replace(config, num_workers=0)
 
 
-def _read_ahead(dataset: grain.MapDataset, config: Input) -> Iterator[Batch]:
+def _read_ahead(dataset: grain.MapDataset, config: Input) -> grain.DatasetIterator[Batch]:
     if config.num_workers:
         options = grain.MultiprocessingOptions(num_workers=config.num_workers)
         return iter(

@@ -162,7 +162,9 @@ def test_zoom_scales_the_lesions_area_by_its_determinant():
     mask = ellipse(96, 128, share=0.2)
     share, ratios = (mask / 255).mean(), []
     for seed in range(200):
-        determinant = np.linalg.det(draw(only(rotation=20.0, zoom=0.2), 96, 128, np.random.default_rng(seed), 1)[0, :, :2])
+        determinant = np.linalg.det(
+            draw(only(rotation=20.0, zoom=0.2), 96, 128, np.random.default_rng(seed), 1)[0, :, :2]
+        )
         _, warped = augment(as_image(mask), mask, only(rotation=20.0, zoom=0.2), np.random.default_rng(seed))
         ratios.append([(warped / 255).mean() / determinant / share, (warped >= 127.5).mean() / determinant / share])
     np.testing.assert_allclose(np.mean(ratios, 0), 1, atol=0.01)

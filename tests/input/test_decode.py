@@ -48,7 +48,9 @@ def photograph(height: int, width: int) -> np.ndarray:
     return (smooth + np.random.default_rng(0).normal(0, 8, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("options", [dict(subsampling=0), dict(subsampling=2), dict(progressive=True), dict(quality=30)])
+@pytest.mark.parametrize(
+    "options", [dict(subsampling=0), dict(subsampling=2), dict(progressive=True), dict(quality=30)]
+)
 def test_jpegs_are_decoded_as_pillow_does(options):
     buffer = io.BytesIO()
     Image.fromarray(photograph(90, 131)).save(buffer, "JPEG", **options)

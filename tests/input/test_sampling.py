@@ -48,7 +48,11 @@ def test_the_only_example_with_a_weight_is_the_only_one_drawn(place):
 
 def test_the_same_seed_gives_the_same_order_at_any_place():
     order = first(sampling.weighted([1.0, 2.0, 3.0], seed=5), 50)
-    assert [sampling.weighted([1.0, 2.0, 3.0], seed=5)[place] for place in (49, 7, 0)] == [order[49], order[7], order[0]]
+    assert [sampling.weighted([1.0, 2.0, 3.0], seed=5)[place] for place in (49, 7, 0)] == [
+        order[49],
+        order[7],
+        order[0],
+    ]
     assert first(sampling.weighted([1.0, 2.0, 3.0], seed=6), 50) != order
 
 
