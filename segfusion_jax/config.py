@@ -173,9 +173,7 @@ class Segmenter:
         _in_range(self, "dropout", 0.0, 0.95)
         _one_of(self, "loss", ("bce", "dice", "bce_dice"))
         if self.training.sampling != "shuffled":
-            raise ValueError(
-                f"training.sampling = {self.training.sampling!r}: must be 'shuffled'; U-Nets know no classes"
-            )
+            raise ValueError(f"training.sampling = {self.training.sampling!r}: must be 'shuffled'")
         if self.pretrained and not self.encoder:
             _refuse(self, "pretrained", '"" without an encoder: the paper\'s U-Net has no released weights')
 

@@ -158,7 +158,7 @@ def test_a_wrong_value_is_refused_with_path_value_and_what_is_accepted(field):
         ({"segmenter.pretrained": "b0.npz"}, "config.segmenter.pretrained = 'b0.npz': must be \"\" without an encoder"),
         (
             {"segmenter.training.sampling": "balanced"},
-            "config.segmenter.training.sampling = 'balanced': must be 'shuffled'; U-Nets know no classes",
+            "config.segmenter.training.sampling = 'balanced': must be 'shuffled'",
         ),
         (
             {"classifier.training.sampling": "balanced", "classifier.class_weights": "balanced"},

@@ -27,8 +27,8 @@ class Lesions(torch.utils.data.Dataset):
     """Images and masks of a folder, resized, flipped, rotated, shifted and zoomed at random; tensors of uint8.
 
     Attributes:
-      way: "pil" (decoded and transformed by Pillow), "tensor" (decoded by Pillow, transformed by PyTorch), "io" (decoded
-        by torchvision, transformed by PyTorch) or "albumentations" (decoded and transformed by OpenCV).
+      way: "pil" (decoded and transformed by Pillow), "tensor" (decoded by Pillow, transformed by PyTorch), "io"
+        (decoded by torchvision, transformed by PyTorch) or "albumentations" (decoded and transformed by OpenCV).
     """
 
     def __init__(self, folder: pathlib.Path, side: int, way: str):

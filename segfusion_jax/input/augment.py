@@ -10,7 +10,8 @@ def augment(
     image: np.ndarray, mask: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image and mask as `warp` takes and returns them, moved by what is drawn."""
-    return warp(image, mask, draw(augmentation, *mask.shape, rng, 1)[0])
+    height, width = mask.shape
+    return warp(image, mask, draw(augmentation, height, width, rng, 1)[0])
 
 
 def draw(augmentation: Augmentation, height: int, width: int, rng: np.random.Generator, count: int) -> np.ndarray:

@@ -19,8 +19,8 @@ def decode_image(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndar
 
     Args:
       encoded: the bytes.
-      size: (height, width) that `resize` will bring it to; None = not known. A JPEG much larger than it is decoded at 1/2,
-        1/4 or 1/8, which costs less and is what `resize` begins with: means of 2x2, 4x4 or 8x8 pixels.
+      size: (height, width) that `resize` will bring it to; None = not known. A JPEG that is much larger is decoded at
+        1/2, 1/4 or 1/8, which costs less and is what `resize` begins with: means of 2x2, 4x4 or 8x8 pixels.
 
     Raises:
       ValueError: the bytes are no image.

@@ -96,7 +96,7 @@ class _Draw(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class _Read(grain.transforms.Map):
-    """What `_Draw` drew, done. Examples are written to their place in the batch one by one: no memory but the batch's."""
+    """What `_Draw` drew, done: one example after the other, each written to its place in the batch."""
 
     source: Source
     image_size: tuple[int, int]
@@ -152,7 +152,7 @@ class TrainStream:
     batch_size: int
     seed: int
     resident: bool = False
-    weights: Sequence[float] | None = None
+    weights: Sequence[float] | np.ndarray | None = None
 
     def __post_init__(self):
         if not self.examples:

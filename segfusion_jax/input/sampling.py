@@ -12,7 +12,7 @@ def shuffled(count: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(count).seed(seed).shuffle().repeat()
 
 
-def weighted(weights: Sequence[float], seed: int) -> grain.MapDataset:
+def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> grain.MapDataset:
     """Examples drawn with replacement, each in proportion to its weight; an example of weight 0 never.
 
     Raises:
@@ -26,7 +26,7 @@ def weighted(weights: Sequence[float], seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(1).seed(seed).repeat().random_map(_Drawn(np.cumsum(array / array.max())))
 
 
-def class_balanced(labels: Sequence[int]) -> np.ndarray:
+def class_balanced(labels: Sequence[int] | np.ndarray) -> np.ndarray:
     """Weights with which each class of `labels` is drawn equally often in expectation: [len(labels)] float64."""
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 1 / counts[classes]
