@@ -1,63 +1,107 @@
 """The input pipeline alone: decode, resize, augment, batch; beside PyTorch's DataLoader doing the same.
 
     python benchmarks/input.py --torch=TORCH_PYTHON
+    taskset -c 0 python benchmarks/input.py --torch=TORCH_PYTHON --cores=1
 
-Both read the same drawn images, JPEG of 192x144 with masks in PNG, and enlarge them. While one is timed, the other
-reads ahead as far as it does by default: four batches of those that a round takes.
+Both read the same drawn images with masks in PNG, in two cases: JPEGs of 192x144, which are enlarged, and JPEGs of
+1024x768 with noise like a camera's, which are reduced. PyTorch's users decode with Pillow or with torchvision and
+transform PIL images or tensors, and some use albumentations: each way is timed. A round begins with batches that are
+not timed, so that nobody gains from what was read ahead while others were timed.
 """
 
 import argparse
+import csv
 import pathlib
 import sys
 import tempfile
 
+import cv2
+import numpy as np
 from side_by_side import Peer, in_turns, median, table
 
 from segfusion_jax import load_dataset
+from segfusion_jax.input.decode import encode_mask
+
+NUM_LARGE = 120  # images of 1024x768; of 192x144 there are 600
 
 
 def main() -> None:
-    """Prints one table."""
+    """Prints a table for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch", default="", help="Python with torch and torchvision")
+    parser.add_argument("--torch", default="", help="Python with torch, torchvision and what else --ways needs")
+    parser.add_argument(
+        "--ways", nargs="*", default=["pil", "tensor"], help="of torch_input.py; also io, albumentations"
+    )
     parser.add_argument("--cores", type=int, default=2, help="threads of ours, workers of PyTorch's")
+    parser.add_argument("--workers", type=int, nargs="*", help="numbers of workers of PyTorch's; default: --cores")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=20, help="timed together in each round")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        _write_files(folder)
-        common = ["--batch", args.batch, "--side", args.side]
-        peers = {
-            "ours": Peer(
-                sys.executable, "our_input.py", "--records", folder / "records", "--threads", args.cores, *common
-            )
-        }
-        if args.torch:
-            options = ["--folder", folder, "--workers", args.cores, *common]
-            peers["PyTorch DataLoader, torchvision"] = Peer(args.torch, "torch_input.py", *options)
-        for peer in peers.values():
-            peer.wait()
-        answers = in_turns(peers, args.batches, args.rounds)
-        for peer in peers.values():
-            peer.close()
-    images = args.batches * args.batch
-    rates = {name: images / median([a["seconds"] for a in each]) for name, each in answers.items()}
-    rows = [[name, f"{rate:.0f}", f"{rates['ours'] / rate:.2f}"] for name, rate in rates.items()]
-    print(table(["", "images/s", "ours over it"], rows))
+        for what, write in (("192x144, enlarged", _write_small), ("1024x768, reduced", _write_large)):
+            folder = pathlib.Path(name) / what
+            write(folder)
+            print(f"\n{what}\n\n{_measured(args, folder)}", flush=True)
 
 
-def _write_files(folder: pathlib.Path) -> None:
-    """The prepared records of drawn images, and the same encoded images and masks as files."""
-    prepared = load_dataset("synthetic", records=str(folder / "records"))
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
-    for row in prepared.rows:
-        image, mask = prepared.read(row.position)
-        (folder / "images" / f"{row.image_id}.jpg").write_bytes(image)
-        (folder / "masks" / f"{row.image_id}.png").write_bytes(mask)
+def _measured(args: argparse.Namespace, folder: pathlib.Path) -> str:
+    common = ["--folder", folder, "--batch", args.batch, "--side", args.side]
+    peers = {"ours": Peer(sys.executable, "our_input.py", "--threads", args.cores, *common)}
+    for way in args.ways if args.torch else ():
+        for workers in args.workers or [args.cores]:
+            name = f"PyTorch DataLoader, {way}, {workers} workers"
+            peers[name] = Peer(args.torch, "torch_input.py", "--workers", workers, "--way", way, *common)
+    for peer in peers.values():
+        peer.wait()
+    answers = in_turns(peers, args.batches, args.rounds)
+    for peer in peers.values():
+        peer.close()
+    rates = {name: args.batches * args.batch / median([a["seconds"] for a in each]) for name, each in answers.items()}
+    rows = [
+        [name, f"{rate:.0f}", f"{rates['ours'] / rate:.2f}", _memory(answers[name])] for name, rate in rates.items()
+    ]
+    return table(["", "images/s", "ours over it", "MiB after the first and the last round"], rows)
+
+
+def _memory(answers: list[dict]) -> str:
+    return f"{answers[0]['mib']:.0f}, {answers[-1]['mib']:.0f}" if "mib" in answers[0] else ""
+
+
+def _write_small(folder: pathlib.Path) -> None:
+    prepared = load_dataset("synthetic", records=str(folder / "drawn"))
+    _write(folder, ((row.malignant, *prepared.read(row.position)) for row in prepared.rows))
+
+
+def _write_large(folder: pathlib.Path) -> None:
+    prepared = load_dataset("synthetic", records=str(folder / "drawn"))
+    _write(folder, ((row.malignant, *_enlarged(*prepared.read(row.position))) for row in prepared.rows[:NUM_LARGE]))
+
+
+def _enlarged(image: bytes, mask: bytes) -> tuple[bytes, bytes]:
+    pixels, lesion = (cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) for encoded in (image, mask))
+    pixels = cv2.resize(pixels, (1024, 768), interpolation=cv2.INTER_CUBIC)
+    noisy = pixels + np.random.default_rng(len(image)).normal(0, 4, pixels.shape)
+    lesion = np.where(cv2.resize(lesion, (1024, 768)) > 127, 255, 0)
+    jpeg = cv2.imencode(".jpg", noisy.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+    return jpeg.tobytes(), encode_mask(lesion.astype(np.uint8))
+
+
+def _write(folder: pathlib.Path, examples) -> None:
+    """Files as HAM10000 has them, which both sides read: ours prepares them first."""
+    images, masks = folder / "HAM10000_images_part_1", folder / "HAM10000_segmentations_lesion_tschandl"
+    images.mkdir(parents=True)
+    masks.mkdir()
+    with (folder / "HAM10000_metadata.csv").open("w", newline="") as file:
+        metadata = csv.writer(file)
+        metadata.writerow(["lesion_id", "image_id", "dx", "age", "sex", "localization"])
+        for number, (malignant, image, mask) in enumerate(examples):
+            name = f"ISIC_{number:07d}"
+            metadata.writerow([f"HAM_{number:07d}", name, "mel" if malignant else "nv", 50, "female", "back"])
+            (images / f"{name}.jpg").write_bytes(image)
+            (masks / f"{name}_segmentation.png").write_bytes(mask)
+    load_dataset("ham10000", root=str(folder), records=str(folder / "records"))
 
 
 if __name__ == "__main__":

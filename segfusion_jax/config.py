@@ -160,6 +160,7 @@ class Training:
     warmup_epochs: float = 0.0  # linear rise of the learning rate from zero
     gradient_clip: float = 0.0  # largest global gradient norm; 0 = no clipping
     ema_decay: float = 0.0  # exponential moving average of the weights, evaluated and released; 0 = none
+    sampling: str = "shuffled"  # passes over the images, or "balanced": classes equally often, drawn with replacement
     resident: bool = False  # the training images lie on every device, decoded once (uint8), and are augmented there
 
     def __post_init__(self):
@@ -172,6 +173,7 @@ class Training:
         _in_range(self, "warmup_epochs", 0.0, float(self.epochs))
         _in_range(self, "gradient_clip", 0.0, math.inf)
         _in_range(self, "ema_decay", 0.0, 0.99999)
+        _one_of(self, "sampling", ("shuffled", "balanced"))
         if self.optimizer == "adam" and self.weight_decay:
             _refuse(self, "weight_decay", '0.0 with optimizer "adam"; "adamw" decays weights')
 
@@ -197,6 +199,8 @@ class Segmenter:
         _at_least(self, "filters", 1)
         _in_range(self, "dropout", 0.0, 0.95)
         _one_of(self, "loss", ("bce", "dice", "bce_dice"))
+        if self.training.sampling != "shuffled":
+            raise ValueError(f"training.sampling = {self.training.sampling!r}: must be 'shuffled'")
         if self.pretrained and not self.encoder:
             _refuse(self, "pretrained", '"" without an encoder: the paper\'s U-Net has no released weights')
 
@@ -255,6 +259,8 @@ class Classifier:
         _one_of(self, "loss", ("bce", "focal"))
         _in_range(self, "focal_gamma", 0.0, 10.0)
         _one_of(self, "class_weights", ("none", "balanced"))
+        if self.class_weights == "balanced" and self.training.sampling == "balanced":
+            _refuse(self, "class_weights", '"none" with training.sampling "balanced", which balances them already')
         _at_least(self, "frozen_epochs", 0)
         _in_range(self, "frozen_learning_rate", 1e-8, 10.0)
         _in_range(self, "layer_decay", 0.01, 1.0)

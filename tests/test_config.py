@@ -30,6 +30,7 @@ TRAINING = {
     "warmup_epochs": (2.5, -1.0),
     "gradient_clip": (1e9, -1.0),
     "ema_decay": (0.999, 1.0),
+    "sampling": ("balanced", "weighted"),
     "resident": (True, 1),
 }
 FIELDS = {
@@ -93,6 +94,7 @@ FIELDS = {
     "input.log_seconds": (0.0, -1.0),
     **{f"{model}.augmentation.{name}": v for model in ("segmenter", "classifier") for name, v in AUGMENTATION.items()},
     **{f"{model}.training.{name}": v for model in ("segmenter", "classifier") for name, v in TRAINING.items()},
+    "segmenter.training.sampling": ("shuffled", "balanced"),
 }
 
 
@@ -170,6 +172,14 @@ def test_a_wrong_value_is_refused_with_path_value_and_what_is_accepted(field):
             "depth = 0.5: must be 1.0 with backbone 'mobilenet_v3_small'",
         ),
         ({"segmenter.pretrained": "b0.npz"}, "config.segmenter.pretrained = 'b0.npz': must be \"\" without an encoder"),
+        (
+            {"segmenter.training.sampling": "balanced"},
+            "config.segmenter.training.sampling = 'balanced': must be 'shuffled'",
+        ),
+        (
+            {"classifier.training.sampling": "balanced", "classifier.class_weights": "balanced"},
+            'class_weights = \'balanced\': must be "none" with training.sampling "balanced"',
+        ),
         ({"segmenter.image_size": (16, 16, 16)}, r"image_size = \(16, 16, 16\): must be .* two whole numbers"),
         ({"segmenter.image_size": (16.0, 16)}, r"config.segmenter.image_size = \(16.0, 16\): .* two whole numbers"),
         ({"classifier.image_size": 224}, "config.classifier.image_size = 224: .* two whole numbers"),

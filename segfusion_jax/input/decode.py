@@ -1,22 +1,42 @@
 """Encoded bytes to arrays of one size, and masks back to bytes."""
 
 import io
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
+_SPARE = 1.5
+"""How many times the size asked for is left after halving: area averaging that follows then blurs little more than it
+would alone (by a tenth at 0.4 cycles a pixel), and less than antialiased bilinear interpolation."""
 
-def decode_image(encoded: bytes) -> np.ndarray:
-    """JPEG or PNG bytes -> [height, width, 3] uint8 RGB."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("RGB"))
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+def decode_image(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """JPEG or PNG bytes, upright as stored -> [height, width, 3] uint8 RGB.
+
+    Args:
+      encoded: the bytes.
+      size: (height, width) that `resize` will bring it to; None = not known. A JPEG that is much larger is decoded at
+        1/2, 1/4 or 1/8, which costs less and is what `resize` begins with: means of 2x2, 4x4 or 8x8 pixels.
+
+    Raises:
+      ValueError: the bytes are no image.
+    """
+    factor = _reduction(encoded, size) if size else 1
+    flags = _REDUCED[factor] & ~cv2.IMREAD_COLOR if factor > 1 else 0
+    return _decode(encoded, flags | cv2.IMREAD_COLOR_RGB)
 
 
 def decode_mask(encoded: bytes) -> np.ndarray:
-    """Greyscale PNG bytes -> [height, width] uint8."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("L"))
+    """Greyscale PNG bytes -> [height, width] uint8.
+
+    Raises:
+      ValueError: the bytes are no image.
+    """
+    return _decode(encoded, cv2.IMREAD_GRAYSCALE)
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
@@ -30,11 +50,33 @@ def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Stretches [height, width(, channels)] uint8 to `size` (height, width).
 
     A shrunk pixel is the mean of the area it covers, so that a mask keeps its area and a pixel of it is the share of
-    lesion; an enlarged one is interpolated linearly.
+    lesion; an enlarged one is interpolated linearly. What is much larger is halved first, which is ten times as fast;
+    the border of the area is then that of the halved pixels.
     """
     height, width = size
     if array.shape[:2] == size:
         return array
+    while _fitting(array.shape, size) >= 2 and array.shape[0] % 2 == array.shape[1] % 2 == 0:
+        array = cv2.resize(array, (array.shape[1] // 2, array.shape[0] // 2), interpolation=cv2.INTER_AREA)
     reduced = min(width, array.shape[1]), min(height, array.shape[0])
     array = cv2.resize(array, reduced, interpolation=cv2.INTER_AREA)
     return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _decode(encoded: bytes, flags: int) -> np.ndarray:
+    array = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if encoded else None
+    if array is None:
+        raise ValueError(f"{len(encoded)} bytes that begin with {encoded[:8]!r} are no image that can be decoded")
+    return array
+
+
+def _reduction(encoded: bytes, size: tuple[int, int]) -> int:
+    """What a JPEG's sides may be divided by; other formats are decoded in full in any case."""
+    with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
+        fitting = _fitting((image.height, image.width), size) if image.format == "JPEG" else 1
+    return max((factor for factor in _REDUCED if factor <= fitting), default=1)
+
+
+def _fitting(shape: Sequence[int], size: tuple[int, int]) -> float:
+    """What both sides may be divided by before `size` is taken."""
+    return min(shape[0] / size[0], shape[1] / size[1]) / _SPARE

@@ -12,8 +12,8 @@ from segfusion_jax.config import Augmentation, Bridge, Input
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.progress import logged
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.input import decode
-from segfusion_jax.input.augment import augment, draw
+from segfusion_jax.input import decode, sampling
+from segfusion_jax.input.augment import draw, warp
 from segfusion_jax.input.mask_store import MaskStore
 
 Batch = dict[str, Any]
@@ -63,7 +63,8 @@ class Examples:
         encoded_image, encoded_mask = self.records.read(row.position)
         if self.masks is not None:
             encoded_mask = self.masks.read(row.image_id)
-        image = decode.decode_image(encoded_image)
+        cut = self.bridge is not None and self.bridge.mode in ("crop", "crop_dilate")
+        image = decode.decode_image(encoded_image, None if cut else self.image_size)
         mask = decode.decode_mask(encoded_mask) if encoded_mask else np.zeros(self.image_size, np.uint8)
         if self.bridge is not None:
             image, mask = bridging.frame(image, mask, self.bridge)
@@ -76,24 +77,39 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Augment(grain.transforms.RandomMap):
-    augmentation: Augmentation
-
-    def random_map(self, element: Batch, rng: np.random.Generator) -> Batch:
-        image, mask = augment(element["image"], element["mask"][..., 0], self.augmentation, rng)
-        return element | {"image": image, "mask": mask[..., None]}
-
-
-@dataclasses.dataclass(frozen=True)
 class _Draw(grain.transforms.RandomMap):
-    """What `_Augment` draws for the same element, not done to it: [2, 3] float32."""
+    """What is done in a step: indices [B] to this process's share of them, int32, with [share, 2, 3] float32 matrices.
+
+    The matrices are drawn for the whole batch, so that they are the same on any number of processes.
+    """
 
     augmentation: Augmentation
     image_size: tuple[int, int]
+    process: int
+    num_processes: int
 
-    def random_map(self, element: int, rng: np.random.Generator) -> Batch:
-        matrix = draw(self.augmentation, *self.image_size, rng)
-        return {"index": np.int32(element), "matrix": matrix.astype(np.float32)}
+    def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
+        matrices = draw(self.augmentation, *self.image_size, rng, len(element))
+        share = slice(self.process, None, self.num_processes)
+        return {"index": element[share].astype(np.int32), "matrix": matrices[share].astype(np.float32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read(grain.transforms.Map):
+    """What `_Draw` drew, done: one example after the other, each written to its place in the batch."""
+
+    source: Source
+    image_size: tuple[int, int]
+
+    def map(self, element: Batch) -> Batch:
+        size = (len(element["index"]), *self.image_size)
+        images, masks = np.empty((*size, 3), np.uint8), np.empty((*size, 1), np.uint8)
+        labels = np.empty(len(images), np.int32)
+        for place, (index, matrix) in enumerate(zip(element["index"], element["matrix"], strict=True)):
+            example = self.source[index]
+            images[place], masks[place, ..., 0] = warp(example["image"], example["mask"][..., 0], matrix)
+            labels[place] = example["label"]
+        return {"image": images, "mask": masks, "label": labels, "weight": np.ones(len(images), np.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +130,7 @@ class _Padded:
 
 @dataclasses.dataclass(frozen=True)
 class TrainStream:
-    """The endless stream of training batches: each epoch in a new order, each example augmented anew.
+    """The endless stream of training batches, a function of the step; each example is augmented anew.
 
     Attributes:
       examples: what to draw from.
@@ -124,6 +140,11 @@ class TrainStream:
       resident: whether the examples are on the devices already, so that a batch only says what to draw: in the same
         order and with the same geometry, `index` int32 [steps, B] and `matrix` float32 [steps, B, 2, 3] of up to
         STEPS_PER_BLOCK steps.
+      weights: not negative, one an example, that say how often it is drawn, with replacement; None = all examples in
+        turn, in each epoch in a new order.
+
+    Raises:
+      ValueError: there are no examples, or the weights are not such.
     """
 
     examples: Examples
@@ -131,31 +152,39 @@ class TrainStream:
     batch_size: int
     seed: int
     resident: bool = False
+    weights: Sequence[float] | np.ndarray | None = None
 
     def __post_init__(self):
         if not self.examples:
             raise ValueError("there are no training images")
+        if self.weights is not None and len(self.weights) != len(self.examples):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.examples)} training images: must be one each")
+        self._order()
 
     def batches(
         self, start: int, stop: int, config: Input, *, process: int = 0, num_processes: int = 1
-    ) -> Iterator[Batch]:
-        """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers."""
-        if self.resident:
-            drawn = grain.MapDataset.range(len(self.examples))
-            transform = _Draw(self.augmentation, self.examples.image_size)
-        else:
-            drawn, transform = grain.MapDataset.source(self.examples), _Augment(self.augmentation)
-        dataset = drawn.seed(self.seed).shuffle().repeat().random_map(transform)
-        share = self.batch_size // num_processes
+    ) -> grain.DatasetIterator[Batch]:
+        """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers.
+
+        Whoever stops before the end calls `close()`.
+        """
+        size = self.examples.image_size
         # The stream has no end and no remainder; where Grain keeps one, batches of 1 make more than len() can count.
-        dataset = dataset[process::num_processes].batch(share, drop_remainder=True)[start:stop]
-        return _read_ahead(dataset.batch(STEPS_PER_BLOCK) if self.resident else dataset, config)
+        order = self._order().batch(self.batch_size, drop_remainder=True)
+        dataset = order.random_map(_Draw(self.augmentation, size, process, num_processes))[start:stop]
+        if self.resident:
+            return _read_ahead(dataset.batch(STEPS_PER_BLOCK), config)
+        return _read_ahead(dataset.map(_Read(self.examples, size)), config)
 
     def image_ids(self, step: int) -> list[str]:
         """Of the images in the batch of `step`."""
-        order = grain.MapDataset.range(len(self.examples)).seed(self.seed).shuffle().repeat()
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        order, places = self._order(), range(step * self.batch_size, (step + 1) * self.batch_size)
         return [self.examples.rows[row].image_id for row in (order[place] for place in places) if row is not None]
+
+    def _order(self) -> grain.MapDataset:
+        if self.weights is None:
+            return sampling.shuffled(len(self.examples), self.seed)
+        return sampling.weighted(self.weights, self.seed)
 
 
 def decode_all(examples: Examples, config: Input, *, length: int = 0) -> Batch:
@@ -183,7 +212,7 @@ def _in_threads(config: Input) -> Input:
     return dataclasses.replace(config, num_workers=0)
 
 
-def _read_ahead(dataset: grain.MapDataset, config: Input) -> Iterator[Batch]:
+def _read_ahead(dataset: grain.MapDataset, config: Input) -> grain.DatasetIterator[Batch]:
     if config.num_workers:
         options = grain.MultiprocessingOptions(num_workers=config.num_workers)
         return iter(

@@ -15,6 +15,7 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.inference import sigmoid
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.input.sampling import class_balanced
 from segfusion_jax.models.from_config import load_backbone, make_classifier
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
@@ -98,6 +99,7 @@ class _Trainer:
             training.batch_size,
             derive_seed(seed, "input"),
             resident=training.resident,
+            weights=self._sampling_weights(),
         )
         train_step = compile_step(step, self.devices, resident=training.resident)
         task = Fit(
@@ -122,6 +124,7 @@ class _Trainer:
             batch_size=config.training.batch_size,
             learning_rate=config.frozen_learning_rate,
             schedule="constant",
+            sampling=config.training.sampling,
             resident=config.training.resident,
         )
 
@@ -135,6 +138,11 @@ class _Trainer:
             return 1.0, 1.0
         counts = collections.Counter(row.target for row in self.train_examples.rows)
         return len(self.train_examples) / (2 * counts[0]), len(self.train_examples) / (2 * counts[1])
+
+    def _sampling_weights(self) -> np.ndarray | None:
+        if self.config.classifier.training.sampling == "shuffled":
+            return None
+        return class_balanced([row.malignant for row in self.train_examples.rows])
 
     def _validate(self, compiled, variables):
         logits = predict(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import pathlib
@@ -77,8 +78,9 @@ def _fit(task: Fit, state: TrainState, devices: Devices, config: Input, checkpoi
             raise ValueError(f"{task.folder}: the checkpoint's input position {position} is not of these images")
     with MetricLog(task.folder, from_step=int(state.step), enabled=devices.is_lead) as log:
         progress = _Progress(task, config.log_seconds)
-        for epoch in range(int(state.step) // task.steps_per_epoch, task.epochs):
-            state = _train_epoch(task, state, epoch, devices, config, log, progress, checkpoints.latest_step())
+        first = int(state.step) // task.steps_per_epoch
+        for epoch, batches in enumerate(_epochs(task, int(state.step), devices, config), first):
+            state = _train_epoch(task, state, epoch, batches, log, progress, checkpoints.latest_step())
             metrics = task.validate(*state.evaluated)
             log.write(int(state.step), epoch + 1, "validation", metrics)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -87,20 +89,30 @@ def _fit(task: Fit, state: TrainState, devices: Devices, config: Input, checkpoi
         return checkpoints.restore_best(state)
 
 
+def _epochs(task: Fit, step: int, devices: Devices, config: Input) -> Iterator[Iterator[dict]]:
+    """The batches from `step` on, by epoch. All are read in one go, so that worker processes start once."""
+    ends = range((step // task.steps_per_epoch + 1) * task.steps_per_epoch, task.epochs * task.steps_per_epoch + 1)
+    ends = ends[:: task.steps_per_epoch]
+    share: dict[str, int] = dict(process=devices.process, num_processes=devices.num_processes)
+    if task.stream.resident:  # whose blocks of steps end with an epoch
+        for start, end in zip((step, *ends), ends, strict=False):
+            yield task.stream.batches(start, end, config, **share)
+    elif ends:
+        with contextlib.closing(task.stream.batches(step, ends[-1], config, **share)) as batches:
+            for start, end in zip((step, *ends), ends, strict=False):
+                yield itertools.islice(batches, end - start)
+
+
 def _train_epoch(
     task: Fit,
     state: TrainState,
     epoch: int,
-    devices: Devices,
-    config: Input,
+    batches: Iterator[dict],
     log: MetricLog,
     progress: "_Progress",
     last_good: int | None,
 ) -> TrainState:
     step, stop = int(state.step), (epoch + 1) * task.steps_per_epoch
-    batches: Iterator[dict] = task.stream.batches(
-        step, stop, config, process=devices.process, num_processes=devices.num_processes
-    )
     pending: list[dict[str, jax.Array]] = []
     progress.restart(step)
     for batch in batches:

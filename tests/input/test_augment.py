@@ -15,7 +15,7 @@ def only(**amounts) -> Augmentation:
 
 def matrices(augmentation: Augmentation, height: int = 40, width: int = 60, draws: int = 400) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.stack([draw(augmentation, height, width, rng) for _ in range(draws)])
+    return draw(augmentation, height, width, rng, draws)
 
 
 def ellipse(height: int, width: int, share: float = 0.25) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_the_matrix_maps_input_to_output():
     image = np.zeros((41, 61), np.uint8)
     image[10, 40] = 255
     for seed in range(10):
-        matrix = draw(Augmentation(), 41, 61, np.random.default_rng(seed))
+        matrix = draw(Augmentation(), 41, 61, np.random.default_rng(seed), 1)[0]
         _, warped = augment(as_image(image), image, Augmentation(), np.random.default_rng(seed))
         x, y = matrix @ [40, 10, 1]
         if 2 < x < 58 and 2 < y < 38:
@@ -136,7 +136,7 @@ def test_the_nearest_pixel_repeats_beyond_the_border():
     # columns of an image that is shifted along its width: each row of the output is the input's, clamped at its ends
     columns = np.broadcast_to(np.arange(0, 240, 8, dtype=np.uint8), (20, 30))
     for seed in range(20):
-        amount = draw(only(shift_width=0.4), 20, 30, np.random.default_rng(seed))[0, 2]
+        amount = draw(only(shift_width=0.4), 20, 30, np.random.default_rng(seed), 1)[0, 0, 2]
         _, warped = augment(as_image(columns), columns, only(shift_width=0.4), np.random.default_rng(seed))
         expected = np.interp(np.arange(30) - amount, np.arange(30), columns[0])
         np.testing.assert_allclose(warped, np.tile(expected, (20, 1)), atol=1)
@@ -162,7 +162,9 @@ def test_zoom_scales_the_lesions_area_by_its_determinant():
     mask = ellipse(96, 128, share=0.2)
     share, ratios = (mask / 255).mean(), []
     for seed in range(200):
-        determinant = np.linalg.det(draw(only(rotation=20.0, zoom=0.2), 96, 128, np.random.default_rng(seed))[:, :2])
+        determinant = np.linalg.det(
+            draw(only(rotation=20.0, zoom=0.2), 96, 128, np.random.default_rng(seed), 1)[0, :, :2]
+        )
         _, warped = augment(as_image(mask), mask, only(rotation=20.0, zoom=0.2), np.random.default_rng(seed))
         ratios.append([(warped / 255).mean() / determinant / share, (warped >= 127.5).mean() / determinant / share])
     np.testing.assert_allclose(np.mean(ratios, 0), 1, atol=0.01)

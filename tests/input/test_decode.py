@@ -41,6 +41,66 @@ def test_other_kinds_of_image_become_rgb(mode):
     np.testing.assert_array_equal(decode.decode_image(encoded(image, mode)), image)
 
 
+def photograph(height: int, width: int) -> np.ndarray:
+    """Smooth colours with noise."""
+    rows, columns = np.indices((height, width)) / 40
+    smooth = 127 + 60 * np.stack([np.sin(rows), np.cos(columns), np.sin(rows + columns)], -1)
+    return (smooth + np.random.default_rng(0).normal(0, 8, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "options", [dict(subsampling=0), dict(subsampling=2), dict(progressive=True), dict(quality=30)]
+)
+def test_jpegs_are_decoded_as_pillow_does(options):
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(90, 131)).save(buffer, "JPEG", **options)
+    by_pillow = np.asarray(Image.open(buffer)).astype(int)
+    difference = np.abs(decode.decode_image(buffer.getvalue()) - by_pillow)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.05
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_jpegs_become_rgb(mode):
+    image = photograph(40, 60)
+    by_pillow = np.asarray(Image.open(io.BytesIO(encoded(image, mode, "JPEG"))).convert("RGB")).astype(int)
+    np.testing.assert_allclose(decode.decode_image(encoded(image, mode, "JPEG")), by_pillow, atol=3)
+
+
+def test_the_orientation_is_that_of_the_pixels():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(40, 60)).save(buffer, "JPEG", exif=exif)
+    assert decode.decode_image(buffer.getvalue()).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [((67, 90), (200, 300)), ((66, 90), (100, 150)), ((66, 101), (200, 300)), ((33, 50), (50, 75)), ((9, 9), (25, 38))],
+)
+def test_large_jpegs_are_decoded_smaller(size, decoded):
+    jpeg = encoded(photograph(200, 300), form="JPEG")
+    assert decode.decode_image(jpeg, size).shape == (*decoded, 3)
+    assert decode.decode_image(encoded(photograph(200, 300)), size).shape == (200, 300, 3)
+
+
+def test_jpegs_that_are_decoded_smaller_look_the_same():
+    jpeg = encoded(photograph(384, 512), form="JPEG")
+    whole, reduced = (decode.decode_image(jpeg, size).astype(float) for size in (None, (96, 128)))
+    means = whole.reshape(192, 2, 256, 2, 3).mean((1, 3))
+    assert reduced.shape == means.shape
+    assert np.abs(reduced - means).mean() < 1
+    assert np.abs((reduced - means).mean((0, 1))).max() < 0.2
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", encoded(np.zeros((9, 9), np.uint8))[:30]])
+@pytest.mark.parametrize("decoder", [decode.decode_image, decode.decode_mask])
+def test_bytes_that_are_no_image_are_an_error(decoder, content):
+    with pytest.raises(ValueError, match=f"{len(content)} bytes that begin with"):
+        decoder(content)
+
+
 def test_masks_return_exactly():
     mask = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
     decoded = decode.decode_mask(decode.encode_mask(mask))
@@ -89,7 +149,16 @@ def test_rgb_images_keep_their_channels():
     np.testing.assert_array_equal(decode.resize(image, (3, 5)), np.broadcast_to(np.uint8([0, 90, 0]), (3, 5, 3)))
 
 
-@pytest.mark.parametrize("size", [(96, 128), (41, 77), (300, 500), (60, 300), (224, 224), (150, 90)])
+@pytest.mark.parametrize("size", [(40, 60), (17, 60), (16, 16)])
+def test_what_is_halved_first_is_hardly_another(size):
+    image = photograph(200, 300)
+    resized = decode.resize(image, size).astype(float)
+    areas = Image.fromarray(image).resize(size[::-1], Image.Resampling.BOX)
+    assert np.abs(resized - np.asarray(areas)).mean() < 2.5
+    np.testing.assert_allclose(resized.mean((0, 1)), image.mean((0, 1)), atol=0.3)
+
+
+@pytest.mark.parametrize("size", [(12, 16), (96, 128), (41, 77), (300, 500), (60, 300), (224, 224), (150, 90)])
 def test_a_mask_keeps_its_area(size):
     # interpolating and then taking every pixel that is not 0 would grow it by 5 % and more
     mask = disc(150, 200, 40)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segfusion_jax.config import Augmentation, Bridge, Input
-from segfusion_jax.input import augment, loader
+from segfusion_jax.input.augment import warp
 from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all, evaluation_batches
 from tests.input import fakes
 
@@ -138,8 +138,60 @@ class TestTrainStream:
             stream(examples=fakes.examples(0))
 
 
+class TestWeights:
+    WEIGHTS = (0.0, 1.0, 2.0, 0.0, 4.0, 0.5, 0.25)
+
+    def test_resuming_threads_workers_and_seeds(self):
+        whole = list(stream(weights=self.WEIGHTS).batches(0, 8, THREADS))
+        assert_equal(stream(weights=self.WEIGHTS).batches(3, 8, Input(num_workers=1)), whole[3:])
+        orders = [[stream(weights=self.WEIGHTS, seed=seed).image_ids(step) for step in range(5)] for seed in (3, 4)]
+        assert orders[0] != orders[1]
+
+    def test_image_ids_are_those_of_the_batch_and_never_of_weight_0(self):
+        seen = set()
+        for step, batch in enumerate(stream(weights=self.WEIGHTS).batches(0, 50, THREADS)):
+            assert stream(weights=self.WEIGHTS).image_ids(step) == fakes.image_ids(batch, COUNT)
+            seen |= set(fakes.image_ids(batch, COUNT))
+        assert seen == {f"id{COUNT - position}" for position in (1, 2, 4, 5, 6)}
+
+    @pytest.mark.parametrize("resident", [False, True])
+    @pytest.mark.parametrize("processes", [2, 4])
+    def test_processes_share_the_batches_of_one(self, processes, resident):
+        weighted = stream(weights=self.WEIGHTS, resident=resident)
+        together = list(weighted.batches(2, 6, THREADS))
+        shares = [
+            list(weighted.batches(2, 6, THREADS, process=process, num_processes=processes))
+            for process in range(processes)
+        ]
+        axis = 1 if resident else 0
+        for number, batch in enumerate(together):
+            for name, array in batch.items():
+                joined = np.stack([share[number][name] for share in shares], axis + 1).reshape(array.shape)
+                np.testing.assert_array_equal(joined, array)
+
+    def test_a_resident_stream_draws_the_same(self):
+        (block,) = stream(weights=self.WEIGHTS, resident=True).batches(0, 20, THREADS)
+        ids = [[f"id{COUNT - index}" for index in step] for step in block["index"]]
+        assert ids == [stream(weights=self.WEIGHTS).image_ids(step) for step in range(20)]
+
+    def test_order_and_geometry_are_independent(self):
+        # the same number must not choose the example and then its geometry
+        (block, *_) = stream(weights=[1.0] * COUNT, resident=True, batch_size=64).batches(0, STEPS_PER_BLOCK, THREADS)
+        correlations = np.corrcoef(block["index"].ravel(), block["matrix"].reshape(-1, 6).T)[0, 1:]
+        np.testing.assert_allclose(correlations, 0, atol=0.1)
+
+    @pytest.mark.parametrize("weights", [(1.0,) * 6, ()])
+    def test_one_weight_an_example(self, weights):
+        with pytest.raises(ValueError, match=f"{len(weights)} weights for 7 training images"):
+            stream(weights=weights)
+
+    def test_bad_weights_are_refused_at_once(self):
+        with pytest.raises(ValueError, match=r"weights\[2\] = -1.0"):
+            stream(weights=(0.0, 1.0, -1.0, 0.0, 4.0, 0.5, 0.25))
+
+
 class TestResidentStream:
-    def test_it_draws_what_the_streaming_one_does(self, monkeypatch):
+    def test_it_draws_what_the_streaming_one_does(self):
         (block,) = stream(resident=True).batches(2, 9, THREADS)
         assert {name: (array.shape, array.dtype.name) for name, array in block.items()} == {
             "index": ((7, BATCH), "int32"),
@@ -148,13 +200,13 @@ class TestResidentStream:
         ids = [[stream().examples.rows[index].image_id for index in step] for step in block["index"]]
         assert ids == [stream().image_ids(step) for step in range(2, 9)]
 
-        def instead_of_the_image(_, mask, augmentation, rng):
-            return augment.draw(augmentation, *mask.shape, rng), mask
-
-        monkeypatch.setattr(loader, "augment", instead_of_the_image)
-        matrices = np.stack([batch["image"] for batch in stream().batches(2, 9, THREADS)])
-        np.testing.assert_array_equal(block["matrix"], matrices.astype(np.float32))
-        assert len({matrix.tobytes() for matrix in matrices.reshape(-1, 6)}) == 7 * BATCH
+        for step, batch in enumerate(stream().batches(2, 9, THREADS)):
+            for place, (index, matrix) in enumerate(zip(block["index"][step], block["matrix"][step], strict=True)):
+                example = stream().examples[index]
+                image, mask = warp(example["image"], example["mask"][..., 0], matrix)
+                np.testing.assert_array_equal(batch["image"][place], image)
+                np.testing.assert_array_equal(batch["mask"][place, ..., 0], mask)
+        assert len({matrix.tobytes() for matrix in block["matrix"].reshape(-1, 6)}) == 7 * BATCH
 
     def test_blocks_go_on_where_others_ended(self):
         ends = [3, 3 + STEPS_PER_BLOCK, 2 * STEPS_PER_BLOCK + 7]

@@ -82,6 +82,19 @@ def test_images_of_training_validation_and_test_share_no_group(finished):
         assert [row.image_id for row in members] == [row["image_id"] for row in table if row["split"] == split]
 
 
+def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
+    prepared = load_prepared(tiny.BASE, finished)
+    examples = stage.examples(tiny.BASE, prepared, collections.defaultdict(bytes), "train")
+    labels = np.array([row.malignant for row in examples.rows])
+
+    def weights(config):
+        return stage._Trainer(config, None, None, examples, None, None)._sampling_weights()
+
+    balanced = weights(tiny.config(classifier__training__sampling="balanced"))
+    assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
+    assert weights(tiny.BASE) is None
+
+
 def test_balanced_class_weights_are_inverse_frequencies(finished):
     prepared = load_prepared(tiny.BASE, finished)
     examples = stage.examples(tiny.BASE, prepared, collections.defaultdict(bytes), "train")

@@ -113,6 +113,22 @@ def test_every_step_takes_the_batch_that_the_stream_has_for_it(tmp_path):
     assert len({tuple(names) for names in ids}) == 3 * STEPS
 
 
+def test_the_input_is_opened_once_for_all_epochs_and_closed(tmp_path, monkeypatch):
+    opened, closed = [], []
+    batches = TrainStream.batches
+
+    def recorded(stream, start, stop, *args, **share):
+        iterator = batches(stream, start, stop, *args, **share)
+        opened.append((start, stop))
+        close = iterator.close
+        monkeypatch.setattr(iterator, "close", lambda: (closed.append(start), close()))
+        return iterator
+
+    monkeypatch.setattr(TrainStream, "batches", recorded)
+    train(task(tmp_path))
+    assert (opened, closed) == ([(0, 3 * STEPS)], [0])
+
+
 @pytest.mark.parametrize("stops_at", [0, 1, 2])
 def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path, undisturbed, stops_at):
     folder, expected = undisturbed
