@@ -26,24 +26,21 @@ def squeeze_excite(x: jax.Array, params: Any, gate: Callable[[Any, jax.Array], j
 
 
 def _forward(x, params, gate):
-    scales = gate(params, _means(x))
+    means = native.either(_native_sum, _jax_sum, x) / (x.shape[1] * x.shape[2])
+    scales = gate(params, means)
     if scales.shape != (x.shape[0], x.shape[-1]):
         raise ValueError(f"scales of shape {scales.shape}: must be {(x.shape[0], x.shape[-1])}")
-    return _scale_shift(x, scales, jnp.zeros_like(scales)), (x, params)
+    return _scale_shift(x, scales, jnp.zeros_like(scales)), (x, params, means)
 
 
 def _backward(gate, residuals, gradient):
-    x, params = residuals
-    scales, gate_vjp = jax.vjp(gate, params, _means(x))
+    x, params, means = residuals
+    scales, gate_vjp = jax.vjp(gate, params, means)
     dparams, dmeans = gate_vjp(native.either(_native_dot, _jax_dot, gradient, x))
     return _scale_shift(gradient, scales, dmeans / (x.shape[1] * x.shape[2])), dparams
 
 
 squeeze_excite.defvjp(_forward, _backward)
-
-
-def _means(x):
-    return native.either(_native_sum, _jax_sum, x) / (x.shape[1] * x.shape[2])
 
 
 def _scale_shift(x, scales, shifts):

@@ -61,3 +61,10 @@ def test_of_no_images_nothing_is_made(route):
 def test_scales_of_another_shape_are_refused(route):
     with pytest.raises(ValueError, match=r"scales of shape \(2, 1\): must be \(2, 3\)"):
         squeeze_excite(jnp.zeros((2, 4, 4, 3)), (), lambda _, means: means[:, :1])
+
+
+def test_the_image_is_read_once_for_its_means(kernels):
+    x, scale = jnp.ones((2, 4, 6, 8)), jnp.ones(8)
+    loss = jax.grad(lambda x: squeeze_excite(x, scale, lambda scale, means: jnp.tanh(scale * means)).sum())
+    text = jax.jit(loss).lower(x).as_text()
+    assert text.count("@segfusion_image_sums(") == 2  # and once with the gradient

@@ -1,4 +1,4 @@
-// What follows a batch norm, and its derivative.
+// What follows a batch norm or a convolution, and its derivative.
 #pragma once
 
 #include "vector.h"

@@ -1,9 +1,9 @@
-// 3x3 convolution of stride 1 or 2, its transpose, and the gradient of its kernel.
+// Convolution of 1x1, and of 3x3 with any stride, the transpose of that with stride 2, and the gradients of kernels.
 //
 // With zeros around the image, the pixels under a row of the kernel lie one after the other in memory. A convolution is
 // therefore three matrix products whose left operands are rows that overlap, and needs no copy of the image but the
-// padded one. The transposed convolution is four such products, one for the outputs of each parity. The gradient of a
-// convolution's input is a convolution or a transposed one.
+// padded one. The transposed convolution is four such products, one for the outputs of each parity. The gradient of the
+// input is a convolution too: see ops/conv.py.
 #pragma once
 
 #include <array>

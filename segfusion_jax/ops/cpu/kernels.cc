@@ -1,4 +1,5 @@
-// What XLA calls: each handler unpacks its buffers and runs a kernel on XLA's own threads.
+// What XLA calls: each handler unpacks its buffers and runs a kernel on XLA's own threads. Where there is no memory for
+// what a kernel keeps beside its buffers, XLA makes an error of the exception.
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -33,18 +34,6 @@ float* fresh(Result& result) {
 Image image_of(const Array& x) {
   const auto d = x.dimensions();
   return {d[0], d[1], d[2], d[3]};
-}
-
-// XLA cannot be thrown through: where there is no memory for what a kernel keeps beside its buffers, the step fails.
-template <typename... Args>
-auto without_throwing(ffi::Error (*kernel)(Args...)) {
-  return [kernel](Args... args) -> ffi::Error {
-    try {
-      return kernel(args...);
-    } catch (const std::bad_alloc&) {
-      return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for a kernel");
-    }
-  };
 }
 
 int64_t channels_of(const Array& x) { return x.dimensions().back(); }
@@ -216,7 +205,7 @@ ffi::Error ConcatenateDropoutGradient(ffi::ThreadPool pool, Array dy, Seed seed,
 
 }  // namespace
 
-#define HANDLER(symbol, kernel, binding) XLA_FFI_DEFINE_HANDLER_SYMBOL(symbol, without_throwing(kernel), binding)
+#define HANDLER(symbol, function, binding) XLA_FFI_DEFINE_HANDLER_SYMBOL(symbol, function, binding)
 #define CALL ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 
 HANDLER(segfusion_moments, ChannelMoments, CALL.Arg<Array>().Ret<Array>().Ret<Array>());

@@ -27,7 +27,7 @@ inline int64_t num_workers(const ffi::ThreadPool& pool, int64_t tasks) {
 // Where it is to be `repeatable`, each worker has tasks of its own, whichever thread does its work: what they add up is
 // then rounded alike at every run.
 //
-// The body must not throw: the other threads would go on with what the caller has left.
+// The body must not throw, nor allocate therefore: the other threads would go on with what the caller has left.
 template <typename Body>
 void parallel_for(ffi::ThreadPool& pool, int64_t tasks, const Body& body, bool repeatable = false) noexcept {
   struct Progress {
