@@ -7,6 +7,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from segfusion_jax.config import Augmentation
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.input.augment import augment
+
 _SPARE = 1.5
 """How many times the size asked for is left after halving: area averaging that follows then blurs little more than it
 would alone (by a tenth at 0.4 cycles a pixel), and less than antialiased bilinear interpolation."""
@@ -28,6 +33,31 @@ def decode_image(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndar
     factor = _reduction(encoded, size) if size else 1
     flags = _REDUCED[factor] & ~cv2.IMREAD_COLOR if factor > 1 else 0
     return _decode(encoded, flags | cv2.IMREAD_COLOR_RGB)
+
+
+def read(
+    records: Prepared, row: Row, size: tuple[int, int] | None = None, *, annotated: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Image and annotated mask of a row, as they are stored; a copy, as it was augmented before splitting.
+
+    Args:
+      records: whose the row is.
+      row: what is read.
+      size: as of `decode_image`.
+      annotated: whether the mask is asked for.
+
+    Returns:
+      [height, width, 3] uint8 RGB, and [height, width] uint8, perhaps of another resolution, or None.
+    """
+    encoded_image, encoded_mask = records.read(row.position)
+    image = decode_image(encoded_image, size)
+    mask = decode_mask(encoded_mask) if annotated and encoded_mask else None
+    if row.copy:
+        rng = np.random.default_rng((row.position, row.copy))
+        whole = np.zeros(image.shape[:2], np.uint8) if mask is None else resize(mask, (image.shape[0], image.shape[1]))
+        image, moved = augment(image, whole, Augmentation(), rng)
+        mask = None if mask is None else moved
+    return image, mask
 
 
 def decode_mask(encoded: bytes) -> np.ndarray:

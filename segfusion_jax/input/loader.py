@@ -60,12 +60,12 @@ class Examples:
 
     def __getitem__(self, index: int) -> Batch:
         row = self.rows[index]
-        encoded_image, encoded_mask = self.records.read(row.position)
-        if self.masks is not None:
-            encoded_mask = self.masks.read(row.image_id)
         cut = self.bridge is not None and self.bridge.mode in ("crop", "crop_dilate")
-        image = decode.decode_image(encoded_image, None if cut else self.image_size)
-        mask = decode.decode_mask(encoded_mask) if encoded_mask else np.zeros(self.image_size, np.uint8)
+        image, mask = decode.read(self.records, row, None if cut else self.image_size, annotated=self.masks is None)
+        if self.masks is not None:
+            mask = decode.decode_mask(self.masks.read(row.image_id))
+        elif mask is None:
+            mask = np.zeros(self.image_size, np.uint8)
         if self.bridge is not None:
             image, mask = bridging.frame(image, mask, self.bridge)
         return {

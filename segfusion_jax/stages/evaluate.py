@@ -81,7 +81,8 @@ def _scores(predictions: Iterable[tuple[Row, float]]) -> tuple[np.ndarray, np.nd
 def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[tuple[Row, dict[str, float]]]:
     overlaps = []
     for row, probability in segmenters.predict(source):
-        annotation = decode.decode_mask(source.records.read(row.position)[1])
+        _, annotation = decode.read(source.records, row)
+        assert annotation is not None  # of rows that have a mask
         overlaps.append((row, segmentation.overlap(_lesion(probability, annotation.shape, config), annotation > 128)))
     return overlaps
 
@@ -149,9 +150,9 @@ def _overlay_panels(
     source = Examples(prepared, tuple(row for row, _ in chosen), config.segmenter.image_size)
     panels = []
     for (row, probability), (_, scores) in zip(segmenters.predict(source), chosen, strict=True):
-        encoded_image, encoded_mask = prepared.read(row.position)
-        image = decode.decode_image(encoded_image)
-        annotation = decode.resize(decode.decode_mask(encoded_mask), image.shape[:2]) > 128
+        image, mask = decode.read(prepared, row)
+        assert mask is not None
+        annotation = decode.resize(mask, (image.shape[0], image.shape[1])) > 128
         prediction = _lesion(probability, image.shape, config)
         panels.append((image, annotation, prediction, f"{row.image_id}, Dice {scores['dice']:.2f}"))
     return panels

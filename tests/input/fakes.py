@@ -17,6 +17,7 @@ class Row(NamedTuple):
     position: int
     image_id: str
     target: int
+    copy: int = 0
 
 
 @dataclasses.dataclass
