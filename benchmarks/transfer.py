@@ -1,15 +1,13 @@
 """What ImageNet weights are worth: EfficientNet-B0 on HAM10000, from scratch and in three ways from pretrained weights.
 
-    python benchmarks/transfer.py --crops=CROPS --metadata=HAM10000_metadata.csv --weights=efficientnet_b0.npz \\
-        --workdir=runs/transfer
+    python benchmarks/transfer.py --crops=CROPS --weights=efficientnet_b0.npz --workdir=runs/transfer
 
-CROPS holds `images/` and `masks/`, named as in HAM10000: here 5,984 of its pictures, one a lesion, cut to 224x224. All
+CROPS is an image folder: here 5,984 pictures of HAM10000, one a lesion, cut to 224x224, with `labels.csv`. All
 four run through all stages on the same images and splits, with the same number of epochs and the same learning rate at
 its peak; only how they start and what they train differs. Prints one table.
 """
 
 import argparse
-import csv
 import json
 import pathlib
 import subprocess
@@ -34,23 +32,6 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def arrange(crops: pathlib.Path, metadata: pathlib.Path, folder: pathlib.Path) -> None:
-    """Links the crops into a folder laid out like HAM10000, with the lines of its metadata that are about them."""
-    images, masks = folder / "HAM10000_images_part_1", folder / "HAM10000_segmentations_lesion_tschandl"
-    for link in (images, masks):
-        link.mkdir(parents=True)
-    for path in sorted((crops / "images").iterdir()):
-        (images / path.name).symlink_to(path.resolve())
-    for path in sorted((crops / "masks").iterdir()):
-        (masks / path.name).symlink_to(path.resolve())
-    there = {path.stem for path in images.iterdir()}
-    with metadata.open(newline="") as source, (folder / "HAM10000_metadata.csv").open("w", newline="") as target:
-        lines = csv.DictReader(source)
-        writer = csv.DictWriter(target, lines.fieldnames or [])
-        writer.writeheader()
-        writer.writerows(line for line in lines if line["image_id"] in there)
-
-
 def describe(name: str, workdir: pathlib.Path) -> str:
     """A line of the table."""
     metrics = json.loads((workdir / "evaluation/metrics.json").read_text())["classification"]
@@ -62,13 +43,15 @@ def describe(name: str, workdir: pathlib.Path) -> str:
 def main() -> None:
     """Runs the variants, or what is left of them, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("crops", "metadata", "weights", "workdir"):
+    for option in ("crops", "weights", "workdir"):
         parser.add_argument(f"--{option}", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
-    data = arguments.workdir / "ham10000"
-    if not data.exists():
-        arrange(arguments.crops, arguments.metadata, data)
-    shared = {"data.root": data, "data.records": data / "records", "classifier.pretrained": arguments.weights}
+    shared = {
+        "data.collection": "image_folder",
+        "data.root": arguments.crops,
+        "data.records": arguments.workdir / "records",
+        "classifier.pretrained": arguments.weights,
+    }
     lines = []
     for name, changes in VARIANTS.items():
         workdir = arguments.workdir / name.replace(", ", "_").replace(" ", "_")

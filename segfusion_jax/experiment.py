@@ -120,11 +120,13 @@ def _check_owner(config: Config, workdir: pathlib.Path) -> None:
 
 
 def _fingerprint(config: Config) -> str:
-    """Of what results depend on: the config but for `input`, the files that `prepare` reads, pretrained weights."""
+    """Of what results depend on: the config but for `input`, and the files that it names."""
     values = {name: value for name, value in dataclasses.asdict(config).items() if name != "input"}
     named = [find_pretrained(section) for section in (config.segmenter, config.classifier) if section.pretrained]
-    weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
-    parts = [values, prepared.fingerprint(config.data), weights]
+    if config.splits.table:
+        named.append(pathlib.Path(config.splits.table).expanduser())
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
+    parts = [values, prepared.fingerprint(config.data), contents]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -11,12 +11,22 @@ from segfusion_jax.config import Config
 from tests import tiny
 from tests.datasets import official
 
+
+def write_isic2018(folder, n):
+    ids = [f"ISIC_{i:07d}" for i in range(n)]
+    official.write_isic2018_task1(folder, {"Training": ids[: n // 2]})
+    official.write_isic2018_task3(folder, {"Training": ids[n // 4 :]})
+
+
 WRITERS = {
     "ham10000": official.write_ham10000,
+    "isic2017": lambda folder, n: official.write_isic2017(folder, n // 2),
+    "isic2018": write_isic2018,
     "isic2019": official.write_isic2019,
     "isic2020": official.write_isic2020,
+    "image_folder": official.write_image_folder,
 }
-SHIPPED = ["synthetic", "ham10000", "ham10000:quick", "isic2019", "isic2020"]
+SHIPPED = ["synthetic", "ham10000", "ham10000:quick", "isic2017", "isic2018", "isic2019", "isic2020", "image_folder"]
 OFFICIAL = SHIPPED[1:]
 
 
@@ -40,8 +50,10 @@ def test_all_stages_run(name, data, tmp_path, monkeypatch):
     own = [row for row in rows if row["source"] == collection]
     assert len(own) == 80
     masks, predictions = tiny.table(tmp_path / "masks/masks.csv"), tiny.table(tmp_path / "evaluation/predictions.csv")
-    assert {mask["image_id"] for mask in masks} == {row["image_id"] for row in own}
-    assert [p["image_id"] for p in predictions] == [row["image_id"] for row in own if row["split"] == "test"]
+    used = {row["image_id"] for row in own if row["split"] in ("train", "validation", "test")}
+    assert {mask["image_id"] for mask in masks} == used
+    tests = [row for row in own if row["split"] == "test"]
+    assert [p["image_id"] for p in predictions] == [row["image_id"] for row in tests if row["target"] != "-1"]
     metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     assert 0 <= metrics["classification"]["roc_auc"]["value"] <= 1
     annotated = [row for row in rows if row["split"] == "test" and row["has_mask"] == "1"]

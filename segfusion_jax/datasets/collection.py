@@ -98,7 +98,7 @@ def _root(data: config.Data, name: str) -> Folder:
     if name == "synthetic":
         return Folder(config.cache_folder())
     named = data.root if name == data.collection else data.mask_root
-    root = config.find(named or name)
+    root = config.find(named) if named else config.find(name) or config.find(f"{name}.zip")
     if root is not None:
         return Folder(root)
     if data.download and not named and name in FILES:

@@ -19,14 +19,15 @@ from segfusion_jax.stages.workdir import load_prepared, unet_weights
 
 
 def bridge(config: Config, workdir: pathlib.Path) -> None:
-    """Writes `masks/`: the cleaned mask of every image of the config's own collection, and a table of where it is from.
+    """Writes `masks/`: the cleaned masks of the config's own collection, but for unused images, and whence they are.
 
     An image in fold k gets the mask of the U-Net that never saw fold k; a test image, which is in no fold, the mean of
     all U-Nets.
     """
     devices = make_devices(config.parallel)
     prepared = load_prepared(config, workdir)
-    rows = [row for row in prepared.rows if row.source == config.data.collection]
+    used = ("train", "validation", "test")
+    rows = [row for row in prepared.rows if row.source == config.data.collection and row.split in used]
     found = masks(config, Segmenters(config, devices, unet_weights(config, workdir)), prepared, rows)
     if not devices.is_lead:
         collections.deque(found, maxlen=0)

@@ -1,0 +1,21 @@
+"""Anybody's own images, with masks for at least some of them.
+
+    python main.py --config=configs/image_folder.py --config.data.root=PATH --workdir=runs/mine
+
+PATH holds a table, `labels.csv`, with a column `image` and, as far as they are known, `label`, `mask`, `group` and
+others; or the folders `benign` and `malignant`. segfusion_jax/datasets/sources/image_folder.py says more. Without masks,
+those of another collection serve: --config.data.mask_collection=ham10000 --config.data.mask_root=HAM10000.
+
+Hardware, time and results: meant for an accelerator; not run to its end here.
+"""
+
+import ml_collections
+
+from segfusion_jax import config as segfusion_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The method at full size."""
+    config = segfusion_config.default()
+    config.data.collection = "image_folder"
+    return config
