@@ -2,8 +2,8 @@
 
     python benchmarks/preparation.py
 
-Beside it Pillow, which decodes the same files in full and resizes them with the same filter, and does not check, hash or
-encode. In turns: both on one core, then both on all of them, in threads.
+Beside it Pillow, which decodes the same files in full and resizes them with the same filter, and does not check, hash
+or encode. In turns: both on one core, then both on all of them, in threads.
 """
 
 import argparse
