@@ -125,7 +125,8 @@ def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict)
 
 
 def _numbers(counts: dict[str, Any]) -> dict[str, int]:
-    return {name.replace("_", " "): value for name, value in counts.items() if isinstance(value, int)}
+    numbers = {name: value for name, value in counts.items() if isinstance(value, int)}
+    return {name.replace("_", " "): value for name, value in (numbers | counts["targets"]).items()}
 
 
 def _facts(workdir: pathlib.Path, devices) -> dict[str, str]:
