@@ -51,7 +51,8 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
             logging.info("U-Net %d: done before", fold)
             continue
         rows, size = (train[fold], annotated[chooses[fold]]), config.segmenter.image_size
-        unet = trainer.train(fold, workdir, *(Examples(prepared, tuple(some), size) for some in rows))
+        to_train, to_choose = (Examples(prepared, tuple(some), size, reduced=some is rows[0]) for some in rows)
+        unet = trainer.train(fold, workdir, to_train, to_choose)
         if devices.is_lead:
             save_weights(weights, unet)
 
