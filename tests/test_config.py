@@ -95,6 +95,7 @@ FIELDS = {
     **{f"{model}.augmentation.{name}": v for model in ("segmenter", "classifier") for name, v in AUGMENTATION.items()},
     **{f"{model}.training.{name}": v for model in ("segmenter", "classifier") for name, v in TRAINING.items()},
     "segmenter.training.sampling": ("shuffled", "balanced"),
+    "classifier.training.sampling": ("shuffled", "weighted"),  # "balanced" goes not with balanced class_weights
 }
 
 

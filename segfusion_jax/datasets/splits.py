@@ -64,7 +64,8 @@ def joined(
 def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     """The rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
 
-    "grouped": no group parts. Of images that show the same picture one takes part, and none if their targets differ.
+    "grouped": no group parts. Of images that show the same picture one takes part (two, if one brings the target and
+    one the mask), and none if their targets differ.
     A group that has images of an official test set lends no others. "by_image": images are dealt one by one, as many
     papers do. "paper": so are PAPER_COPIES augmented copies of each, and test keeps as many of each class. The latter
     two leak.
@@ -175,16 +176,23 @@ def _uniform(purpose: str, name: str) -> float:
 
 
 def _spare(rows: Iterable[Row]) -> set[str]:
-    """Ids of the images that another stands for, or that contradict another of the same picture."""
+    """Ids of the images that others of the same picture stand for, or that contradict one of those."""
     pictures: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         pictures[row.picture].append(row)
     spare = set()
     for members in pictures.values():
-        best = max(members, key=lambda row: (row.partition == "test", row.target >= 0, row.has_mask, row.file_bytes))
         contradiction = len({row.target for row in members if row.target >= 0}) > 1
-        spare |= {row.image_id for row in members if contradiction or row is not best}
+        needed = set() if contradiction else _needed(members)
+        spare |= {row.image_id for row in members} - needed
     return spare
+
+
+def _needed(members: Sequence[Row]) -> set[str]:
+    """Of the images of one picture, the one with a target and, where that has no mask, one that has."""
+    best = max(members, key=lambda row: (row.target >= 0, row.partition == "test", row.has_mask, row.file_bytes))
+    masked = [] if best.has_mask else [row for row in members if row.has_mask]
+    return {best.image_id, *(row.image_id for row in masked[:1])}
 
 
 def _kept(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[str, tuple[str, int]]:

@@ -61,9 +61,8 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
 
 def examples(config: Config, prepared: Prepared, masks: MaskStore, split: str) -> Examples:
     """The bridged images of a split."""
-    return Examples(
-        prepared, classifier_rows(prepared, config, split), config.classifier.image_size, masks, config.bridge
-    )
+    rows, size = classifier_rows(prepared, config, split), config.classifier.image_size
+    return Examples(prepared, rows, size, masks, config.bridge, reduced=split == "train")
 
 
 @dataclasses.dataclass(frozen=True)

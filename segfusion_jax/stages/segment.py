@@ -50,8 +50,10 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
         if weights.exists():
             logging.info("U-Net %d: done before", fold)
             continue
-        rows, size = (train[fold], annotated[chooses[fold]]), config.segmenter.image_size
-        unet = trainer.train(fold, workdir, *(Examples(prepared, tuple(some), size) for some in rows))
+        size = config.segmenter.image_size
+        to_train = Examples(prepared, tuple(train[fold]), size, reduced=True)
+        to_choose = Examples(prepared, tuple(annotated[chooses[fold]]), size)
+        unet = trainer.train(fold, workdir, to_train, to_choose)
         if devices.is_lead:
             save_weights(weights, unet)
 

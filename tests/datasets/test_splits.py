@@ -171,6 +171,13 @@ def test_of_equal_pictures_one_takes_part():
     assert after["I0061"] == after["I0004"] == ("unused", -1)  # they contradict each other
 
 
+def test_of_equal_pictures_one_may_bring_the_target_and_one_the_mask():
+    rows = [row(i, has_mask=False) for i in range(60)]
+    rows += [row(60 + i, picture="I0003", group="I0003", target=-1, source="masks") for i in range(2)]
+    after = dealt(rows)
+    assert after["I0060"] == after["I0003"] != ("unused", -1) and after["I0061"] == ("unused", -1)
+
+
 def test_an_official_test_set_stays_apart():
     rows = [row(i, partition="train") for i in range(60)] + [row(100 + i, partition="test") for i in range(20)]
     rows += [row(200, partition="train", group="I0100")]  # of a lesion of the test set

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segfusion_jax.config import Augmentation, Bridge, Input
+from segfusion_jax.input import decode
 from segfusion_jax.input.augment import warp
 from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all, evaluation_batches
 from tests.input import fakes
@@ -61,6 +62,21 @@ class TestExamples:
     def test_the_image_is_framed_before_it_is_resized(self):
         example = fakes.examples(COUNT, image_size=(16, 16), bridge=Bridge(mode="crop", margin=0.0))[3]
         np.testing.assert_array_equal(example["mask"], np.full((16, 16, 1), 255))
+
+    @pytest.mark.parametrize(
+        ("options", "as_large_as"),
+        [
+            (dict(), None),
+            (dict(reduced=True), (16, 16)),
+            (dict(reduced=True, bridge=Bridge(mode="dim")), (16, 16)),
+            (dict(reduced=True, bridge=Bridge(mode="crop")), None),  # what is left may be small
+        ],
+    )
+    def test_only_what_is_shown_whole_is_decoded_reduced(self, monkeypatch, options, as_large_as):
+        asked, decode_image = [], decode.decode_image
+        monkeypatch.setattr(decode, "decode_image", lambda content, size: asked.append(size) or decode_image(content))
+        fakes.examples(COUNT, image_size=(16, 16), **options)[3]
+        assert asked == [as_large_as]
 
 
 class TestTrainStream:
