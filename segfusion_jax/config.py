@@ -239,7 +239,7 @@ class Classifier:
     pretrained: str = ""  # weight file, found like `data.root`, or a name of models/published.py; "" = from scratch
     dropout: float = 0.1  # before the last layer
     drop_path: float = 0.2  # stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0
-    loss: str = "bce"  # "bce" or "focal"
+    loss: str = "cross_entropy"  # or "focal"; of a sigmoid, or, with data.target "diagnosis", of a softmax
     focal_gamma: float = 2.0
     class_weights: str = "none"  # "balanced" weights classes by inverse frequency
     frozen_epochs: int = 0  # leading epochs, in addition to training.epochs, that train the last layer only
@@ -256,7 +256,7 @@ class Classifier:
         _in_range(self, "depth", 0.1, 4.0)
         _in_range(self, "dropout", 0.0, 0.95)
         _in_range(self, "drop_path", 0.0, 0.95)
-        _one_of(self, "loss", ("bce", "focal"))
+        _one_of(self, "loss", ("cross_entropy", "focal"))
         _in_range(self, "focal_gamma", 0.0, 10.0)
         _one_of(self, "class_weights", ("none", "balanced"))
         if self.class_weights == "balanced" and self.training.sampling == "balanced":

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config, Input
@@ -24,6 +25,26 @@ from segfusion_jax.training.predict import predict
 
 METADATA = "metadata.json"
 """Name of the file in a model folder that says what the weights beside it are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """What a classifier tells apart.
+
+    Attributes:
+      names: by number.
+      positive: whether each counts as malignant; with `data.target` "melanoma", as melanoma.
+      num_logits: of the network: one a class with `data.target` "diagnosis"; otherwise 1, of class 1.
+    """
+
+    names: tuple[str, ...]
+    positive: tuple[bool, ...]
+    num_logits: int
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What the classes that are not positive are called together, and those that are."""
+        return self.names if self.num_logits == 1 else ("benign", "malignant")  # pyright: ignore[reportReturnType]
 
 
 class Segmenters:
@@ -68,21 +89,29 @@ class Classifier:
       config: of the run that trained it.
       devices: where it runs.
       weights: its file.
+      classes: what it tells apart.
     """
 
-    def __init__(self, config: Config, devices: Devices, weights: pathlib.Path):
+    def __init__(self, config: Config, devices: Devices, weights: pathlib.Path, classes: Classes):
         dtype = devices.compute_dtype(config.compute_dtype)
-        classifier = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype)
+        classifier = make_classifier(
+            config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits
+        )
         classifier = load_weights(weights, classifier)
+        self.classes = classes
         self._variables = (classifier.params, classifier.batch_stats)
-        self._compiled = devices.compile_predict(steps.make_classify(classifier, config.bridge))
+        class_scores = steps.make_class_scores(classifier, config.bridge, classes.positive)
+        self._compiled = devices.compile_predict(class_scores)
         self._config = config
         self._devices = devices
 
-    def predict(self, source: Source) -> Iterator[tuple[Any, float]]:
-        """Yields each example's row and probability of 'malignant'; the examples bring their masks."""
+    def predict(self, source: Source) -> Iterator[tuple[Any, float, np.ndarray]]:
+        """Yields each example's row, probability of 'malignant', and probabilities of the classes, float64 [classes].
+
+        The examples bring their masks.
+        """
         batch_size = self._devices.round_up(self._config.classifier.training.batch_size)
-        logits = predict(
+        predicted = predict(
             self._compiled,
             self._variables,
             source,
@@ -90,7 +119,10 @@ class Classifier:
             devices=self._devices,
             config=self._config.input,
         )
-        return ((row, float(sigmoid(logit))) for row, logit in logits)
+        return (
+            (row, float(sigmoid(scores["malignant"])), class_probabilities(scores["logits"]))
+            for row, scores in predicted
+        )
 
 
 class Prediction(NamedTuple):
@@ -98,15 +130,17 @@ class Prediction(NamedTuple):
 
     Attributes:
       mask: [height, width] bool lesion, of the image's own size; where `fallback` is set, the whole image.
-      probability: of 'malignant', in [0, 1].
+      probability: of 'malignant', in [0, 1]; of a model for melanoma, of melanoma.
       malignant: whether the probability reaches the threshold that was chosen on validation data.
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
+      probabilities: of each class by its name, in [0, 1]; they add up to 1.
     """
 
     mask: np.ndarray
     probability: float
     malignant: bool
     fallback: str
+    probabilities: dict[str, float]
 
 
 class SegFusion:
@@ -127,6 +161,11 @@ class SegFusion:
         self._segmenters = segmenters
         self._classifier = classifier
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what the classifier tells apart."""
+        return self._classifier.classes.names
+
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> Self:
         """Loads a run's workdir, or the folder `model` in it.
@@ -146,7 +185,9 @@ class SegFusion:
         config = dataclasses.replace(config, input=Input())
         devices = make_devices(config.parallel)
         segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]])
-        classifier = Classifier(config, devices, folders[0] / metadata["classifier"])
+        names, positive = tuple(metadata["classes"]), metadata["positive"]
+        classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
+        classifier = Classifier(config, devices, folders[0] / metadata["classifier"], classes)
         return cls(config, segmenters, classifier, metadata["threshold"])
 
     def predict(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[Prediction]:
@@ -173,15 +214,29 @@ class SegFusion:
         limit = self.config.bridge.threshold * bridging.WHOLE
         return [
             Prediction(
-                decode.resize(mask, image.shape[:2]) >= limit, probability, probability >= self.threshold, fallback
+                decode.resize(mask, image.shape[:2]) >= limit,
+                probability,
+                probability >= self.threshold,
+                fallback,
+                dict(zip(self.classes, of_classes.tolist(), strict=True)),
             )
-            for image, mask, (_, probability), fallback in zip(loaded, masks, classified, fallbacks, strict=True)
+            for image, mask, (_, probability, of_classes), fallback in zip(
+                loaded, masks, classified, fallbacks, strict=True
+            )
         ]
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-logits)) in float64."""
     return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+
+
+def class_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logits [..., 1] (sigmoid) or [..., classes] (softmax) to probabilities of the classes, float64 [..., classes]."""
+    if logits.shape[-1] == 1:
+        second = sigmoid(logits)
+        return np.concatenate([1 - second, second], axis=-1)
+    return special.softmax(np.asarray(logits, np.float64), axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)

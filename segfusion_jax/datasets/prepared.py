@@ -81,7 +81,7 @@ def prepare(
     _refuse(problems, data, splits_folder)
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
     rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
-    _check_classes(rows, classes, data.collection, splits)
+    _check_classes(rows, classes, data, splits)
     table.write_problems(splits_folder / "problems.csv", problems)
     facts = {"fingerprint": contents.fingerprint, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
@@ -176,12 +176,26 @@ def _row(position: int, example: dict[str, Any]) -> Row:
     return Row(position=position, has_mask=bool(example["mask"]), **plain)
 
 
-def _check_classes(rows: Sequence[Row], classes: Sequence[str], main_collection: str, splits: config.Splits) -> None:
+def positive_classes(classes: Sequence[str], data: config.Data) -> tuple[bool, ...]:
+    """Whether each class of `taxonomy.targets` counts as malignant; with `data.target` "melanoma", as melanoma."""
+    if data.target != "diagnosis":
+        return False, True
+    malignancy = dataclasses.replace(data, target="malignant")
+    cases = [(diagnosis, taxonomy.DIAGNOSES[diagnosis]) for diagnosis in classes]
+    return tuple(target == 1 for target in taxonomy.targets(cases, malignancy)[0])
+
+
+def _check_classes(rows: Sequence[Row], classes: Sequence[str], data: config.Data, splits: config.Splits) -> None:
+    """Training needs all classes; what is measured on the other splits needs positive and negative ones."""
+    positive = positive_classes(classes, data)
     for name in ("train", "validation", "test"):
-        targets = [row.target for row in rows if row.split == name and row.source == main_collection]
-        if not set(range(len(classes))) <= set(targets):
+        targets = [row.target for row in rows if row.split == name and row.source == data.collection]
+        present = set(targets) - {-1}
+        sides = {positive[target] for target in present}
+        if len(sides) < 2 or (name == "train" and len(present) < len(classes)):
             counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(classes))
+            needed = "all classes" if name == "train" or len(classes) == 2 else "benign and malignant classes"
             raise ValueError(
-                f"split {name!r} of {main_collection} has {counts} images; it needs all classes. "
+                f"split {name!r} of {data.collection} has {counts} images; it needs {needed}. "
                 f"Change splits.seed = {splits.seed} or the fractions, or bring more images."
             )

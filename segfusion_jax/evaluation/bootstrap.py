@@ -111,6 +111,23 @@ def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> Statisti
     return statistic
 
 
+def macro_recall(targets: np.ndarray, decisions: np.ndarray) -> Statistic:
+    """The mean over classes of the share of their images that is given the class; classes without images do not count.
+
+    Args:
+      targets: [n] numbers of the images' classes, from 0.
+      decisions: [n] numbers of the classes that they are given.
+    """
+    hits = targets == decisions
+
+    def statistic(weights: np.ndarray) -> float:
+        images = np.bincount(targets, weights)
+        found = np.bincount(targets, weights * hits)
+        return float((found[images > 0] / images[images > 0]).mean())
+
+    return statistic
+
+
 def classification_statistics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Statistic]:
     """The metrics of `classification.metrics` but `threshold` and `n`, under the same names.
 

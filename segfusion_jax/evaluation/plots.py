@@ -21,6 +21,7 @@ from sklearn import metrics as sk_metrics
 from segfusion_jax.evaluation import classification
 
 BLUE, VERMILLION, SKY, YELLOW = "#0072B2", "#D55E00", "#56B4E9", "#F0E442"
+SIDES = ("benign", "malignant")  # what labels 0 and 1 are called
 INK, FAINT = "#333333", "#D9D9D9"
 DPI = 150
 SQUARE = (4.4, 4.2)  # inches, of the figures that stand side by side in the report
@@ -77,13 +78,14 @@ def pr_curve(path: Path, labels: np.ndarray, probabilities: np.ndarray, threshol
     _save(figure, path)
 
 
-def confusion_matrix(path: Path, labels: np.ndarray, decisions: np.ndarray) -> None:
+def confusion_matrix(path: Path, labels: np.ndarray, decisions: np.ndarray, names: tuple[str, str] = SIDES) -> None:
     """Counts of decisions by diagnosis, shaded by their share of the diagnosis.
 
     Args:
       path: PNG file to write.
       labels: [n] 0 benign, 1 malignant; both present.
       decisions: [n] 0 called benign, 1 called malignant.
+      names: of 0 and 1.
 
     Raises:
       ValueError: as `classification.check`, or decisions are not 0 or 1.
@@ -91,7 +93,7 @@ def confusion_matrix(path: Path, labels: np.ndarray, decisions: np.ndarray) -> N
     labels, decisions = classification.check(labels, decisions)
     counts = sk_metrics.confusion_matrix(labels.astype(int), decisions, labels=[0, 1])
     shares = counts / counts.sum(axis=1, keepdims=True)
-    names = ("Benign", "Malignant")
+    names = (names[0].capitalize(), names[1].capitalize())
     figure = Figure(figsize=SQUARE, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -108,7 +110,9 @@ def confusion_matrix(path: Path, labels: np.ndarray, decisions: np.ndarray) -> N
     _save(figure, path)
 
 
-def probability_histogram(path: Path, labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> None:
+def probability_histogram(
+    path: Path, labels: np.ndarray, probabilities: np.ndarray, threshold: float, names: tuple[str, str] = SIDES
+) -> None:
     """How the probabilities of each class are spread, as shares of the class, with the threshold.
 
     Args:
@@ -116,6 +120,7 @@ def probability_histogram(path: Path, labels: np.ndarray, probabilities: np.ndar
       labels: [n] 0 benign, 1 malignant; both present.
       probabilities: [n] of malignancy, in [0, 1].
       threshold: probability from which an image is called malignant.
+      names: of labels 0 and 1.
 
     Raises:
       ValueError: as `classification.check`.
@@ -123,11 +128,11 @@ def probability_histogram(path: Path, labels: np.ndarray, probabilities: np.ndar
     labels, probabilities = classification.check(labels, probabilities)
     figure = Figure(figsize=SQUARE, dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    _style(axes, "Probability of malignancy", "Share of the class", "Probabilities by diagnosis")
+    _style(axes, f"Probability of '{names[1]}'", "Share of the class", "Probabilities by diagnosis")
     bins = np.linspace(0, 1, 26)
-    for name, members, colour, fill in (("Benign", ~labels, BLUE, 0.35), ("Malignant", labels, VERMILLION, 0.0)):
+    for name, members, colour, fill in ((names[0], ~labels, BLUE, 0.35), (names[1], labels, VERMILLION, 0.0)):
         share = np.histogram(probabilities[members], bins)[0] / members.sum()
-        label = f"{name} (n = {members.sum():,})"
+        label = f"{name.capitalize()} (n = {members.sum():,})"
         axes.stairs(share, bins, fill=True, color=colour, alpha=fill)
         axes.stairs(share, bins, color=colour, linewidth=1.6, label=label)
     axes.axvline(threshold, color=INK, linewidth=1, linestyle="--", label=f"Threshold {threshold:.3f}")

@@ -37,7 +37,6 @@ HEADLINES = (  # section, metric and its short name, in the order shown
     ("segmentation", "jaccard", "Jaccard"),
 )
 OFF_SCALE = ("n", "threshold", "log_loss")  # not a quality between 0 and 1
-DIAGNOSES: Mapping[int | None, str] = {0: "benign", 1: "malignant"}
 
 
 class Figure(NamedTuple):
@@ -71,6 +70,7 @@ class Report:
     figures: Sequence[Figure]
     config: str  # the resolved config as JSON
     failures: Sequence[Failure]
+    sides: tuple[str, str] = ("benign", "malignant")  # what labels 0 and 1 are called
 
 
 def write(path: Path, content: Report) -> None:
@@ -100,7 +100,7 @@ def write(path: Path, content: Report) -> None:
 <header>
 <h1>{title}</h1>
 <p class="summary">{html.escape(content.summary)}</p>
-{_sample(content.metrics)}
+{_sample(content.metrics, content.sides[1])}
 {_headlines(content.metrics)}
 {_warnings(content.warnings)}
 </header>
@@ -108,7 +108,7 @@ def write(path: Path, content: Report) -> None:
 {_section("Figures", "figures", map(_figure, content.figures))}
 {_section("Metrics", "tables", (_metrics_table(name, rows) for name, rows in content.metrics.items() if rows))}
 {_section("Images", "scroll", _counts_table(content.counts))}
-{_section("Worst test images", "scroll", _failures_table(content.failures))}
+{_section("Worst test images", "scroll", _failures_table(content.failures, content.sides))}
 {_section("How it was made", "", _provenance(content.facts, content.config))}
 </main>
 <footer>Research use only. Not a medical device.</footer>
@@ -162,13 +162,13 @@ def _scale(name: str, entry: Mapping[str, float]) -> str:
     )
 
 
-def _sample(metrics: Metrics) -> str:
+def _sample(metrics: Metrics, positive: str) -> str:
     segmented, classified = metrics.get("segmentation", {}), metrics.get("classification", {})
     parts = []
     if "n" in classified:
         parts.append(f"{classified['n']['value']:,.0f} test images classified")
     if "prevalence" in classified:
-        parts.append(f"{100 * classified['prevalence']['value']:.1f} % of them malignant")
+        parts.append(f"{100 * classified['prevalence']['value']:.1f} % of them {positive}")
     if "threshold" in classified:
         parts.append(f"threshold {classified['threshold']['value']:.3f}, chosen on validation images")
     if "n" in segmented:
@@ -248,17 +248,17 @@ def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
     yield _table(("Split", *map(_label, columns)), rows, numbers=range(1, len(columns) + 1))
 
 
-def _failures_table(failures: Sequence[Failure]) -> Iterable[str]:
+def _failures_table(failures: Sequence[Failure], sides: tuple[str, str]) -> Iterable[str]:
     if not failures:
         return
     rows = "".join(
         f'<tr><th scope="row">{html.escape(image_id)}</th><td>{html.escape(group)}</td>'
-        f"<td>{DIAGNOSES.get(label, 'unknown')}</td>"
+        f"<td>{sides[label] if label in (0, 1) else 'unknown'}</td>"
         + "".join(f'<td class="number">{"–" if x is None else f"{x:.3f}"}</td>' for x in (probability, dice))
         + "</tr>"
         for image_id, group, label, probability, dice in failures
     )
-    yield _table(("Image", "Group", "Diagnosis", "Probability of malignancy", "Dice"), rows, numbers=(3, 4))
+    yield _table(("Image", "Group", "Diagnosis", f"Probability of '{sides[1]}'", "Dice"), rows, numbers=(3, 4))
 
 
 def _table(headings: Sequence[str], rows: str, numbers: Iterable[int]) -> str:

@@ -35,11 +35,12 @@ def make_classifier(
     seed: int,
     dtype: jnp.dtype,
     axis_name: str | None = None,
+    num_logits: int = 1,
 ) -> Functional:
-    """A network with one logit and initial weights drawn from `seed`; in mode 'channel' it reads a fourth channel."""
+    """A network with initial weights drawn from `seed`; in mode 'channel' it reads a fourth channel."""
     module = ImageClassifier(
         _plan(config.backbone, config.width, config.depth),
-        num_classes=1,
+        num_classes=num_logits,
         channels=4 if bridge.mode == "channel" else 3,
         dropout=config.dropout,
         drop_path=config.drop_path,

@@ -12,7 +12,7 @@ from sklearn import metrics
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.prepared import Prepared
-from segfusion_jax.inference import sigmoid
+from segfusion_jax.inference import Classes, class_probabilities, sigmoid
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.input.sampling import class_balanced
@@ -20,7 +20,7 @@ from segfusion_jax.models.from_config import load_backbone, make_classifier
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.parallel import AXIS, Devices, make_devices
-from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_prepared
+from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_classes, load_prepared
 from segfusion_jax.training import steps
 from segfusion_jax.training.loop import Fit, fit
 from segfusion_jax.training.optimizer import decayed_rates, make_optimizer
@@ -38,6 +38,7 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
     """
     devices = make_devices(config.parallel)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
+    classes = load_classes(config, workdir)
     train, validation = (examples(config, prepared, masks, split) for split in ("train", "validation"))
     classifier = make_classifier(
         config.classifier,
@@ -45,10 +46,11 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
         seed=derive_seed(config.seed, "classify", "weights"),
         dtype=devices.compute_dtype(config.compute_dtype),
         axis_name=AXIS if config.parallel.sync_batch_norm else None,
+        num_logits=classes.num_logits,
     )
     classifier = load_backbone(config.classifier, classifier)
     logging.info("classifier starts from %s", config.classifier.pretrained or "random weights")
-    trainer = _Trainer(config, devices, workdir / "classification", train, validation, classifier)
+    trainer = _Trainer(config, devices, workdir / "classification", train, validation, classifier, classes)
     variables = (classifier.params, classifier.batch_stats)
     if config.classifier.frozen_epochs:
         variables = trainer.train("frozen", variables)
@@ -73,6 +75,7 @@ class _Trainer:
     train_examples: Examples
     validation_examples: Examples
     classifier: Functional
+    classes: Classes
 
     def train(self, phase: str, variables: tuple[Variables, Variables]) -> Any:
         """Trains all weights, or the last layer in the phase "frozen"; returns the best params and batch_stats."""
@@ -91,7 +94,8 @@ class _Trainer:
         )
         seed = derive_seed(self.config.seed, "classify", phase)
         step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay)
-        compiled = self.devices.compile_predict(steps.make_classify(self.classifier, self.config.bridge))
+        scores = steps.make_class_scores(self.classifier, self.config.bridge, self.classes.positive)
+        compiled = self.devices.compile_predict(scores)
         stream = TrainStream(
             self.train_examples,
             self.config.classifier.augmentation,
@@ -131,12 +135,13 @@ class _Trainer:
         decay = self.config.classifier.layer_decay
         return decayed_rates(self.classifier.params, decay) if decay < 1 else None
 
-    def _class_weights(self) -> tuple[float, float]:
-        """Of benign and malignant; balanced ones are inverse frequencies, 1 on average over the training images."""
+    def _class_weights(self) -> tuple[float, ...]:
+        """Of each class; balanced ones are inverse frequencies, 1 on average over the training images."""
+        number = len(self.classes.names)
         if self.config.classifier.class_weights == "none":
-            return 1.0, 1.0
+            return (1.0,) * number
         counts = collections.Counter(row.target for row in self.train_examples.rows)
-        return len(self.train_examples) / (2 * counts[0]), len(self.train_examples) / (2 * counts[1])
+        return tuple(len(self.train_examples) / (number * counts[target]) for target in range(number))
 
     def _sampling_weights(self) -> np.ndarray | None:
         if self.config.classifier.training.sampling == "shuffled":
@@ -144,7 +149,8 @@ class _Trainer:
         return class_balanced([row.malignant for row in self.train_examples.rows])
 
     def _validate(self, compiled, variables):
-        logits = predict(
+        """ROC-AUC of malignancy, and the log loss of the classes."""
+        predicted = predict(
             compiled,
             variables,
             self.validation_examples,
@@ -152,9 +158,12 @@ class _Trainer:
             devices=self.devices,
             config=self.config.input,
         )
-        rows, values = zip(*logits, strict=True)
-        labels, probabilities = [row.target for row in rows], sigmoid(np.array(values, np.float64))
+        rows, scores = zip(*predicted, strict=True)
+        targets = [row.target for row in rows]
+        labels = [self.classes.positive[target] for target in targets]
+        probabilities = sigmoid(np.array([score["malignant"] for score in scores]))
+        of_classes = class_probabilities(np.array([score["logits"] for score in scores]))
         return {
             "roc_auc": float(metrics.roc_auc_score(labels, probabilities)),
-            "loss": float(metrics.log_loss(labels, probabilities, labels=[0, 1])),
+            "loss": float(metrics.log_loss(targets, of_classes, labels=range(len(self.classes.names)))),
         }

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from absl import logging
+from sklearn.metrics import confusion_matrix
 
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config
@@ -14,16 +15,18 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import bootstrap, classification, plots, segmentation
 from segfusion_jax.evaluation.report import table
-from segfusion_jax.inference import Classifier, Segmenters
+from segfusion_jax.inference import Classes, Classifier, Segmenters
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.parallel import make_devices
 from segfusion_jax.stages.classify import examples
-from segfusion_jax.stages.workdir import classifier_weights, fold_folder, load_prepared, unet_weights
+from segfusion_jax.stages.workdir import classifier_weights, fold_folder, load_classes, load_prepared, unet_weights
 from segfusion_jax.training import metric_log
 
+Predicted = tuple[Row, float, np.ndarray]
+"""A test image, its probability of 'malignant', and those of the classes, [classes]."""
 CURVES = ("loss", "dice", "roc_auc")
 """Metrics of a training that are worth a curve."""
 
@@ -35,9 +38,10 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     """
     devices = make_devices(config.parallel)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
-    classifier = Classifier(config, devices, classifier_weights(workdir))
+    classes = load_classes(config, workdir)
+    classifier = Classifier(config, devices, classifier_weights(workdir), classes)
     threshold = classification.choose_threshold(
-        *_scores(classifier.predict(examples(config, prepared, masks, "validation")))
+        *_scores(classifier.predict(examples(config, prepared, masks, "validation")), classes)
     )
     test = examples(config, prepared, masks, "test")
     predictions = list(classifier.predict(test))
@@ -51,31 +55,35 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     metrics = {
         "segmentation": _segmentation_metrics(overlaps),
-        "classification": _classification_metrics(predictions, threshold),
+        "classification": _classification_metrics(predictions, classes, threshold),
     }
+    if classes.num_logits > 1:
+        metrics |= _diagnosis_metrics(predictions, classes)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    rows = ((row.image_id, row.group, row.target, repr(probability)) for row, probability in predictions)
-    _write_csv(folder / "predictions.csv", ("image_id", "group", "label", "probability"), rows)
+    _write_predictions(folder / "predictions.csv", predictions, classes)
     names = ("dice", "jaccard", "thresholded_jaccard", "sensitivity", "specificity", "accuracy")
     rows = ((row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)) for row, scores in overlaps)
     _write_csv(folder / "segmentation.csv", ("image_id", "group", *names), rows)
-    _draw_scores(folder / "figures", predictions, threshold)
+    _draw_scores(folder / "figures", *_scores(predictions, classes), threshold, classes.sides)
     _draw_training(folder / "figures", config, workdir)
     if panels:
         plots.segmentation_overlays(folder / "figures" / "segmentation_overlays.png", panels)
-    _draw_bridge(folder / "figures", test, config)
+    _draw_bridge(folder / "figures", test, config, classes)
     _draw_augmentation(folder / "figures", examples(config, prepared, masks, "train"), config)
     logging.info("evaluate: %d classified and %d segmented test images", len(predictions), len(overlaps))
 
 
 def metrics_table(workdir: pathlib.Path) -> str:
     """The metrics of a finished run as text."""
-    return table(json.loads((workdir / "evaluation" / "metrics.json").read_text()))
+    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
+    metrics.pop("confusion", None)
+    return table(metrics)
 
 
-def _scores(predictions: Iterable[tuple[Row, float]]) -> tuple[np.ndarray, np.ndarray]:
-    rows, probabilities = zip(*predictions, strict=True)
-    return np.array([row.target for row in rows]), np.array(probabilities)
+def _scores(predictions: Iterable[Predicted], classes: Classes) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each image is malignant, [n] int, and the probabilities of it, [n]."""
+    rows, probabilities, _ = zip(*predictions, strict=True)
+    return np.array([int(classes.positive[row.target]) for row in rows]), np.array(probabilities)
 
 
 def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[tuple[Row, dict[str, float]]]:
@@ -100,11 +108,28 @@ def _segmentation_metrics(overlaps: Sequence[tuple[Row, dict[str, float]]]) -> d
     return _with_intervals(segmentation.summarise(per_image), statistics, rows)
 
 
-def _classification_metrics(predictions: Sequence[tuple[Row, float]], threshold: float) -> dict[str, dict[str, float]]:
-    labels, probabilities = _scores(predictions)
+def _classification_metrics(
+    predictions: Sequence[Predicted], classes: Classes, threshold: float
+) -> dict[str, dict[str, float]]:
+    labels, probabilities = _scores(predictions, classes)
     statistics = bootstrap.classification_statistics(labels, probabilities, threshold)
     values = classification.metrics(labels, probabilities, threshold)
-    return _with_intervals(values, statistics, [row for row, _ in predictions])
+    return _with_intervals(values, statistics, [row for row, *_ in predictions])
+
+
+def _diagnosis_metrics(predictions: Sequence[Predicted], classes: Classes) -> dict[str, dict]:
+    """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given."""
+    rows, _, probabilities = zip(*predictions, strict=True)
+    targets, decisions = np.array([row.target for row in rows]), np.argmax(probabilities, axis=1)
+    recall = bootstrap.macro_recall(targets, decisions)
+    values = {"balanced_accuracy": recall(np.ones(len(rows))), "n": float(len(rows))}
+    counts = confusion_matrix(targets, decisions, labels=range(len(classes.names))).tolist()
+    return {
+        "diagnosis": _with_intervals(values, {"balanced_accuracy": recall}, rows),
+        "confusion": {
+            name: dict(zip(classes.names, row, strict=True)) for name, row in zip(classes.names, counts, strict=True)
+        },
+    }
 
 
 def _with_intervals(values: dict, statistics: dict, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -116,17 +141,32 @@ def _with_intervals(values: dict, statistics: dict, rows: Sequence[Row]) -> dict
     return entries
 
 
+def _write_predictions(path: pathlib.Path, predictions: Sequence[Predicted], classes: Classes) -> None:
+    """`label` is 1 where `probability` should be high; with more than one logit, then the diagnosis and each class."""
+    columns = ["image_id", "group", "label", "probability"]
+    lines = [
+        [row.image_id, row.group, int(classes.positive[row.target]), repr(probability)]
+        for row, probability, _ in predictions
+    ]
+    if classes.num_logits > 1:
+        columns += ["diagnosis", *classes.names]
+        for line, (row, _, probabilities) in zip(lines, predictions, strict=True):
+            line += [classes.names[row.target], *map(repr, probabilities.tolist())]
+    _write_csv(path, columns, lines)
+
+
 def _write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
-def _draw_scores(folder: pathlib.Path, predictions: Sequence[tuple[Row, float]], threshold: float) -> None:
-    labels, probabilities = _scores(predictions)
+def _draw_scores(
+    folder: pathlib.Path, labels: np.ndarray, probabilities: np.ndarray, threshold: float, names: tuple[str, str]
+) -> None:
     plots.roc_curve(folder / "roc_curve.png", labels, probabilities, threshold)
     plots.pr_curve(folder / "pr_curve.png", labels, probabilities, threshold)
-    plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold)
-    plots.probability_histogram(folder / "probabilities.png", labels, probabilities, threshold)
+    plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, names)
+    plots.probability_histogram(folder / "probabilities.png", labels, probabilities, threshold, names)
 
 
 def _draw_training(folder: pathlib.Path, config: Config, workdir: pathlib.Path) -> None:
@@ -158,14 +198,15 @@ def _overlay_panels(
     return panels
 
 
-def _draw_bridge(folder: pathlib.Path, test: Examples, config: Config) -> None:
+def _draw_bridge(folder: pathlib.Path, test: Examples, config: Config, classes: Classes) -> None:
     """Three malignant and three benign test images."""
-    by_label = ([i for i, row in enumerate(test.rows) if row.target == label][:3] for label in (1, 0))
+    labels = [classes.positive[row.target] for row in test.rows]
+    by_label = ([i for i, label in enumerate(labels) if label == wanted][:3] for wanted in (True, False))
     panels = []
     for index in (index for indices in by_label for index in indices):
         example = test[index]
         bridged = bridging.apply(example["image"] / 255.0, example["mask"] / 255.0, config.bridge)
-        title = f"{test.rows[index].image_id}\n{('benign', 'malignant')[test.rows[index].target]}"
+        title = f"{test.rows[index].image_id}\n{classes.names[test.rows[index].target]}"
         panels.append(
             (example["image"], example["mask"][..., 0], np.round(255 * bridged[..., :3]).astype(np.uint8), title)
         )

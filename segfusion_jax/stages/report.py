@@ -10,10 +10,10 @@ from typing import Any
 
 from segfusion_jax.config import Config
 from segfusion_jax.evaluation import report as page
-from segfusion_jax.inference import METADATA
+from segfusion_jax.inference import METADATA, Classes
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.parallel import make_devices
-from segfusion_jax.stages.workdir import classifier_weights, unet_weights
+from segfusion_jax.stages.workdir import classifier_weights, load_classes, unet_weights
 
 FIGURES = {
     "roc_curve": ("ROC curve", "Test images; the dot is the threshold that was chosen on validation images."),
@@ -38,22 +38,25 @@ def report(config: Config, workdir: pathlib.Path) -> None:
         return
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
     audit = json.loads((workdir / "splits" / "audit.json").read_text())
-    _release(config, workdir, metrics)
+    classes = load_classes(config, workdir)
+    _release(config, workdir, metrics, classes)
+    metrics.pop("confusion", None)
     content = page.Report(
         title=f"SegFusion on {config.data.collection}",
-        summary=_summary(config, metrics),
-        warnings=_warnings(config, workdir, metrics, audit),
+        summary=_summary(config, metrics, classes),
+        warnings=_warnings(config, workdir, metrics, audit, classes),
         metrics=metrics,
         counts={split: _numbers(counts) for split, counts in audit["splits"].items()},
         facts=_facts(workdir, devices),
         figures=_figures(config, workdir),
         config=config.to_json(),
         failures=_failures(workdir, metrics["classification"]["threshold"]["value"]),
+        sides=classes.sides,
     )
     page.write(workdir / "report" / "index.html", content)
 
 
-def _release(config: Config, workdir: pathlib.Path, metrics: dict) -> None:
+def _release(config: Config, workdir: pathlib.Path, metrics: dict, classes: Classes) -> None:
     """Writes the weights and what is needed to use them: the folder `model`."""
     folder = workdir / "model"
     folder.mkdir(exist_ok=True)
@@ -66,7 +69,9 @@ def _release(config: Config, workdir: pathlib.Path, metrics: dict) -> None:
         "config": json.loads(dataclasses.replace(config, data=data).to_json()),
         "unets": names,
         "classifier": "classifier.safetensors",
-        "classes": ["benign", "malignant"],
+        "classes": classes.names,
+        "positive": [name for name, positive in zip(classes.names, classes.positive, strict=True) if positive],
+        "num_logits": classes.num_logits,
         "threshold": metrics["classification"]["threshold"]["value"],
         "metrics": metrics,
         "use": "Research use only. Not a medical device.",
@@ -74,13 +79,17 @@ def _release(config: Config, workdir: pathlib.Path, metrics: dict) -> None:
     (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
 
 
-def _summary(config: Config, metrics: dict) -> str:
+def _summary(config: Config, metrics: dict, classes: Classes) -> str:
     classification, segmentation = metrics["classification"], metrics["segmentation"]
+    negative, positive = classes.sides
     text = (
-        f"Benign against malignant on {classification['n']['value']:.0f} held-out images "
-        f"({classification['prevalence']['value']:.1%} malignant), bridge mode '{config.bridge.mode}': ROC-AUC "
+        f"{negative.capitalize()} against {positive} on {classification['n']['value']:.0f} held-out images "
+        f"({classification['prevalence']['value']:.1%} {positive}), bridge mode '{config.bridge.mode}': ROC-AUC "
         f"{_with_interval(classification['roc_auc'])}."
     )
+    if "diagnosis" in metrics:
+        text += f" Balanced accuracy over {len(classes.names)} diagnoses: "
+        text += f"{_with_interval(metrics['diagnosis']['balanced_accuracy'])}."
     if segmentation:
         text += f" U-Net masks of {segmentation['n']['value']:.0f} held-out images, before the bridge cleans them: "
         text += f"mean Dice {_with_interval(segmentation['dice'])}."
@@ -91,7 +100,7 @@ def _with_interval(entry: dict) -> str:
     return f"{entry['value']:.3f} (95 % interval {entry['low']:.3f} to {entry['high']:.3f})"
 
 
-def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict) -> list[str]:
+def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict, classes: Classes) -> list[str]:
     leaks = audit["siblings_in_training"]
     here, at_random = leaks["this_split"]["any of these"], leaks["random_split"]["any of these"]
     if here:
@@ -118,7 +127,7 @@ def _warnings(config: Config, workdir: pathlib.Path, metrics: dict, audit: dict)
     if config.data.collection == "synthetic":
         warnings.append("The images are drawn by a program: these numbers say nothing about patients.")
     if metrics["classification"]["threshold"]["value"] == 0:
-        warnings.append("No threshold beats chance on the validation images: everything is called malignant.")
+        warnings.append(f"No threshold beats chance on the validation images: everything is called {classes.sides[1]}.")
     if metrics["classification"]["roc_auc"]["low"] <= 0.5:
         warnings.append("The interval of the ROC-AUC includes 0.5: the classifier may be no better than chance.")
     return warnings

@@ -1,15 +1,24 @@
 """Where the stages keep what they write, and which images each of them uses."""
 
+import json
 import pathlib
 
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared, load
+from segfusion_jax.datasets.prepared import Prepared, load, positive_classes
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.inference import Classes
 
 
 def load_prepared(config: Config, workdir: pathlib.Path) -> Prepared:
     """What the stage `prepare` wrote."""
     return load(records_folder(config, workdir), workdir / "splits")
+
+
+def load_classes(config: Config, workdir: pathlib.Path) -> Classes:
+    """What the stage `prepare` found that is to be told apart."""
+    names = tuple(json.loads((workdir / "splits" / "audit.json").read_text())["classes"])
+    num_logits = len(names) if config.data.target == "diagnosis" else 1
+    return Classes(names, positive_classes(names, config.data), num_logits)
 
 
 def records_folder(config: Config, workdir: pathlib.Path) -> pathlib.Path:

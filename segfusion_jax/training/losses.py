@@ -24,20 +24,34 @@ def segmentation_loss(logits: jax.Array, mask: jax.Array, *, kind: str) -> jax.A
 
 
 def classification_loss(
-    logits: jax.Array, label: jax.Array, *, kind: str, focal_gamma: float, class_weights: tuple[float, float]
+    logits: jax.Array, label: jax.Array, *, kind: str, focal_gamma: float, class_weights: tuple[float, ...]
 ) -> jax.Array:
     """How far predicted probabilities are from labels.
 
     Args:
-      logits: [batch] float32 logits of 'malignant'.
-      label: [batch] int32, 0 or 1.
-      kind: "bce", or "focal" (Lin et al., arXiv 1708.02002).
+      logits: float32, [batch, 1] of class 1 against class 0 (sigmoid), or [batch, classes] (softmax).
+      label: [batch] int32 numbers of classes, from 0.
+      kind: "cross_entropy", -log p of the label's class; or "focal", (1 - p)^gamma times that (Lin et al.,
+        arXiv 1708.02002).
       focal_gamma: exponent of the focal loss.
-      class_weights: of the labels 0 and 1.
+      class_weights: of each class.
     """
+    loss_of = _sigmoid_loss if logits.shape[-1] == 1 else _softmax_loss
+    return loss_of(logits, label, kind, focal_gamma) * jnp.asarray(class_weights, jnp.float32)[label]
+
+
+def _sigmoid_loss(logits, label, kind, gamma):
     target = label.astype(jnp.float32)
     if kind == "focal":
-        loss = optax.sigmoid_focal_loss(logits, target, gamma=focal_gamma)
-    else:
-        loss = optax.sigmoid_binary_cross_entropy(logits, target)
-    return loss * jnp.asarray(class_weights, jnp.float32)[label]
+        return optax.sigmoid_focal_loss(logits[:, 0], target, gamma=gamma)
+    return optax.sigmoid_binary_cross_entropy(logits[:, 0], target)
+
+
+def _softmax_loss(logits, label, kind, gamma):
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    if kind == "cross_entropy":
+        return loss
+    # 1 - p as a ratio of sums: finite gradients where p rounds to 1
+    others = jax.nn.one_hot(label, logits.shape[-1]) == 0
+    log_rest = jax.nn.logsumexp(logits, axis=-1, where=others) - jax.nn.logsumexp(logits, axis=-1)
+    return jnp.exp(gamma * log_rest) * loss

@@ -5,6 +5,7 @@ from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -41,7 +42,7 @@ def segmentation_objective(unet: Functional, config: Segmenter) -> Objective:
 
 
 def classification_objective(
-    classifier: Functional, bridge: Bridge, config: Classifier, *, class_weights: tuple[float, float], head_only: bool
+    classifier: Functional, bridge: Bridge, config: Classifier, *, class_weights: tuple[float, ...], head_only: bool
 ) -> Objective:
     """Of a classifier on bridged images.
 
@@ -49,7 +50,7 @@ def classification_objective(
       classifier: that is trained.
       bridge: how the mask meets the image.
       config: which loss.
-      class_weights: of benign and malignant.
+      class_weights: of each class.
       head_only: train the last layer on features of the frozen rest, which runs in inference mode, its statistics too.
     """
 
@@ -65,7 +66,7 @@ def classification_objective(
         inputs = classifier.preprocessing(bridged(batch, bridge))
         logits, batch_stats = logits_of(params, batch_stats, inputs, key)
         loss = losses.classification_loss(
-            logits[:, 0], batch["label"], kind=config.loss, focal_gamma=config.focal_gamma, class_weights=class_weights
+            logits, batch["label"], kind=config.loss, focal_gamma=config.focal_gamma, class_weights=class_weights
         )
         return loss, batch_stats
 
@@ -156,15 +157,51 @@ def make_segment(unet: Functional) -> Callable[[Any, DeviceBatch], jax.Array]:
     return segment
 
 
-def make_classify(classifier: Functional, bridge: Bridge) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images and masks to logits of 'malignant' [batch] float32. The variables it takes are (params, batch_stats)."""
+def make_classify(
+    classifier: Functional, bridge: Bridge, positive: tuple[bool, ...] = (False, True)
+) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images and masks to logits of 'malignant' [batch] float32. The variables it takes are (params, batch_stats).
+
+    Args:
+      classifier: of one logit, or of one a class.
+      bridge: how the mask meets the image.
+      positive: which classes count as malignant.
+    """
+    class_scores = make_class_scores(classifier, bridge, positive)
 
     def classify(variables, batch):
-        inputs = classifier.preprocessing(bridged(batch, bridge))
-        logits, _ = classifier.apply(*variables, inputs, train=False)
-        return logits[:, 0]
+        return class_scores(variables, batch)["malignant"]
 
     return classify
+
+
+def make_class_scores(
+    classifier: Functional, bridge: Bridge, positive: tuple[bool, ...]
+) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:
+    """As `make_classify`, but to `malignant` [batch] and the network's own `logits` [batch, 1 or classes], float32."""
+
+    def class_scores(variables, batch):
+        inputs = classifier.preprocessing(bridged(batch, bridge))
+        logits, _ = classifier.apply(*variables, inputs, train=False)
+        return {"malignant": positive_logit(logits, positive), "logits": logits}
+
+    return class_scores
+
+
+def positive_logit(logits: jax.Array, positive: tuple[bool, ...]) -> jax.Array:
+    """log(p / (1 - p)) of the probability p that the class is one of the positive ones.
+
+    Args:
+      logits: float32, [batch, 1] of class 1 against class 0, which is the result, or [batch, classes].
+      positive: whether each class is, at least one of each kind.
+
+    Returns:
+      [batch] float32, finite however small p or 1 - p is.
+    """
+    if logits.shape[-1] == 1:
+        return logits[:, 0]
+    chosen = np.array(positive)
+    return jax.nn.logsumexp(logits, axis=-1, where=chosen) - jax.nn.logsumexp(logits, axis=-1, where=~chosen)
 
 
 def bridged(batch: DeviceBatch, bridge: Bridge) -> jax.Array:

@@ -46,6 +46,17 @@ def test_the_same_seed_draws_the_same():
     assert bootstrap.interval(statistic, groups, seed=3) != bootstrap.interval(statistic, groups, seed=4)
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_macro_recall_is_scikit_learns_balanced_accuracy():
+    generator = np.random.default_rng(4)
+    targets, decisions = generator.choice([0, 1, 3, 4], 300), generator.integers(0, 5, 300)
+    recall = bootstrap.macro_recall(targets, decisions)
+    for weights in (np.ones(300), generator.integers(0, 3, 300).astype(float), np.where(targets == 3, 0.0, 2.0)):
+        drawn = weights.astype(int)  # as often as it was drawn
+        expected = sk_metrics.balanced_accuracy_score(targets.repeat(drawn), decisions.repeat(drawn))
+        assert recall(weights) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_unit_weights_give_the_metrics_themselves(seed):
     labels, probabilities = simulate(seed)

@@ -125,6 +125,12 @@ def test_all_text_is_escaped(content, tmp_path):
     assert sum(value == f"{evil}. {evil}" for name, value in shown.attributes if name == "alt") == 1
 
 
+def test_sides_are_called_what_they_are(content, tmp_path):
+    shown = page(dataclasses.replace(content, sides=("other", "melanoma")), tmp_path)
+    assert shown.has("% of them melanoma") and shown.has("Probability of 'melanoma'")
+    assert shown.has("ISIC_1 HAM_1 melanoma 0.020") and shown.has("ISIC_2 HAM_2 other 0.990")
+
+
 def test_empty_sections_are_left_out(tmp_path):
     empty = report.Report(
         title="T",

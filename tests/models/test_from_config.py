@@ -48,6 +48,11 @@ def test_the_classifier_has_one_logit_and_as_many_inputs_as_the_bridge_makes(mod
     assert made["[0]['head']['kernel']"].shape == (1280, 1)
 
 
+def test_the_classifier_of_diagnoses_has_one_logit_each():
+    made = shapes(lambda: from_config.make_classifier(SMALL, Bridge(), seed=0, dtype=jnp.float32, num_logits=7))
+    assert made["[0]['head']['kernel']"].shape == (1280, 7)
+
+
 def classifier_of_zeros() -> Functional:
     def make():
         return from_config.make_classifier(SMALL, Bridge(), seed=0, dtype=jnp.float32)[1:3]

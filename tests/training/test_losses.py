@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,7 +6,18 @@ from sklearn import metrics
 
 from segfusion_jax.training import losses
 
-BCE = {"kind": "bce", "focal_gamma": 2.0, "class_weights": (1.0, 1.0)}
+CROSS_ENTROPY = {"kind": "cross_entropy", "focal_gamma": 2.0, "class_weights": (1.0, 1.0)}
+
+
+ONES = (1.0,) * 7
+
+
+def random_classes(n: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits of seven classes, their probabilities in float64, and labels."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 3, (n, 7)).astype(np.float32)
+    shares = np.exp(logits.astype(np.float64))
+    return logits, shares / shares.sum(1, keepdims=True), rng.integers(0, 7, n)
 
 
 def random_labels(n: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -17,7 +29,7 @@ def random_labels(n: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_classification_loss_is_scikit_learns_log_loss():
     logits, probability, label = random_labels()
-    loss = losses.classification_loss(jnp.array(logits), jnp.array(label), **BCE)
+    loss = losses.classification_loss(jnp.array(logits)[:, None], jnp.array(label), **CROSS_ENTROPY)
     assert loss.shape == (40,) and loss.dtype == jnp.float32
     for value, p, y in zip(loss, probability, label, strict=True):
         assert float(value) == pytest.approx(metrics.log_loss([y], [p], labels=[0, 1]), rel=1e-4)
@@ -25,7 +37,9 @@ def test_classification_loss_is_scikit_learns_log_loss():
 
 def test_class_weights_multiply_the_losses_of_their_class():
     logits, probability, label = random_labels()
-    weighted = losses.classification_loss(jnp.array(logits), jnp.array(label), **(BCE | {"class_weights": (0.5, 3.0)}))
+    weighted = losses.classification_loss(
+        jnp.array(logits)[:, None], jnp.array(label), **(CROSS_ENTROPY | {"class_weights": (0.5, 3.0)})
+    )
     expected = metrics.log_loss(label, probability, sample_weight=np.where(label, 3.0, 0.5), normalize=False)
     assert float(weighted.sum()) == pytest.approx(expected, rel=1e-5)
 
@@ -34,16 +48,55 @@ def test_class_weights_multiply_the_losses_of_their_class():
 def test_focal_loss_is_that_of_the_paper(gamma):
     logits, probability, label = random_labels()
     options = {"kind": "focal", "focal_gamma": gamma, "class_weights": (2.0, 5.0)}
-    loss = losses.classification_loss(jnp.array(logits), jnp.array(label), **options)
+    loss = losses.classification_loss(jnp.array(logits)[:, None], jnp.array(label), **options)
     of_label = np.where(label, probability, 1 - probability)
     expected = -np.where(label, 5.0, 2.0) * (1 - of_label) ** gamma * np.log(of_label)
     np.testing.assert_allclose(loss, expected, rtol=2e-4, atol=1e-7)
 
 
+def test_softmax_loss_is_scikit_learns_log_loss():
+    logits, probability, label = random_classes()
+    loss = losses.classification_loss(jnp.array(logits), jnp.array(label), **(CROSS_ENTROPY | {"class_weights": ONES}))
+    assert loss.shape == (40,) and loss.dtype == jnp.float32
+    for value, p, y in zip(loss, probability, label, strict=True):
+        assert float(value) == pytest.approx(metrics.log_loss([y], [p], labels=range(7)), rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.5])
+def test_focal_loss_of_seven_classes_is_that_of_the_paper(gamma):
+    logits, probability, label = random_classes()
+    weights = (2.0, 5.0, 1.0, 0.5, 3.0, 1.0, 0.25)
+    options = {"kind": "focal", "focal_gamma": gamma, "class_weights": weights}
+    loss = losses.classification_loss(jnp.array(logits), jnp.array(label), **options)
+    of_label = probability[np.arange(40), label]
+    expected = -np.array(weights)[label] * (1 - of_label) ** gamma * np.log(of_label)
+    np.testing.assert_allclose(loss, expected, rtol=2e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal"])
+def test_a_softmax_of_two_classes_is_a_sigmoid_of_their_difference(kind):
+    logits, _, label = random_labels()
+    options = CROSS_ENTROPY | {"kind": kind, "class_weights": (0.5, 3.0)}
+    two = np.stack([logits, 3 * logits], axis=1)
+    softmax = losses.classification_loss(jnp.array(two), jnp.array(label), **options)
+    sigmoid = losses.classification_loss(jnp.array(2 * logits)[:, None], jnp.array(label), **options)
+    np.testing.assert_allclose(softmax, sigmoid, rtol=1e-4, atol=5e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_softmax_losses_and_gradients_of_hopeless_and_certain_logits_are_finite(gamma):
+    logits, label = jnp.array([[200.0, 0.0, -200.0]] * 2), jnp.array([0, 2])
+    for kind in ("cross_entropy", "focal"):
+        options = {"kind": kind, "focal_gamma": gamma, "class_weights": (1.0, 1.0, 1.0)}
+        loss, pull = jax.vjp(lambda z, options=options: losses.classification_loss(z, label, **options), logits)
+        np.testing.assert_allclose(loss, [0, 400])
+        np.testing.assert_allclose(pull(jnp.ones(2))[0], [[0, 0, 0], [1, 0, -1]], atol=1e-6)
+
+
 def test_losses_of_hopeless_and_certain_logits_are_finite():
-    logits, label = jnp.array([-200.0, 200.0, -200.0, 200.0]), jnp.array([0, 1, 1, 0])
-    for kind in ("bce", "focal"):
-        loss = losses.classification_loss(logits, label, **(BCE | {"kind": kind}))
+    logits, label = jnp.array([[-200.0], [200.0], [-200.0], [200.0]]), jnp.array([0, 1, 1, 0])
+    for kind in ("cross_entropy", "focal"):
+        loss = losses.classification_loss(logits, label, **(CROSS_ENTROPY | {"kind": kind}))
         np.testing.assert_allclose(loss, [0, 0, 200, 200])
 
 

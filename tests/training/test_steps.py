@@ -91,8 +91,61 @@ def test_masks_of_several_unets_are_the_mean_of_their_probabilities():
 
 
 def mean_inputs(params, batch_stats, images, *, train, **_):
-    """A classifier whose logits are the channels' means."""
-    return images.mean((1, 2)) + params, batch_stats
+    """A classifier whose logit is the mean of the first channel."""
+    return images.mean((1, 2))[:, :1] + params, batch_stats
+
+
+MALIGNANT = (True, True, True, False, False, False, False)
+"""Of seven diagnoses."""
+
+
+def shares_of(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def test_malignancy_is_the_sum_of_the_malignant_classes():
+    logits = np.random.default_rng(0).normal(0, 4, (50, 7)).astype(np.float32)
+    shares = shares_of(logits)
+    malignant, benign = shares[:, :3].sum(axis=1), shares[:, 3:].sum(axis=1)
+    logit = steps.positive_logit(jnp.array(logits), MALIGNANT)
+    assert logit.shape == (50,) and logit.dtype == jnp.float32
+    np.testing.assert_allclose(logit, np.log(malignant / benign), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-np.asarray(logit, np.float64))), malignant, rtol=1e-5)
+
+
+def test_malignancy_is_told_where_probabilities_would_round():
+    logits = jnp.array([[90.0, 80, 0, 0, 0, -90, 0], [-300, -300, -300, 300, 0, 0, 0]])
+    np.testing.assert_allclose(
+        steps.positive_logit(logits, MALIGNANT), [90 + np.log1p(np.exp(-10)) - np.log(3), -600 + np.log(3)], rtol=1e-6
+    )
+
+
+def test_a_single_logit_is_that_of_the_positive_class():
+    np.testing.assert_array_equal(
+        steps.positive_logit(jnp.array([[0.3], [-7.0]]), (False, True)), np.float32([0.3, -7])
+    )
+
+
+def test_scores_and_losses_of_seven_diagnoses():
+    def diagnose(params, batch_stats, images, *, train, **_):
+        return images.mean((1, 2, 3))[:, None] * params, batch_stats
+
+    weights = np.linspace(-3, 4, 7, dtype=np.float32)
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    batch = {"image": image, "mask": np.full((5, 4, 4, 1), 255, np.uint8), "label": np.arange(5, dtype=np.int32) + 2}
+    model, bridge = Functional(diagnose, {}, {}, preprocessing.NONE), Bridge(mode="black")
+    logits = image.mean((1, 2, 3), keepdims=False)[:, None] / 255 * weights
+    shares = shares_of(logits)
+    scores = steps.make_class_scores(model, bridge, MALIGNANT)((weights, {}), batch)
+    np.testing.assert_allclose(scores["logits"], logits, rtol=1e-5)
+    np.testing.assert_allclose(scores["malignant"], np.log(shares[:, :3].sum(1) / shares[:, 3:].sum(1)), rtol=1e-4)
+    np.testing.assert_array_equal(
+        steps.make_classify(model, bridge, MALIGNANT)((weights, {}), batch), scores["malignant"]
+    )
+    options = dict(class_weights=(1.0,) * 7, head_only=False)
+    loss, _ = steps.classification_objective(model, bridge, Classifier(), **options)(weights, {}, batch, None)
+    np.testing.assert_allclose(loss, -np.log(shares[np.arange(5), batch["label"]]), rtol=1e-4)
 
 
 @pytest.mark.parametrize("expects", [preprocessing.IMAGENET, preprocessing.CENTRED])
