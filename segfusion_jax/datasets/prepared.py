@@ -176,18 +176,9 @@ def _row(position: int, example: dict[str, Any]) -> Row:
     return Row(position=position, has_mask=bool(example["mask"]), **plain)
 
 
-def positive_classes(classes: Sequence[str], data: config.Data) -> tuple[bool, ...]:
-    """Whether each class of `taxonomy.targets` counts as malignant; with `data.target` "melanoma", as melanoma."""
-    if data.target != "diagnosis":
-        return False, True
-    malignancy = dataclasses.replace(data, target="malignant")
-    cases = [(diagnosis, taxonomy.DIAGNOSES[diagnosis]) for diagnosis in classes]
-    return tuple(target == 1 for target in taxonomy.targets(cases, malignancy)[0])
-
-
 def _check_classes(rows: Sequence[Row], classes: Sequence[str], data: config.Data, splits: config.Splits) -> None:
     """Training needs all classes; what is measured on the other splits needs positive and negative ones."""
-    positive = positive_classes(classes, data)
+    positive = taxonomy.positive(classes, data)
     for name in ("train", "validation", "test"):
         targets = [row.target for row in rows if row.split == name and row.source == data.collection]
         present = set(targets) - {-1}

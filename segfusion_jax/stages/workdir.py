@@ -4,7 +4,8 @@ import json
 import pathlib
 
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared, load, positive_classes
+from segfusion_jax.datasets.prepared import Prepared, load
+from segfusion_jax.datasets.sources import taxonomy
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.inference import Classes
 
@@ -18,7 +19,7 @@ def load_classes(config: Config, workdir: pathlib.Path) -> Classes:
     """What the stage `prepare` found that is to be told apart."""
     names = tuple(json.loads((workdir / "splits" / "audit.json").read_text())["classes"])
     num_logits = len(names) if config.data.target == "diagnosis" else 1
-    return Classes(names, positive_classes(names, config.data), num_logits)
+    return Classes(names, taxonomy.positive(names, config.data), num_logits)
 
 
 def records_folder(config: Config, workdir: pathlib.Path) -> pathlib.Path:

@@ -30,7 +30,7 @@ def check(train: list[int], validation: list[int], test: list[int], data: Data, 
     [({}, (True, True, False, False)), ({"actinic_keratosis": "benign"}, (True, False, False, False))],
 )
 def test_malignant_diagnoses_are_those_of_the_binary_target(fields, expected):
-    assert prepared.positive_classes(CLASSES, Data(target="diagnosis", **fields)) == expected
+    assert taxonomy.positive(CLASSES, Data(target="diagnosis", **fields)) == expected
 
 
 @pytest.mark.parametrize("akiec", ["malignant", "by_isic2019"])
@@ -40,14 +40,14 @@ def test_every_diagnosis_is_as_malignant_as_an_image_of_it(akiec, keratosis):
     cases = list(taxonomy.DIAGNOSES.items())
     binary, _ = taxonomy.targets(cases, Data(target="malignant", **fields))
     targets, classes = taxonomy.targets(cases, Data(target="diagnosis", **fields))
-    positive = prepared.positive_classes(classes, Data(target="diagnosis", **fields))
+    positive = taxonomy.positive(classes, Data(target="diagnosis", **fields))
     assert len(classes) == 9 and [int(positive[target]) for target in targets] == binary
 
 
 @pytest.mark.parametrize("target", ["malignant", "melanoma"])
 def test_of_two_sides_the_second_is_positive(target):
     _, classes = taxonomy.targets([("nevus", 0)], Data(target=target))
-    assert prepared.positive_classes(classes, Data(target=target)) == (False, True)
+    assert taxonomy.positive(classes, Data(target=target)) == (False, True)
 
 
 def test_only_training_needs_every_diagnosis():

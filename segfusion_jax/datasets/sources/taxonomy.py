@@ -3,6 +3,7 @@
 A diagnosis that no collection defines alike is no class: it has the name "", and only whether it is malignant counts.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from segfusion_jax.config import Data
@@ -139,6 +140,14 @@ def targets(cases: Sequence[tuple[str, int]], data: Data) -> tuple[list[int], tu
         classes = ("benign", "malignant") if data.target == "malignant" else ("other", "melanoma")
     number = {name: place for place, name in enumerate(classes)} | {"": -1}
     return [number[name] for name in names], classes
+
+
+def positive(classes: Sequence[str], data: Data) -> tuple[bool, ...]:
+    """Whether each class of `targets` is one that is looked for: a malignant one, or melanoma."""
+    if data.target != "diagnosis":
+        return False, True
+    malignancy = dataclasses.replace(data, target="malignant")
+    return tuple(target == 1 for target in targets([(name, DIAGNOSES[name]) for name in classes], malignancy)[0])
 
 
 def _class(diagnosis: str, malignant: int, data: Data) -> str:
