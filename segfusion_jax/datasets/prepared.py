@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
 from segfusion_jax.datasets import builder, table
@@ -30,16 +31,18 @@ class Prepared:
 
     Attributes:
       rows: every image, by position.
-      source: the record store, a TFDS data source.
+      source: the record store, a TFDS data source of serialised examples.
     """
 
     rows: tuple[Row, ...]
-    source: Sequence[dict[str, Any]]
+    source: Sequence[bytes]
 
     def read(self, position: int) -> tuple[bytes, bytes]:
         """Encoded image (JPEG or PNG, RGB) and encoded mask (PNG of 0 and 255, or b"" without annotation)."""
-        example = self.source[position]
-        return example["image"], example["mask"]
+        # TFDS would decode every field, which takes as long as decoding a small image does.
+        example = tf_example_pb2.Example.FromString(self.source[position])  # pyright: ignore[reportAttributeAccessIssue]
+        features = example.features.feature
+        return features["image"].bytes_list.value[0], features["mask"].bytes_list.value[0]
 
 
 def fingerprint(data: config.Data) -> str:
@@ -100,7 +103,9 @@ def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
     store = _store(records_folder, json.loads((splits_folder / "audit.json").read_text())["fingerprint"])
     if not (store / "images.csv").exists():
         raise FileNotFoundError(f"{store}: the record store that {splits_folder} was made from is gone; prepare again")
-    rows, source = table.read_rows(splits_folder / "splits.csv"), _source(store)
+    rows = table.read_rows(splits_folder / "splits.csv")
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    source = _reader(store).as_data_source(split=builder.SPLIT, deserialize_method=raw)  # pyright: ignore[reportCallIssue]
     if 1 + max(row.position for row in rows) != len(source):
         raise ValueError(f"{splits_folder / 'splits.csv'} is not of the {len(source)} records in {store}")
     return Prepared(rows, source)
@@ -149,7 +154,9 @@ def _write_store(
             made.download_and_prepare(download_config=download_config)
     except UnusableImages as error:
         _refuse(error.problems, data, splits_folder)
-    rows = [_row(position, example) for position, example in enumerate(_source(store))]
+    skip = {"image": tfds.decode.SkipDecoding()}
+    source = _reader(store).as_data_source(split=builder.SPLIT, decoders=skip)  # pyright: ignore[reportCallIssue]
+    rows = [_row(position, example) for position, example in enumerate(source)]
     table.write_problems(store / "problems.csv", made.problems)
     table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs))
     logging.info("%d images of %s stored in %s", len(rows), data.collection, store)
@@ -161,11 +168,9 @@ def _refuse(problems: Sequence[Problem], data: config.Data, splits_folder: pathl
         raise UnusableImages(problems, listed_in=str(splits_folder / "problems.csv")) from None
 
 
-def _source(store: pathlib.Path) -> Sequence[dict[str, Any]]:
+def _reader(store: pathlib.Path) -> tfds.core.DatasetBuilder:
     (features,) = store.glob("*/*/features.json")
-    reader = tfds.builder_from_directory(features.parent)
-    skip = {"image": tfds.decode.SkipDecoding()}
-    return reader.as_data_source(split=builder.SPLIT, decoders=skip)  # pyright: ignore[reportCallIssue, reportReturnType]
+    return tfds.builder_from_directory(features.parent)
 
 
 def _row(position: int, example: dict[str, Any]) -> Row:
