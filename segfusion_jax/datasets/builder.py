@@ -1,6 +1,6 @@
 """The collections as TensorFlow Datasets, which need TensorFlow neither to be prepared nor to be read.
 
-    builder = Ham10000(data_dir="~/records", data=config.Data(collection="ham10000", root="~/HAM10000"))
+    builder = Builder(config.Data(collection="ham10000", root="~/HAM10000"), data_dir="~/records")
     builder.download_and_prepare()
     source = builder.as_data_source("images")
 
@@ -49,19 +49,18 @@ _TEXTS = (
 _STORED = ("width", "height", "file_bytes", "sha256", "perceptual_hash")
 
 
-class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """What the builders share; a subclass names its collection."""
+class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """The TFDS builder of `data.collection`, after which the dataset is called."""
 
     VERSION = tfds.core.Version("2.0.0")
     code_path = (
         None  # else TFDS 4.9.10 looks for checksums beside it with importlib_resources, which it does not install
     )
-    COLLECTION: str
 
     def __init__(
         self,
+        data: config.Data,
         *,
-        data: config.Data | None = None,
         contents: Collection | None = None,
         finished: pathlib.Path | None = None,
         **kwargs: Any,
@@ -69,17 +68,13 @@ class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Names the input; nothing is read before `download_and_prepare`.
 
         Args:
-          data: where the official files are and how they are stored; default: found by SEGFUSION_DATA.
+          data: where the official files are and how they are stored.
           contents: what `collect(data)` returned, if it has been called.
           finished: folder where whole shards are kept until all are; default: in `data_dir`.
           **kwargs: of `tfds.core.ShardBasedBuilder`, `data_dir` above all.
-
-        Raises:
-          ValueError: `data` names another collection.
         """
-        self._data = data or config.Data(collection=self.COLLECTION)
-        if self._data.collection != self.COLLECTION:
-            raise ValueError(f"data.collection = {self._data.collection!r}: must be {self.COLLECTION!r}")
+        self.name = data.collection  # pyright: ignore[reportAttributeAccessIssue]
+        self._data = data
         self._given = contents
         super().__init__(**{"file_format": "array_record", **kwargs})
         self._finished = finished or pathlib.Path(self._data_dir_root, "finished_shards")
@@ -105,7 +100,7 @@ class _Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         texts = {name: tfds.features.Text() for name in (*_TEXTS, "sha256", "perceptual_hash")}
         numbers = {"malignant": np.int32, "age": np.float32, "width": np.int32, "height": np.int32}
-        source = SOURCES[self.COLLECTION]
+        source = SOURCES[self.name]
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{source.TITLE}: dermoscopic images, lesion masks and diagnoses.",
@@ -243,63 +238,3 @@ def _link(source: pathlib.Path, target: pathlib.Path) -> None:
     except OSError:
         shutil.copyfile(source, part)
     part.replace(target)
-
-
-class Synthetic(_Builder):
-    """Drawn lesions."""
-
-    COLLECTION = "synthetic"
-
-
-class Ham10000(_Builder):
-    """HAM10000."""
-
-    COLLECTION = "ham10000"
-
-
-class Isic2017(_Builder):
-    """ISIC 2017."""
-
-    COLLECTION = "isic2017"
-
-
-class Isic2018(_Builder):
-    """ISIC 2018, tasks 1 and 3."""
-
-    COLLECTION = "isic2018"
-
-
-class Isic2019(_Builder):
-    """ISIC 2019."""
-
-    COLLECTION = "isic2019"
-
-
-class Isic2020(_Builder):
-    """ISIC 2020, training part."""
-
-    COLLECTION = "isic2020"
-
-
-class Isic2024(_Builder):
-    """ISIC 2024, SLICE-3D."""
-
-    COLLECTION = "isic2024"
-
-
-class Ph2(_Builder):
-    """PH2."""
-
-    COLLECTION = "ph2"
-
-
-class ImageFolder(_Builder):
-    """Anybody's own images."""
-
-    COLLECTION = "image_folder"
-
-
-BUILDERS = {
-    builder.COLLECTION: builder
-    for builder in (Synthetic, Ham10000, Isic2017, Isic2018, Isic2019, Isic2020, Isic2024, Ph2, ImageFolder)
-}

@@ -145,9 +145,7 @@ def _write_store(
         _refuse(contents.problems, data, splits_folder)
         raise ValueError(f"collection {data.collection!r} has no image")
     tfds.disable_progress_bar()
-    made = builder.BUILDERS[data.collection](
-        data=data, contents=contents, finished=store.parent / "finished_shards", data_dir=store
-    )
+    made = builder.Builder(data, contents=contents, finished=store.parent / "finished_shards", data_dir=store)
     shutil.rmtree(store, ignore_errors=True)  # of a run that was stopped before images.csv
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself by print
