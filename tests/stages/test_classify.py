@@ -91,7 +91,7 @@ def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
     labels = np.array([row.malignant for row in examples.rows])
 
     def weights(config):
-        return stage._Trainer(config, None, None, examples, None, None)._sampling_weights()
+        return stage._Trainer(config, None, None, examples, None, None, None)._sampling_weights()
 
     balanced = weights(tiny.config(classifier__training__sampling="balanced"))
     assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
