@@ -89,19 +89,17 @@ def _enlarged(image: bytes, mask: bytes) -> tuple[bytes, bytes]:
 
 
 def _write(folder: pathlib.Path, examples) -> None:
-    """Files as HAM10000 has them, which both sides read: ours prepares them first."""
-    images, masks = folder / "HAM10000_images_part_1", folder / "HAM10000_segmentations_lesion_tschandl"
-    images.mkdir(parents=True)
-    masks.mkdir()
-    with (folder / "HAM10000_metadata.csv").open("w", newline="") as file:
-        metadata = csv.writer(file)
-        metadata.writerow(["lesion_id", "image_id", "dx", "age", "sex", "localization"])
+    """An image folder that both sides read: ours prepares it first."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        labels = csv.writer(file)
+        labels.writerow(["image", "label"])
         for number, (malignant, image, mask) in enumerate(examples):
-            name = f"ISIC_{number:07d}"
-            metadata.writerow([f"HAM_{number:07d}", name, "mel" if malignant else "nv", 50, "female", "back"])
-            (images / f"{name}.jpg").write_bytes(image)
-            (masks / f"{name}_segmentation.png").write_bytes(mask)
-    load_dataset("ham10000", root=str(folder), records=str(folder / "records"))
+            labels.writerow([f"{number:07d}", malignant])
+            (folder / f"images/{number:07d}.jpg").write_bytes(image)
+            (folder / f"masks/{number:07d}.png").write_bytes(mask)
+    load_dataset("image_folder", root=str(folder), records=str(folder / "records"))
 
 
 if __name__ == "__main__":

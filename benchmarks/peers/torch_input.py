@@ -32,8 +32,8 @@ class Lesions(torch.utils.data.Dataset):
     """
 
     def __init__(self, folder: pathlib.Path, side: int, way: str):
-        self.images = sorted((folder / "HAM10000_images_part_1").iterdir())
-        self.masks = sorted((folder / "HAM10000_segmentations_lesion_tschandl").iterdir())
+        self.images = sorted((folder / "images").iterdir())
+        self.masks = sorted((folder / "masks").iterdir())
         self.side = side
         self.way = way
         self.albumentations = _albumentations(side) if way == "albumentations" else None

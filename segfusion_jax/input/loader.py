@@ -1,6 +1,7 @@
 """Batches for a step: Grain over prepared records. The stream is a function of the step, so it resumes anywhere."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -81,21 +82,22 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Draw(grain.transforms.RandomMap):
-    """What is done in a step: indices [B] to this process's share of them, int32, with [share, 2, 3] float32 matrices.
+class _Draw(grain.transforms.Map):
+    """What a process does in a step: `index` int32 [share of B] of its examples, `matrix` float32 [share of B, 2, 3].
 
     The matrices are drawn for the whole batch, so that they are the same on any number of processes.
     """
 
-    augmentation: Augmentation
-    image_size: tuple[int, int]
+    stream: "TrainStream"
     process: int
     num_processes: int
 
-    def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
-        matrices = draw(self.augmentation, *self.image_size, rng, len(element))
-        share = slice(self.process, None, self.num_processes)
-        return {"index": element[share].astype(np.int32), "matrix": matrices[share].astype(np.float32)}
+    def map(self, element: int) -> Batch:
+        stream, share = self.stream, slice(self.process, None, self.num_processes)
+        indices = stream.indices(element)
+        rng = np.random.default_rng((stream.seed, 1, element))
+        matrices = draw(stream.augmentation, *stream.examples.image_size, rng, len(indices))
+        return {"index": indices[share].astype(np.int32), "matrix": matrices[share].astype(np.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +165,7 @@ class TrainStream:
             raise ValueError("there are no training images")
         if self.weights is not None and len(self.weights) != len(self.examples):
             raise ValueError(f"{len(self.weights)} weights for {len(self.examples)} training images: must be one each")
-        self._order()
+        _ = self.order  # refuses bad weights
 
     def batches(
         self, start: int, stop: int, config: Input, *, process: int = 0, num_processes: int = 1
@@ -172,20 +174,22 @@ class TrainStream:
 
         Whoever stops before the end calls `close()`.
         """
-        size = self.examples.image_size
-        # The stream has no end and no remainder; where Grain keeps one, batches of 1 make more than len() can count.
-        order = self._order().batch(self.batch_size, drop_remainder=True)
-        dataset = order.random_map(_Draw(self.augmentation, size, process, num_processes))[start:stop]
+        dataset = grain.MapDataset.range(start, stop).map(_Draw(self, process, num_processes))
         if self.resident:
             return _read_ahead(dataset.batch(STEPS_PER_BLOCK), config)
-        return _read_ahead(dataset.map(_Read(self.examples, size)), config)
+        return _read_ahead(dataset.map(_Read(self.examples, self.examples.image_size)), config)
+
+    def indices(self, step: int) -> np.ndarray:
+        """Of the examples in the batch of `step`, over all processes: [B]."""
+        return self.order(np.arange(step * self.batch_size, (step + 1) * self.batch_size))
 
     def image_ids(self, step: int) -> list[str]:
         """Of the images in the batch of `step`."""
-        order, places = self._order(), range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [self.examples.rows[row].image_id for row in (order[place] for place in places) if row is not None]
+        return [self.examples.rows[index].image_id for index in self.indices(step)]
 
-    def _order(self) -> grain.MapDataset:
+    @functools.cached_property
+    def order(self) -> sampling.Order:
+        """Of the examples."""
         if self.weights is None:
             return sampling.shuffled(len(self.examples), self.seed)
         return sampling.weighted(self.weights, self.seed)

@@ -1,18 +1,22 @@
 """Which example comes when: endless orders of indices whose i-th is a function of the seed and i."""
 
-import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
-import grain
 import numpy as np
 
+Order = Callable[[np.ndarray], np.ndarray]
+"""Places [n] in the order, from 0, to indices [n] of examples. Can be sent to other processes."""
 
-def shuffled(count: int, seed: int) -> grain.MapDataset:
+_BLOCK = 4096  # numbers that are drawn at a time
+
+
+def shuffled(count: int, seed: int) -> Order:
     """Passes over all examples, each in a new order."""
-    return grain.MapDataset.range(count).seed(seed).shuffle().repeat()
+    return functools.partial(_shuffled, count, seed)
 
 
-def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> grain.MapDataset:
+def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
     """Examples drawn with replacement, each in proportion to its weight; an example of weight 0 never.
 
     Raises:
@@ -23,7 +27,7 @@ def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> grain.MapDatas
         raise ValueError(f"weights[{index}] = {array[index]}: must be finite and not negative")
     if not array.any():
         raise ValueError(f"all {len(array)} weights are 0: at least one must be positive")
-    return grain.MapDataset.range(1).seed(seed).repeat().random_map(_Drawn(np.cumsum(array / array.max())))
+    return functools.partial(_weighted, np.cumsum(array / array.max()), seed)
 
 
 def class_balanced(labels: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -32,10 +36,28 @@ def class_balanced(labels: Sequence[int] | np.ndarray) -> np.ndarray:
     return 1 / counts[classes]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawn(grain.transforms.RandomMap):
-    cumulative: np.ndarray
+def _shuffled(count: int, seed: int, places: np.ndarray) -> np.ndarray:
+    return _gathered(functools.partial(_permutation, count, seed), count, places)
 
-    def random_map(self, element: int, rng: np.random.Generator) -> int:
-        """The first index whose cumulative weight exceeds the number drawn, which is below the total."""
-        return int(np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right"))
+
+def _weighted(cumulative: np.ndarray, seed: int, places: np.ndarray) -> np.ndarray:
+    """The first index whose cumulative weight exceeds the number drawn, which is below the total."""
+    drawn = _gathered(functools.partial(_uniform, seed), _BLOCK, places) * cumulative[-1]
+    return np.searchsorted(cumulative, drawn, side="right")
+
+
+def _gathered(block: Callable[[int], np.ndarray], size: int, places: np.ndarray) -> np.ndarray:
+    """What stands at `places` in the endless row of blocks of `size`."""
+    numbers, offsets = np.divmod(places, size)
+    found = {number: block(number) for number in np.unique(numbers).tolist()}
+    return np.array([found[number][offset] for number, offset in zip(numbers.tolist(), offsets.tolist(), strict=True)])
+
+
+@functools.lru_cache(maxsize=8)
+def _permutation(count: int, seed: int, number: int) -> np.ndarray:
+    return np.random.default_rng((seed, 0, number)).permutation(count)
+
+
+@functools.lru_cache(maxsize=8)
+def _uniform(seed: int, number: int) -> np.ndarray:
+    return np.random.default_rng((seed, 0, number)).random(_BLOCK)

@@ -146,7 +146,7 @@ class _Trainer:
     def _sampling_weights(self) -> np.ndarray | None:
         if self.config.classifier.training.sampling == "shuffled":
             return None
-        return class_balanced([row.malignant for row in self.train_examples.rows])
+        return class_balanced([row.target for row in self.train_examples.rows])
 
     def _validate(self, compiled, variables):
         """ROC-AUC of malignancy, and the log loss of the classes."""

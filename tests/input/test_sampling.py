@@ -10,13 +10,22 @@ from segfusion_jax.input import sampling
 
 
 def first(order, count: int) -> list[int]:
-    return [order[place] for place in range(count)]
+    return order(np.arange(count)).tolist()
 
 
 def test_shuffled_passes_have_every_example_once():
     passes = np.reshape(first(sampling.shuffled(9, seed=1), 90), (10, 9))
     np.testing.assert_array_equal(np.sort(passes, 1), np.tile(np.arange(9), (10, 1)))
     assert len({order.tobytes() for order in passes}) == 10
+
+
+def test_any_place_of_any_pass():
+    order = sampling.shuffled(7, seed=3)
+    whole = order(np.arange(70))
+    places = np.array([0, 69, 13, 14, 6, 7])
+    np.testing.assert_array_equal(order(places), whole[places])
+    far = order(10**12 + np.arange(14))
+    assert sorted(far[(-(10**12)) % 7 :][:7].tolist()) == list(range(7))
 
 
 def test_weights_are_proportions():
@@ -48,11 +57,8 @@ def test_the_only_example_with_a_weight_is_the_only_one_drawn(place):
 
 def test_the_same_seed_gives_the_same_order_at_any_place():
     order = first(sampling.weighted([1.0, 2.0, 3.0], seed=5), 50)
-    assert [sampling.weighted([1.0, 2.0, 3.0], seed=5)[place] for place in (49, 7, 0)] == [
-        order[49],
-        order[7],
-        order[0],
-    ]
+    anywhere = sampling.weighted([1.0, 2.0, 3.0], seed=5)(np.array([49, 7, 0]))
+    assert anywhere.tolist() == [order[49], order[7], order[0]]
     assert first(sampling.weighted([1.0, 2.0, 3.0], seed=6), 50) != order
 
 

@@ -88,7 +88,7 @@ def test_images_of_training_validation_and_test_share_no_group(finished):
 def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
     prepared = load_prepared(tiny.BASE, finished)
     examples = stage.examples(tiny.BASE, prepared, collections.defaultdict(bytes), "train")
-    labels = np.array([row.malignant for row in examples.rows])
+    labels = np.array([row.target for row in examples.rows])
 
     def weights(config):
         return stage._Trainer(config, None, None, examples, None, None, None)._sampling_weights()
