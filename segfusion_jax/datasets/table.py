@@ -95,7 +95,7 @@ def read_rows(path: pathlib.Path) -> tuple[Row, ...]:
 
 def write_problems(path: pathlib.Path, problems: Iterable[Problem]) -> None:
     """Writes `problems` as CSV."""
-    _write(path, ["image_id", "what"], ([problem.image_id, problem.what] for problem in problems))
+    _write(path, ["image_id", "what"], ([_text(problem.image_id), _text(problem.what)] for problem in problems))
 
 
 def read_problems(path: pathlib.Path) -> tuple[Problem, ...]:
@@ -115,7 +115,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def _write(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    # A problem may be that a name is no UTF-8.
+    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *lines])
     temporary.replace(path)
 
@@ -123,7 +124,8 @@ def _write(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[
 def _text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:g}"
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    # Before Python 3.13 csv does not quote a carriage return, which then ends the row when it is read.
+    return str(int(value)) if isinstance(value, bool) else str(value).replace("\r", " ")
 
 
 def _value(kind: object, text: str) -> Any:
