@@ -372,3 +372,10 @@ def test_an_id_in_two_parts_is_a_problem(tmp_path):
     contents = collection.collect(config.Data(collection="isic2017", root=str(tmp_path / "official")))
     assert ids["Training"][0] not in {record.image_id for record in contents.records}
     assert Problem(ids["Training"][0], "id seen twice: in 2 parts of the collection") in contents.problems
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for written in [pool.submit(table.write_text, tmp_path / "a.json", "x" * 2000) for _ in range(2000)]:
+            written.result()
+    assert tree(tmp_path) == {"a.json": b"x" * 2000}
