@@ -70,13 +70,14 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         Args:
           data: where the official files are and how they are stored.
           contents: what `collect(data)` returned, if it has been called.
-          finished: folder where whole shards are kept until all are; default: in `data_dir`.
+          finished: folder where shards are kept until `forget_shards`; default: in `data_dir`, until all are made.
           **kwargs: of `tfds.core.ShardBasedBuilder`, `data_dir` above all.
         """
         self.name = data.collection  # pyright: ignore[reportAttributeAccessIssue]
         self._data = data
         self._given = contents
         super().__init__(**{"file_format": "array_record", **kwargs})
+        self._keeps_shards = finished is not None
         self._finished = finished or pathlib.Path(self._data_dir_root, "finished_shards")
         self.problems: tuple[Problem, ...] = ()
 
@@ -90,8 +91,14 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
         Raises:
           UnusableImages: and `data.on_error` is "raise"; otherwise they are left out, and listed in `problems`.
+          OSError: the disk is full, or files changed meanwhile.
         """
         super().download_and_prepare(**kwargs)
+        if not self._keeps_shards:
+            self.forget_shards()
+
+    def forget_shards(self) -> None:
+        """Deletes the shards that are kept for another attempt."""
         for shard in self._shards:
             shard.finished.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there are shards of another collection, or none were kept
@@ -138,13 +145,20 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             raise UnusableImages(self.problems)
 
     def _left_out(self) -> Iterator[Problem]:
-        """What is wrong with the images that are not in the shards, which are forgotten: the images may be mended."""
+        """What is wrong with the images that are not in the shards, which are forgotten: the images may be mended.
+
+        Raises:
+          OSError: nothing is wrong any more with an image that is not in its shard.
+        """
         lengths = self.info.splits[SPLIT].shard_lengths
         for shard, length in zip(self._shards, lengths, strict=True):
             if length < len(shard.records):
-                found = in_threads(shard.store, shard.records)
-                yield from (problem for problem in found if isinstance(problem, Problem))
                 shard.finished.unlink(missing_ok=True)
+                found = [item for item in in_threads(shard.store, shard.records) if isinstance(item, Problem)]
+                if len(found) != len(shard.records) - length:
+                    names = f"{shard.records[0].image_id} to {shard.records[-1].image_id}"
+                    raise OSError(f"of the images {names} some changed while they were prepared; start again")
+                yield from found
 
     def _example_writer(self) -> writer.ExampleWriter:
         template = self._get_filename_template(split_name=SPLIT)
@@ -196,12 +210,19 @@ class _KeepingWriter(writer.ExampleWriter):
         self._finished = finished
 
     def write(self, path: Any, examples: Iterable[Any]) -> None:
-        """Writes a shard, or takes the one that an earlier attempt wrote."""
+        """Writes a shard, or takes the one that an earlier attempt wrote.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         finished = self._finished[pathlib.Path(path).name]
         if finished.exists():
             _link(finished, pathlib.Path(path))
             return
-        super().write(path, examples)
+        try:
+            super().write(path, examples)
+        except RuntimeError as error:  # what ArrayRecord makes of a full disk
+            raise OSError(f"{path} cannot be written: {error}") from error
         finished.parent.mkdir(parents=True, exist_ok=True)
         _link(pathlib.Path(path), finished)
 

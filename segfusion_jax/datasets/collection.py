@@ -11,7 +11,7 @@ from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem, Record
 from segfusion_jax.datasets.sources import SOURCES, ham10000, isic2020, official
 
-_FORMAT = 2  # raise when the same input would be stored otherwise
+_FORMAT = 3  # raise when the same input would be stored otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,13 @@ def collect(data: config.Data) -> Collection:
     if data.mask_collection in read and data.mask_collection != data.collection:
         annotated, more_problems = read[data.mask_collection]
         records, problems = _merged(records, annotated), problems + more_problems
-    records = sorted(records, key=lambda record: record.image_id)
+    count = collections.Counter(record.image_id for record in records)
+    twice = [name for name in count if count[name] > 1]
+    problems = [
+        *problems,
+        *(Problem(name, f"id seen twice: in {count[name]} parts of the collection") for name in twice),
+    ]
+    records = sorted((r for r in records if count[r.image_id] == 1), key=lambda record: record.image_id)
     duplicates = isic2020.duplicate_pairs(roots["isic2020"]) if "isic2020" in roots else []
     lesions = ham10000.lesion_pairs(roots["ham10000"]) if "ham10000" in roots else []
     problems = sorted(problems, key=lambda problem: problem.image_id)

@@ -191,9 +191,9 @@ def _reason(error: Exception, what: str) -> str:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits: their upper half, but labels of 0 and 1 as they are
+    if image.mode.startswith("I"):  # 16 bits: their upper half, but as they are where 8 bits would have held them
         values = np.asarray(image)
-        return Image.fromarray((values if values.max(initial=0) <= 1 else values >> 8).astype(np.uint8))
+        return Image.fromarray((values if values.max(initial=0) <= 255 else values >> 8).astype(np.uint8))
     return image.convert("L")
 
 

@@ -77,9 +77,10 @@ def prepare(
     """
     contents = collect(data)
     store = _store(records_folder, contents.fingerprint)
-    with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
-        if not (store / "images.csv").exists():
-            _write_store(data, contents, store, splits_folder, download_config)
+    if not (store / "images.csv").exists():  # else nothing is written, so that the folder may be read-only
+        with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
+            if not (store / "images.csv").exists():
+                _write_store(data, contents, store, splits_folder, download_config)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
     _refuse(problems, data, splits_folder)
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
@@ -157,6 +158,7 @@ def _write_store(
     rows = [_row(position, example) for position, example in enumerate(source)]
     table.write_problems(store / "problems.csv", made.problems)
     table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs))
+    made.forget_shards()
     logging.info("%d images of %s stored in %s", len(rows), data.collection, store)
 
 

@@ -91,23 +91,26 @@ def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
 
 
 def _grouped(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
-    spare = _spare(rows)
+    earlier = _read_table(splits) if splits.table else {}
+    if earlier and earlier.keys().isdisjoint(row.image_id for row in rows):
+        raise ValueError(
+            f"splits.table = {splits.table!r} has none of the images; an id of it is {next(iter(earlier))!r}"
+        )
+    left_out = {image_id for image_id, (split, _) in earlier.items() if split == "unused"}
+    spare = left_out | _spare(row for row in rows if row.image_id not in left_out)
     groups: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         groups[row.group].append(row)
-    kept = _kept(groups, splits) if splits.table else {}
+    kept = _kept(groups, earlier, splits)
     official = {name for name, members in groups.items() if any(row.partition == "test" for row in members)}
     free = {name: members for name, members in groups.items() if name not in kept and name not in official}
-    places = _dealt(free, splits) | kept
+    places = dict.fromkeys(official, ("test" if splits.official_test else "official_test", -1))
+    places |= _dealt(free, splits) | kept
 
     def place(row: Row) -> tuple[str, int]:
-        if row.image_id in spare:
-            return "unused", -1
-        if row.group not in official or row.group in kept:
-            return places[row.group]
-        if row.partition != "test":
-            return "unused", -1
-        return "test" if splits.official_test else "official_test", -1
+        apart = row.group in official and places[row.group][0] in ("test", "official_test")
+        lent = apart and row.partition != "test" and row.image_id not in earlier
+        return ("unused", -1) if lent or row.image_id in spare else places[row.group]
 
     return [_placed(row, place(row)) for row in rows]
 
@@ -195,9 +198,10 @@ def _needed(members: Sequence[Row]) -> set[str]:
     return {best.image_id, *(row.image_id for row in masked[:1])}
 
 
-def _kept(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[str, tuple[str, int]]:
-    """Split and fold of the groups of which `splits.table` has images."""
-    earlier = _read_table(splits)
+def _kept(
+    groups: Mapping[str, Sequence[Row]], earlier: Mapping[str, tuple[str, int]], splits: config.Splits
+) -> dict[str, tuple[str, int]]:
+    """Split and fold of the groups of which `earlier`, read from `splits.table`, has images."""
     kept = {}
     for name, members in groups.items():
         named = {row.image_id: earlier[row.image_id] for row in members if row.image_id in earlier}
@@ -213,7 +217,7 @@ def _kept(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[st
 
 
 def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
-    """Split and fold (-1 = not said) of each image of `splits.table`."""
+    """Split and fold (-1 = not said, or outside train and validation) of each image of `splits.table`."""
     with pathlib.Path(splits.table).expanduser().open(newline="", encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     places = {}
@@ -222,7 +226,9 @@ def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
         if not image_id or split not in _SPLITS or (fold or "-1") not in map(str, range(-1, splits.num_folds)):
             accepted = f"an image_id, a split of {', '.join(_SPLITS)}, a fold below {splits.num_folds} or none"
             raise ValueError(f"splits.table = {splits.table!r} has the row {line}; it must have {accepted}")
-        places[image_id] = split, int(fold or -1)
+        place = split, int(fold or -1) if split in ("train", "validation") else -1
+        if places.setdefault(image_id, place) != place:
+            raise ValueError(f"splits.table = {splits.table!r} has {image_id} in {places[image_id]} and in {place}")
     return places
 
 

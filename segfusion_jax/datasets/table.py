@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -95,7 +96,7 @@ def read_rows(path: pathlib.Path) -> tuple[Row, ...]:
 
 def write_problems(path: pathlib.Path, problems: Iterable[Problem]) -> None:
     """Writes `problems` as CSV."""
-    _write(path, ["image_id", "what"], ([problem.image_id, problem.what] for problem in problems))
+    _write(path, ["image_id", "what"], ([_text(problem.image_id), _text(problem.what)] for problem in problems))
 
 
 def read_problems(path: pathlib.Path) -> tuple[Problem, ...]:
@@ -107,23 +108,30 @@ def read_problems(path: pathlib.Path) -> tuple[Problem, ...]:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file so that a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     temporary.write_bytes(text.encode())
     temporary.replace(path)
 
 
 def _write(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    temporary = _temporary(path)
+    # A problem may be that a name is no UTF-8.
+    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *lines])
     temporary.replace(path)
+
+
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+    """A name beside `path` that no other process or thread uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
 
 
 def _text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:g}"
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    # Before Python 3.13 csv does not quote a carriage return, which then ends the row when it is read.
+    return str(int(value)) if isinstance(value, bool) else str(value).replace("\r", " ")
 
 
 def _value(kind: object, text: str) -> Any:

@@ -249,7 +249,9 @@ def test_masks_become_black_and_white_and_never_grow(jpeg, value):
     np.testing.assert_array_equal(stored, np.where(mask > 0, 255, 0))
 
 
-@pytest.mark.parametrize("kind", ["0/255", "0/1", "palette", "RGB", "bilevel", "16 bits", "RGBA", "JPEG"])
+@pytest.mark.parametrize(
+    "kind", ["0/255", "0/1", "palette", "RGB", "bilevel", "16 bits", "16 bits of 0/255", "RGBA", "JPEG"]
+)
 def test_masks_of_every_kind_are_read_alike(jpeg, kind):
     expected = square_mask(144, 192)
     palette = Image.fromarray(expected // 255, "L").convert("P")
@@ -261,6 +263,7 @@ def test_masks_of_every_kind_are_read_alike(jpeg, kind):
         "RGB": lambda: encoded(np.stack([expected] * 3, -1)),
         "bilevel": lambda: encoded(Image.fromarray(expected).convert("1")),
         "16 bits": lambda: encoded(expected.astype(np.uint16) * 257),
+        "16 bits of 0/255": lambda: encoded(expected.astype(np.uint16)),
         "RGBA": lambda: encoded(Image.fromarray(expected).convert("RGBA")),
         "JPEG": lambda: encoded(expected, "JPEG", quality=95),
     }

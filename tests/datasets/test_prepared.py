@@ -13,10 +13,12 @@ import subprocess
 import sys
 
 import pytest
+from tensorflow_datasets.core import writer
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, prepared, table
+from segfusion_jax.datasets import builder, collection, images, prepared, table
 from segfusion_jax.datasets.files import Folder
+from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.sources import synthetic
 from tests.datasets import official
 
@@ -279,3 +281,101 @@ def test_targets_follow_the_config(tmp_path):
     facts = json.loads((tmp_path / "splits/audit.json").read_text())
     assert facts["classes"] == ["melanoma", "nevus"]
     assert all(facts["classes"][row.target] == row.diagnosis for row in opened.rows)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_image_that_can_be_read_later_is_not_lost(tmp_path, monkeypatch, on_error):
+    ids = official.write_ham10000(tmp_path / "official", 60)
+    store, failed = images.store, []
+
+    def once(record, data):
+        if record.image_id == ids[5] and not failed:
+            failed.append(record.image_id)
+            return Problem(record.image_id, "unreadable image: [Errno 5] Input/output error")
+        return store(record, data)
+
+    monkeypatch.setattr(images, "store", once)
+    with pytest.raises(OSError, match="changed while they were prepared; start again"):
+        prepare(ham10000(tmp_path, on_error=on_error), tmp_path)
+    assert len(prepare(ham10000(tmp_path, on_error=on_error), tmp_path).rows) == 60
+
+
+def test_shards_are_kept_until_the_tables_are_written(tmp_path, monkeypatch):
+    official.write_ham10000(tmp_path / "official", 60)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prepared, "joined", interrupt)
+        prepare(ham10000(tmp_path), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "store", interrupt)
+        assert len(prepare(ham10000(tmp_path), tmp_path).rows) == 60
+    assert not (tmp_path / "records/finished_shards").exists()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_records_that_are_complete_are_not_written_to(tmp_path):
+    official.write_ham10000(tmp_path / "official", 60)
+    prepare(ham10000(tmp_path), tmp_path)
+    (lock,) = (tmp_path / "records").glob("*.lock")
+    lock.unlink()
+    before = tree(tmp_path / "records")
+    prepare(ham10000(tmp_path), tmp_path)
+    assert tree(tmp_path / "records") == before
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
+    official.write_ham10000(tmp_path / "official", 60)
+
+    def full(*_):
+        raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(writer.ExampleWriter, "write", full)
+    with pytest.raises(OSError, match="array_record.* cannot be written: write.* No space left"):
+        prepare(ham10000(tmp_path), tmp_path)
+
+
+def test_values_of_several_lines(tmp_path):
+    root = tmp_path / "mine"
+    (root / "images").mkdir(parents=True)
+    lines = ["image,label,site"]
+    for record in official.drawn(60):
+        (root / f"images/{record.image_id}.jpg").write_bytes(record.image.read())
+        lines.append(f'{record.image_id},{record.malignant},"left\r upper\narm"')
+    (root / "labels.csv").write_bytes("\n".join(lines).encode())
+    rows = prepare(config.Data(collection="image_folder", root=str(root)), tmp_path).rows
+    assert {row.site for row in rows} == {"left  upper\narm"}
+
+
+def test_a_name_that_is_not_utf8_is_a_problem(tmp_path):
+    ids = official.write_ham10000(tmp_path / "official", 60)
+    folder = tmp_path / "mine/nevus"
+    folder.mkdir(parents=True)
+    path = tmp_path / f"official/HAM10000_images_part_1/{ids[0]}.jpg"
+    for name in (b"l\xe9sion.jpg", "läsion.jpg".encode()):
+        pathlib.Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(path.read_bytes())
+    data = config.Data(collection="image_folder", root=str(folder.parent))
+    contents = collection.collect(data)
+    assert [record.image_id for record in contents.records] == ["läsion"]
+    with pytest.raises(ValueError, match="1 x name that is not UTF-8"):
+        prepare(data, tmp_path)
+    assert "l\\udce9sion" in (tmp_path / "splits/problems.csv").read_text(encoding="utf-8")
+
+
+def test_an_id_in_two_parts_is_a_problem(tmp_path):
+    ids = official.write_isic2017(tmp_path / "official")
+    part, twice = tmp_path / "official/ISIC-2017_Validation_Data", ids["Validation"][0]
+    for path in (part.with_name("ISIC-2017_Validation_Part3_GroundTruth.csv"), *part.glob("*.csv")):
+        path.write_text(path.read_text().replace(twice, ids["Training"][0]))
+    (part / f"{twice}.jpg").rename(part / f"{ids['Training'][0]}.jpg")
+    contents = collection.collect(config.Data(collection="isic2017", root=str(tmp_path / "official")))
+    assert ids["Training"][0] not in {record.image_id for record in contents.records}
+    assert Problem(ids["Training"][0], "id seen twice: in 2 parts of the collection") in contents.problems
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for written in [pool.submit(table.write_text, tmp_path / "a.json", "x" * 2000) for _ in range(2000)]:
+            written.result()
+    assert tree(tmp_path) == {"a.json": b"x" * 2000}

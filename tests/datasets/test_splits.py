@@ -154,6 +154,8 @@ def test_a_table_of_ones_own(tmp_path):
         ([("name", "split"), ("I0000", "test")], "an image_id"),
         ([("image_id", "split", "fold"), ("I0000", "train", "4")], "a fold below 4"),
         ([("image_id", "split"), ("I0000", "train"), ("I0001", "test")], "parts one lesion.*I0000 in train.*I0001 in"),
+        ([("image_id", "split"), ("I0000.jpg", "test")], "none of the images.*I0000.jpg"),
+        ([("image_id", "split"), ("I0000", "train"), ("I0000", "test")], "I0000 in .*train.* and in .*test"),
     ],
 )
 def test_an_unusable_table(tmp_path, lines, words):
@@ -211,3 +213,31 @@ def test_by_image_parts_lesions():
     for one in tests:
         sides[one.group].add(one.split == "test")
     assert sum(len(side) == 2 for side in sides.values()) > 50
+
+
+def test_images_that_a_table_leaves_out_stay_out(tmp_path):
+    rows = [row(i) for i in range(40)] + [row(40, picture="I0001", group="I0001", target=1)]
+    named = [(f"I{i:04d}", "unused" if i < 2 else "train") for i in range(40)]
+    after = dealt(rows, write_table(tmp_path / "own.csv", [("image_id", "split"), *named]))
+    assert after["I0000"] == after["I0001"] == ("unused", -1)
+    assert after["I0040"][0] != "unused"  # what contradicted it is left out
+
+
+def test_folds_that_a_table_gives_test_images_do_not_count(tmp_path):
+    named = [(f"I{i:04d}", "train" if i % 2 else "test", "1") for i in range(40)]
+    options = write_table(tmp_path / "own.csv", [("image_id", "split", "fold"), *named])
+    after = dealt([row(i) for i in range(40)], options)
+    assert set(after.values()) == {("train", 1), ("test", -1)}
+
+
+def test_an_official_test_set_is_not_moved_by_its_own_table(tmp_path):
+    rows = [row(i, group=f"G{i // 4}", partition="test" if i % 20 == 0 else "train") for i in range(200)]
+    for official in (False, True):
+        options = dataclasses.replace(SPLITS, official_test=official)
+        before = splits.deal(rows, options)
+        table.write_rows(tmp_path / "splits.csv", before)
+        options = dataclasses.replace(options, table=str(tmp_path / "splits.csv"))
+        more = [*rows, row(200, group="G0", partition="train")]
+        after = dealt(more, options)
+        assert after.pop("I0200") == ("unused", -1)
+        assert after == {one.image_id: (one.split, one.fold) for one in before}

@@ -57,7 +57,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
     Raises:
       FileNotFoundError: neither a table nor folders.
       ValueError: several tables; a table without a column of images, or with three columns that group; a path that
-        leaves `root`; a folder that is called like no class.
+        leaves `root`; a folder that is called like no class, or that has folders in it.
     """
     root = _content(root)
     tree, table = _Tree(root), _table(root)
@@ -131,10 +131,16 @@ def _found(path: str, tree: "_Tree") -> str:
 
 
 def _class_rows(root: Folder, tree: "_Tree") -> list[official.Row]:
-    classes = [folder.name for folder in root.folders() if folder.name != "masks"]
+    folders = [folder for folder in root.folders() if folder.name != "masks"]
+    classes = [folder.name for folder in folders]
     if not classes:
         what = "no table (labels.csv, metadata.csv or one .csv) and no folders that are called like classes"
         raise FileNotFoundError(f"{root}: {what}; name the folder of your images with --config.data.root=FOLDER")
+    nested = [str(inner) for folder in folders for inner in folder.folders()]
+    if nested:
+        raise ValueError(
+            f"{root}: folders in the classes: {', '.join(nested[:5])}; move their images up, or use a table"
+        )
     rows = []
     for name in dict.fromkeys(classes):
         label = "" if name == "images" else name

@@ -129,6 +129,8 @@ def match(ids: Sequence[str], found: Mapping[str, Sequence[File]]) -> tuple[dict
             problems.append(Problem(image_id, f"id seen twice: {count[image_id]} metadata rows"))
         elif len({file.size for file in found[image_id]}) > 1:
             problems.append(Problem(image_id, f"id seen twice: {', '.join(map(str, found[image_id]))} differ"))
+        elif any(0xD800 <= ord(letter) < 0xE000 for letter in image_id):  # Python's stand-ins for other bytes
+            problems.append(Problem(image_id, "name that is not UTF-8: rename the file"))
         else:
             usable[image_id] = found[image_id][0]
     return usable, problems

@@ -237,3 +237,9 @@ def test_real_crops_as_they_are():
     assert len({record.lesion_id for record in records}) == 5_984
     assert sum(record.malignant for record in records) == 491 + 264 + 183
     assert records[0].site == "trunk"
+
+
+def test_folders_in_classes_are_refused(tmp_path):
+    write(tmp_path, "nevus/a.jpg", "melanoma/patient_1/b.jpg")
+    with pytest.raises(ValueError, match="folders in the classes: .*melanoma/patient_1;"):
+        read(tmp_path)
