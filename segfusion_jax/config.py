@@ -341,12 +341,13 @@ def default() -> ml_collections.ConfigDict:
 
 
 def find(name: str) -> pathlib.Path | None:
-    """The file or folder called `name`: as a path, else in the folders of SEGFUSION_DATA or one level below them.
+    """The file or folder called `name`: as a path, else as `find_data` finds it."""
+    path = pathlib.Path(name).expanduser()
+    return path if path.exists() else find_data(name)
 
-    SEGFUSION_DATA is a list of folders, separated like PATH.
-    """
-    if pathlib.Path(name).expanduser().exists():
-        return pathlib.Path(name).expanduser()
+
+def find_data(name: str) -> pathlib.Path | None:
+    """The file or folder called `name` in the folders of SEGFUSION_DATA, a list like PATH, or one level below them."""
     folders = [pathlib.Path(f) for f in os.environ.get("SEGFUSION_DATA", "").split(os.pathsep) if f]
     candidates = (path for folder in folders for path in (folder / name, *sorted(folder.glob(f"*/{name}"))))
     return next((path for path in candidates if path.exists()), None)

@@ -15,8 +15,8 @@ from segfusion_jax.datasets.table import Row
 KINSHIPS: dict[str, Callable[[Row], str]] = {
     "same picture": lambda row: row.picture,
     "near duplicate": lambda row: row.lookalike,
-    "same lesion": lambda row: row.lesion_id or row.image_id,
-    "same patient": lambda row: row.patient_id or row.image_id,
+    "same lesion": lambda row: row.lesion_id or f"image {row.image_id}",
+    "same patient": lambda row: row.patient_id or f"image {row.image_id}",
     "any of these": lambda row: row.group,
 }
 """By what an image in training gives a test image away."""

@@ -129,7 +129,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         records, made = self.contents.records, []
         for first in range(0, len(records), SHARD_IMAGES):
             some = records[first : first + SHARD_IMAGES]
-            finished = self._finished / f"{fingerprint(self._data, some)}.array_record"
+            finished = self._finished / f"{fingerprint(self._data, some, stamps=True)}.array_record"
             made.append(_Shard(some, self._data, finished, first=first, total=len(records)))
         return made
 
@@ -229,7 +229,8 @@ class _KeepingWriter(writer.ExampleWriter):
 
 def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
     """`function` of every item, in order, on all processor cores; a few results a core wait in memory at most."""
-    threads = os.cpu_count() or 1
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+    threads = len(allowed(0)) if allowed else os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         waiting: deque[concurrent.futures.Future[_Result]] = deque()
         for item in items:

@@ -23,7 +23,9 @@ class Collection:
       problems: what the tables and folders alone show to be unusable.
       duplicate_pairs: image ids that are published as showing the same picture.
       lesion_pairs: image ids that are published as showing the same lesion.
-      fingerprint: SHA-256 over all of this and the fields of the config that decide what is stored.
+      fingerprint: SHA-256 over all of this, of files their names and sizes, and the fields of the config that decide
+        what is stored.
+      state: likewise, with the times of change or checksums of the files.
     """
 
     records: tuple[Record, ...]
@@ -31,6 +33,7 @@ class Collection:
     duplicate_pairs: tuple[tuple[str, str], ...]
     lesion_pairs: tuple[tuple[str, str], ...]
     fingerprint: str
+    state: str
 
 
 def collect(data: config.Data) -> Collection:
@@ -61,9 +64,12 @@ def collect(data: config.Data) -> Collection:
     duplicates = isic2020.duplicate_pairs(roots["isic2020"]) if "isic2020" in roots else []
     lesions = ham10000.lesion_pairs(roots["ham10000"]) if "ham10000" in roots else []
     problems = sorted(problems, key=lambda problem: problem.image_id)
-    everything = fingerprint(data, records), problems, duplicates, lesions, data.collection
-    digest = hashlib.sha256(repr(everything).encode()).hexdigest()
-    return Collection(tuple(records), tuple(problems), tuple(duplicates), tuple(lesions), digest)
+    others = problems, duplicates, lesions, data.collection
+    plain, stamped = (
+        hashlib.sha256(repr((fingerprint(data, records, stamps=stamps), *others)).encode()).hexdigest()
+        for stamps in (False, True)
+    )
+    return Collection(tuple(records), tuple(problems), tuple(duplicates), tuple(lesions), plain, stamped)
 
 
 class UnusableImages(ValueError):
@@ -80,13 +86,13 @@ class UnusableImages(ValueError):
         self.problems = problems
 
 
-def fingerprint(data: config.Data, records: Sequence[Record]) -> str:
-    """SHA-256 over everything that decides how `records` are stored; of the image files, names and sizes."""
+def fingerprint(data: config.Data, records: Sequence[Record], *, stamps: bool) -> str:
+    """SHA-256 over everything that decides how `records` are stored; of files, names, sizes and perhaps stamps."""
     digest = hashlib.sha256(repr((_FORMAT, data.size, data.aspect, data.resampling)).encode())
     for record in records:
         facts = {name: value for name, value in vars(record).items() if name not in ("image", "mask")}
-        sizes = [file and (file.name, file.size) for file in (record.image, record.mask)]
-        digest.update(repr((facts, sizes)).encode())
+        files = [file and (file.name, file.size, stamps and file.stamp) for file in (record.image, record.mask)]
+        digest.update(repr((facts, files)).encode())
     return digest.hexdigest()
 
 
@@ -104,7 +110,7 @@ def _root(data: config.Data, name: str) -> Folder:
     if name == "synthetic":
         return Folder(config.cache_folder())
     named = data.root if name == data.collection else data.mask_root
-    root = config.find(named) if named else config.find(name) or config.find(f"{name}.zip")
+    root = config.find(named) if named else config.find_data(name) or config.find_data(f"{name}.zip")
     if root is not None:
         return Folder(root)
     if data.download and not named and name in FILES:

@@ -30,6 +30,11 @@ class File(Protocol):
         """Bytes, uncompressed."""
         ...
 
+    @property
+    def stamp(self) -> int:
+        """What changes when the content does: a checksum, or the time of the last change; 0 = not known."""
+        ...
+
     def read(self) -> bytes:
         """All bytes.
 
@@ -45,6 +50,7 @@ class DiskFile:
 
     path: pathlib.Path
     size: int
+    stamp: int = 0
 
     @property
     def name(self) -> str:
@@ -72,6 +78,7 @@ class ZipMember:
     archive: pathlib.Path
     member: str
     size: int
+    stamp: int = 0
 
     @property
     def name(self) -> str:
@@ -101,6 +108,7 @@ class Hdf5Member:
     archive: pathlib.Path
     name: str
     size: int
+    stamp: int = 0
 
     def read(self) -> bytes:
         """All bytes.
@@ -124,6 +132,7 @@ class MemoryFile:
 
     name: str
     content: bytes = dataclasses.field(repr=False)
+    stamp: int = 0
 
     @property
     def size(self) -> int:
@@ -176,10 +185,11 @@ class Folder:
         wanted = {name.lower() for name in names}
         if _is_archive(self.path):
             members = _Archive.opened(self.path).members.get(self.inside, ())
-            found = [ZipMember(self.path, member.filename, member.file_size) for member in members]
+            found = [ZipMember(self.path, member.filename, member.file_size, member.CRC) for member in members]
             return [file for file in found if not wanted or file.name.lower() in wanted]
         entries = [entry for entry in self._entries() if not wanted or entry.name.lower() in wanted]
-        return [DiskFile(pathlib.Path(entry), entry.stat().st_size) for entry in entries if entry.is_file()]
+        states = ((pathlib.Path(entry), entry.stat()) for entry in entries if entry.is_file())
+        return [DiskFile(path, state.st_size, state.st_mtime_ns) for path, state in states]
 
     def folders(self) -> list["Folder"]:
         """The folders in it, then the zip archives in it, each by name. Archives in archives are not looked into."""
@@ -207,7 +217,8 @@ def hdf5_members(path: pathlib.Path) -> list[Hdf5Member]:
             sizes = [h5py.h5d.open(file.id, name.encode()).get_storage_size() for name in names]
     except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: no readable HDF5 file of images: {error}") from error
-    return [Hdf5Member(path, name, size) for name, size in zip(names, sizes, strict=True)]
+    stamp = path.stat().st_mtime_ns
+    return [Hdf5Member(path, name, size, stamp) for name, size in zip(names, sizes, strict=True)]
 
 
 class _Archive:

@@ -133,11 +133,17 @@ def _mask(file: File, image_size: tuple[int, int], data: config.Data) -> bytes:
         if not _same_frame(image_size, size):
             sizes = f"mask {size[0]}x{size[1]}, image {image_size[0]}x{image_size[1]} (width x height)"
             raise ValueError(f"mask of another frame than its image: {sizes}")
-        values = np.asarray(_grey(_loaded(image, "mask")))
+        upright = _loaded(image, "mask")
+        values = np.asarray(_grey(upright))
+        opacity = np.asarray(upright.convert("RGBA"))[..., 3] if upright.has_transparency_data else values
+        if np.ptp(values) == 0 != np.ptp(opacity):
+            raise ValueError("mask whose lesion cannot be told: it is in the transparency only")
     if plain and data.aspect in ("keep", "stretch") and not np.any((values != 0) & (values != 255)):
         return content
     levels = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
     labels = levels[-1] <= 1 or (levels.size == 2 and levels[0] == 0)  # 0/1, or a palette's background and lesion
+    if levels.size > 1 and levels[-1] <= 128 and not labels:
+        raise ValueError(f"mask whose lesion cannot be told: its grey levels are {levels[:5].tolist()}, none above 128")
     lesion = Image.fromarray(np.where(values > (0 if labels else 128), 255, 0).astype(np.uint8))
     frame = data.size[1], data.size[0]
     if data.aspect == "crop":

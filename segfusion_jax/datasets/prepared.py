@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import pathlib
@@ -76,7 +77,7 @@ def prepare(
       ValueError: images cannot be used and `data.on_error` is "raise"; or a split lacks a class.
     """
     contents = collect(data)
-    store = _store(records_folder, contents.fingerprint)
+    store = records_folder / contents.state[:16]
     if not (store / "images.csv").exists():  # else nothing is written, so that the folder may be read-only
         with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
             if not (store / "images.csv").exists():
@@ -87,7 +88,7 @@ def prepare(
     rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
     _check_classes(rows, classes, data, splits)
     table.write_problems(splits_folder / "problems.csv", problems)
-    facts = {"fingerprint": contents.fingerprint, **audit(rows, problems, classes)}
+    facts = {"records": store.name, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
     table.write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
 
@@ -101,7 +102,7 @@ def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
     """
     if not (splits_folder / "audit.json").exists():
         raise FileNotFoundError(f"{splits_folder}: no audit.json; run the prepare stage first")
-    store = _store(records_folder, json.loads((splits_folder / "audit.json").read_text())["fingerprint"])
+    store = records_folder / json.loads((splits_folder / "audit.json").read_text())["records"]
     if not (store / "images.csv").exists():
         raise FileNotFoundError(f"{store}: the record store that {splits_folder} was made from is gone; prepare again")
     rows = table.read_rows(splits_folder / "splits.csv")
@@ -126,12 +127,9 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     """
     data = config.Data(collection=collection, root=root, records=records, **fields)
     folder = pathlib.Path(records).expanduser() if records else config.cache_folder() / collection
-    prepare(data, config.Splits(), folder, folder / "splits")
-    return load(folder, folder / "splits")
-
-
-def _store(records_folder: pathlib.Path, input_fingerprint: str) -> pathlib.Path:
-    return records_folder / input_fingerprint[:16]
+    splits = folder / "splits" / hashlib.sha256(repr(data).encode()).hexdigest()[:16]  # of these fields only
+    prepare(data, config.Splits(), folder, splits)
+    return load(folder, splits)
 
 
 def _write_store(

@@ -273,3 +273,12 @@ def test_masks_of_every_kind_are_read_alike(jpeg, kind):
 def test_grey_masks_are_cut_above_128(jpeg):
     grey = np.tile(np.arange(256, dtype=np.uint8), (192, 1))
     np.testing.assert_array_equal(pixels(store(jpeg, encoded(grey)).mask)[0], np.where(np.arange(256) > 128, 255, 0))
+
+
+def test_masks_whose_lesion_cannot_be_told_are_refused(jpeg):
+    classes = square_mask(144, 192, 1) + square_mask(144, 192, 1)[::-1] * 2
+    hidden = Image.fromarray(np.zeros((144, 192, 4), np.uint8))
+    hidden.putalpha(Image.fromarray(square_mask(144, 192)))
+    for content in (encoded(classes), encoded(hidden)):
+        assert refused(jpeg, content).startswith("mask whose lesion cannot be told")
+    assert not pixels(store(jpeg, encoded(np.zeros((144, 192), np.uint8))).mask).any()

@@ -76,7 +76,7 @@ def test_rows_and_bytes_are_those_of_the_files(tmp_path):
         assert next(csv.reader(file)) == [field.name for field in dataclasses.fields(table.Row)]
     facts = json.loads((tmp_path / "splits/audit.json").read_text())
     assert facts["images"] == 60 and facts["leaking"] is False
-    assert facts["fingerprint"] == prepared.fingerprint(ham10000(tmp_path))
+    assert (tmp_path / "records" / facts["records"] / "images.csv").exists()
     with pytest.raises(dataclasses.FrozenInstanceError):
         opened.rows[0].malignant = 1  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -180,6 +180,18 @@ def test_what_was_written_before_outlives_a_failure(tmp_path, monkeypatch):
     assert before["records"].items() <= tree(tmp_path / "records").items()
     assert prepared.load(tmp_path / "records", tmp_path / "splits").read(0)[0] == content
     assert prepare(ham10000(tmp_path), tmp_path).read(0)[0] == content + b"\0"
+
+
+def test_a_file_replaced_by_one_of_the_same_size_is_noticed(tmp_path):
+    ids = official.write_ham10000(tmp_path / "official", 60)
+    prepare(ham10000(tmp_path), tmp_path)
+    before = prepared.fingerprint(ham10000(tmp_path))
+    path = tmp_path / f"official/HAM10000_images_part_1/{ids[0]}.jpg"
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))
+    assert prepared.fingerprint(ham10000(tmp_path)) == before  # copied folders stay the same input
+    with pytest.raises(ValueError, match=f"{ids[0]}: unreadable image"):
+        prepare(ham10000(tmp_path), tmp_path)
 
 
 def test_records_are_reused_for_the_same_input_only(tmp_path, monkeypatch):
@@ -379,3 +391,10 @@ def test_threads_that_write_one_file_do_not_meet(tmp_path):
         for written in [pool.submit(table.write_text, tmp_path / "a.json", "x" * 2000) for _ in range(2000)]:
             written.result()
     assert tree(tmp_path) == {"a.json": b"x" * 2000}
+
+
+def test_load_dataset_with_other_fields_does_not_disturb(tmp_path):
+    first = prepared.load_dataset("synthetic", records=str(tmp_path), synthetic_images=100)
+    second = prepared.load_dataset("synthetic", records=str(tmp_path), synthetic_images=120)
+    again = prepared.load_dataset("synthetic", records=str(tmp_path), synthetic_images=100)
+    assert (len(first.rows), len(second.rows)) == (100, 120) and again.rows == first.rows

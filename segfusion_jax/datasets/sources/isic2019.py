@@ -42,7 +42,7 @@ def diagnoses() -> dict[str, str]:
     Raises:
       FileNotFoundError: it is not found where the collection "isic2019" is looked for.
     """
-    root = config.find("isic2019")
+    root = config.find_data("isic2019")
     table = official.table(Folder(root), _TRUTH) if root else None
     if table is None:
         where = Folder(root) if root else None

@@ -100,8 +100,8 @@ def images(
     for folder in where:
         for file in folder.files():
             stem, dot, suffix = file.name.rpartition(".")
-            if (dot + suffix).lower() in suffixes and stem.endswith(ending):
-                found[stem.removesuffix(ending)].append(file)
+            if (dot + suffix).lower() in suffixes and stem.lower().endswith(ending):
+                found[stem[: len(stem) - len(ending)]].append(file)
     return dict(found)
 
 
