@@ -136,7 +136,7 @@ def _mask(file: File, image_size: tuple[int, int], data: config.Data) -> bytes:
         upright = _loaded(image, "mask")
         values = np.asarray(_grey(upright))
         opacity = np.asarray(upright.convert("RGBA"))[..., 3] if upright.has_transparency_data else values
-        if np.ptp(values) == 0 != np.ptp(opacity):
+        if not np.ptp(values) and np.ptp(opacity):
             raise ValueError("mask whose lesion cannot be told: it is in the transparency only")
     if plain and data.aspect in ("keep", "stretch") and not np.any((values != 0) & (values != 255)):
         return content
