@@ -20,7 +20,7 @@ from PIL import Image
 from side_by_side import median, table
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, images
+from segfusion_jax.datasets import images, shards
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.images import Stored
 from segfusion_jax.datasets.record import Record
@@ -76,7 +76,7 @@ def _compared(paths: list[pathlib.Path], resampling: str, rounds: int) -> list[s
     runs: dict[str, Callable[[], object]] = {
         "ours": lambda: list(map(ours, records)),
         "pillow": lambda: list(map(pillow, records)),
-        "ours in threads": lambda: list(builder.in_threads(ours, records)),
+        "ours in threads": lambda: list(shards.in_threads(ours, records)),
         "pillow in threads": lambda: list(concurrent.futures.ThreadPoolExecutor(os.cpu_count()).map(pillow, records)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}

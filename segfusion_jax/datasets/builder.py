@@ -11,42 +11,26 @@ extra [beam], `download_and_prepare(download_config=tfds.download.DownloadConfig
 prepares each shard on a worker.
 """
 
-import concurrent.futures
 import contextlib
-import dataclasses
 import functools
-import io
 import itertools
-import os
 import pathlib
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
-from tensorflow_datasets.core import file_adapters, writer
+from tensorflow_datasets.core.writer import ExampleWriter
 
 from segfusion_jax import config
-from segfusion_jax.datasets import images, progress
 from segfusion_jax.datasets.collection import Collection, UnusableImages, collect, fingerprint
-from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.datasets.record import Problem
+from segfusion_jax.datasets.shards import TEXTS, KeepingWriter, Shard, in_threads
 from segfusion_jax.datasets.sources import SOURCES
 
 SPLIT = "images"
 SHARD_IMAGES = 512
 """Images in a shard: what is done again after an interruption, and kept in memory (encoded) while it is written."""
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-_ADAPTER = file_adapters.ArrayRecordFileAdapter
-_TEXTS = (
-    *("image_id", "lesion_id", "patient_id", "diagnosis", "sex", "site"),
-    *("confirmation", "origin", "partition", "source"),
-)
-_STORED = ("width", "height", "file_bytes", "sha256", "perceptual_hash")
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -105,7 +89,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             self._finished.rmdir()
 
     def _info(self) -> tfds.core.DatasetInfo:
-        texts = {name: tfds.features.Text() for name in (*_TEXTS, "sha256", "perceptual_hash")}
+        texts = {name: tfds.features.Text() for name in (*TEXTS, "sha256", "perceptual_hash")}
         numbers = {"malignant": np.int32, "age": np.float32, "width": np.int32, "height": np.int32}
         source = SOURCES[self.name]
         return tfds.core.DatasetInfo(
@@ -125,15 +109,15 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         )
 
     @functools.cached_property
-    def _shards(self) -> list["_Shard"]:
+    def _shards(self) -> list[Shard]:
         records, made = self.contents.records, []
         for first in range(0, len(records), SHARD_IMAGES):
             some = records[first : first + SHARD_IMAGES]
             finished = self._finished / f"{fingerprint(self._data, some, stamps=True)}.array_record"
-            made.append(_Shard(some, self._data, finished, first=first, total=len(records)))
+            made.append(Shard(some, self._data, finished, first=first, total=len(records)))
         return made
 
-    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list["_Shard"]]:
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Shard]]:
         del dl_manager
         return {SPLIT: self._shards}
 
@@ -160,103 +144,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                     raise OSError(f"of the images {names} some changed while they were prepared; start again")
                 yield from found
 
-    def _example_writer(self) -> writer.ExampleWriter:
+    def _example_writer(self) -> ExampleWriter:
         template = self._get_filename_template(split_name=SPLIT)
         paths = (template.sharded_filepath(shard_index=i, num_shards=len(self._shards)) for i in itertools.count())
         finished = {path.name: shard.finished for path, shard in zip(paths, self._shards, strict=False)}
-        return _KeepingWriter(self.info.file_format, finished)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-    """Makes the examples of one shard. Can be sent to another process.
-
-    Attributes:
-      records: of the shard.
-      data: how they are stored.
-      finished: the file of this shard, if an earlier attempt left it.
-      first: images in the shards before.
-      total: images in all shards.
-    """
-
-    records: tuple[Record, ...]
-    data: config.Data
-    finished: pathlib.Path
-    first: int
-    total: int
-
-    def __call__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        if self.finished.exists():  # _KeepingWriter takes the file; TFDS only counts
-            yield from ((place, {}) for place in range(_ADAPTER.num_examples(self.finished)))
-            return
-        stored = in_threads(self.store, self.records)
-        logged = progress.logged(stored, total=self.total, what="preparing", first=self.first)
-        for place, (record, result) in enumerate(zip(self.records, logged, strict=True)):
-            if isinstance(result, Problem):
-                logging.warning("%s: %s", result.image_id, result.what)
-            else:
-                yield self.first + place, _example(record, result)
-
-    def store(self, record: Record) -> images.Stored | Problem:
-        """Makes what is kept of an image."""
-        return images.store(record, self.data)
-
-
-class _KeepingWriter(writer.ExampleWriter):
-    """Writes shards, and keeps those that are whole for another attempt."""
-
-    def __init__(self, file_format: Any, finished: Mapping[str, pathlib.Path]):
-        super().__init__(file_format)
-        self._finished = finished
-
-    def write(self, path: Any, examples: Iterable[Any]) -> None:
-        """Writes a shard, or takes the one that an earlier attempt wrote.
-
-        Raises:
-          OSError: it cannot be written.
-        """
-        finished = self._finished[pathlib.Path(path).name]
-        if finished.exists():
-            _link(finished, pathlib.Path(path))
-            return
-        try:
-            super().write(path, examples)
-        except RuntimeError as error:  # what ArrayRecord makes of a full disk
-            raise OSError(f"{path} cannot be written: {error}") from error
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        _link(pathlib.Path(path), finished)
-
-
-def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """`function` of every item, in order, on all processor cores; a few results a core wait in memory at most."""
-    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
-    threads = len(allowed(0)) if allowed else os.cpu_count() or 1
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        waiting: deque[concurrent.futures.Future[_Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 4 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _example(record: Record, stored: images.Stored) -> dict[str, Any]:
-    facts = {name: getattr(record, name) for name in (*_TEXTS, "malignant", "age")}
-    measures = {name: getattr(stored, name) for name in _STORED}
-    return {
-        "image": io.BytesIO(stored.image),
-        "mask": stored.mask,
-        **facts,
-        **measures,
-    }  # an array would need TensorFlow
-
-
-def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    """A second name for a file, whole or not at all; a copy where the file system knows no links."""
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-    part.replace(target)
+        return KeepingWriter(self.info.file_format, finished)

@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, collection, images
+from segfusion_jax.datasets import builder, collection, images, shards
 from segfusion_jax.datasets.images import Stored
 from tests.datasets import official
 
@@ -155,7 +155,7 @@ def test_in_threads_keeps_order_and_few_in_memory():
             most = max(most, waiting)
         return number
 
-    for number, result in enumerate(builder.in_threads(made, range(500))):
+    for number, result in enumerate(shards.in_threads(made, range(500))):
         assert number == result
         with lock:
             waiting -= 1

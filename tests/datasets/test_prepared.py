@@ -16,7 +16,7 @@ import pytest
 from tensorflow_datasets.core import writer
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, collection, images, prepared, table
+from segfusion_jax.datasets import collection, images, prepared, table
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.sources import synthetic
@@ -197,7 +197,7 @@ def test_a_file_replaced_by_one_of_the_same_size_is_noticed(tmp_path):
 def test_records_are_reused_for_the_same_input_only(tmp_path, monkeypatch):
     official.write_ham10000(tmp_path / "official", 60)
     prepare(ham10000(tmp_path), tmp_path)
-    monkeypatch.setattr(builder.images, "store", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(images, "store", lambda *_: pytest.fail("built again"))
     other = dataclasses.replace(SPLITS, seed=5)
     prepared.prepare(ham10000(tmp_path), other, tmp_path / "records", tmp_path / "other")
     assert (tmp_path / "other/splits.csv").read_bytes() != (tmp_path / "splits/splits.csv").read_bytes()
