@@ -31,7 +31,7 @@ class Prepared:
     """All images of a run. Can be pickled and read by many threads; nothing is decoded.
 
     Attributes:
-      rows: every image, by position.
+      rows: every image, and in protocol "paper" every copy; `position` says where it is stored.
       source: the record store, a TFDS data source of serialised examples.
     """
 
