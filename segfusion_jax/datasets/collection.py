@@ -73,12 +73,17 @@ def collect(data: config.Data) -> Collection:
 
 
 class UnusableImages(ValueError):
-    """Images cannot be used, and `data.on_error` is "raise": counts by kind, and up to 20 of them by id."""
+    """Images cannot be used, and `data.on_error` is "raise": counts by kind, and some of each kind by id."""
 
     def __init__(self, problems: Sequence[Problem], *, listed_in: str = "the attribute `problems`"):
         kinds = collections.Counter(problem.kind for problem in problems).most_common()
         counts = "; ".join(f"{count} x {kind}" for kind, count in kinds)
-        shown = "\n".join(f"  {problem.image_id}: {problem.what}" for problem in problems[:20])
+        few = max(3, 20 // len(kinds))
+        shown = "\n".join(
+            f"  {problem.image_id}: {problem.what}"
+            for kind, _ in kinds
+            for problem in [problem for problem in problems if problem.kind == kind][:few]
+        )
         super().__init__(
             f"{len(problems)} images cannot be used ({counts}):\n{shown}\nThe full list is in {listed_in}. "
             "Mend the files, or leave these images out: --config.data.on_error=skip."
@@ -121,6 +126,6 @@ def _root(data: config.Data, name: str) -> Folder:
     error = official.missing(
         f"folder {named or name}", root=None, title=source.TITLE, address=source.ADDRESS, collection=name
     )
-    if name in FILES:
+    if name in FILES and not named:
         raise FileNotFoundError(f"{error} Or let it be downloaded: --config.data.download=True.")
     raise error

@@ -27,7 +27,7 @@ class File(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes, uncompressed."""
+        """Bytes, uncompressed; 0 = not known before it is read."""
         ...
 
     @property

@@ -91,6 +91,7 @@ def prepare(
     facts = {"records": store.name, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
     table.write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
+    _log(facts, splits_folder)
 
 
 def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
@@ -130,6 +131,26 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     splits = folder / "splits" / hashlib.sha256(repr(data).encode()).hexdigest()[:16]  # of these fields only
     prepare(data, config.Splits(), folder, splits)
     return load(folder, splits)
+
+
+def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
+    parts = (
+        f"{name} {counts['images']} images in {counts['groups']} groups ("
+        + ", ".join(f"{count} {target}" for target, count in counts["targets"].items() if count)
+        + ")"
+        for name, counts in facts["splits"].items()
+    )
+    logging.info("%s", "; ".join(parts))
+    if facts["left_out"]:
+        left_out = "; ".join(f"{count} x {kind}" for kind, count in facts["left_out"].items())
+        logging.warning("left out: %s. They are listed in %s", left_out, splits_folder / "problems.csv")
+    if facts["contradictions"]:
+        ids = ", ".join(facts["contradictions"][:10])
+        logging.warning("%d images contradict equal pictures: %s", len(facts["contradictions"]), ids)
+    shares = facts["siblings_in_training"]
+    here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
+    log = logging.warning if facts["leaking"] else logging.info
+    log("test images with kin in training: %.1f %%; at random %.1f %%", 100 * here, 100 * at_random)
 
 
 def _write_store(

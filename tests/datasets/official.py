@@ -3,7 +3,6 @@
 import csv
 import functools
 import io
-import os
 import pathlib
 import shutil
 import zipfile
@@ -22,11 +21,10 @@ from segfusion_jax.datasets.sources import synthetic
 
 def real(name: str) -> pathlib.Path:
     """The real collection in SEGFUSION_DATA; skips the test without it."""
-    folders = [folder for folder in os.environ.get("SEGFUSION_DATA", "").split(os.pathsep) if folder]
-    found = [pathlib.Path(folder, name) for folder in folders if pathlib.Path(folder, name).is_dir()]
-    if not found:
+    found = config.find_data(name)
+    if found is None:
         pytest.skip(f"needs {name}/ in a folder of SEGFUSION_DATA")
-    return found[0]
+    return found
 
 
 def drawn(n: int) -> list[Record]:

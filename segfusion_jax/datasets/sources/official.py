@@ -21,7 +21,7 @@ _OLDEST = 130  # years
 
 def missing(what: str, *, root: Folder | None, title: str, address: str, collection: str) -> FileNotFoundError:
     """The error for a folder or table that is not there: what, where it is published, and which option names it."""
-    place = f"in {root}" if root else "in any folder of SEGFUSION_DATA"
+    place = f"in {root}" if root else "here or in any folder of SEGFUSION_DATA"
     if root and root.path.suffix.lower() == ".zip":
         place += " (archives in an archive are not looked into; unpack the outer one)"
     return FileNotFoundError(

@@ -34,8 +34,8 @@ def records():
 
 def test_image_i_depends_on_seed_and_i_only(records):
     again = read(41)
-    assert [(r.image_id, r.image, r.mask, r.lesion_id) for r in again] == [
-        (r.image_id, r.image, r.mask, r.lesion_id) for r in records[:41]
+    assert [(r.image_id, r.image.read(), r.mask.read(), r.lesion_id) for r in again] == [
+        (r.image_id, r.image.read(), r.mask.read(), r.lesion_id) for r in records[:41]
     ]
     assert not {r.image.read() for r in read(40, seed=1)} & {r.image.read() for r in records}
 
