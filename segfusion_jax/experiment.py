@@ -14,6 +14,7 @@ from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared
+from segfusion_jax.datasets.splits import find_table
 from segfusion_jax.models.from_config import find_pretrained, load_backbone, load_encoder, make_classifier, make_unet
 from segfusion_jax.parallel import Devices, make_devices
 from segfusion_jax.stages.bridge import bridge
@@ -124,7 +125,7 @@ def _fingerprint(config: Config) -> str:
     values = {name: value for name, value in dataclasses.asdict(config).items() if name != "input"}
     named = [find_pretrained(section) for section in (config.segmenter, config.classifier) if section.pretrained]
     if config.splits.table:
-        named.append(pathlib.Path(config.splits.table).expanduser())
+        named.append(find_table(config.splits))
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
     parts = [values, prepared.fingerprint(config.data), contents]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -51,7 +51,7 @@ def collect(data: config.Data) -> Collection:
     roots = {name: _root(data, name) for name in names}
     read = {name: SOURCES[name].read(root, data) for name, root in roots.items()}
     records, problems = read[data.collection]
-    if data.mask_collection in read and data.mask_collection != data.collection:
+    if data.mask_collection not in ("", data.collection):
         annotated, more_problems = read[data.mask_collection]
         records, problems = _merged(records, annotated), problems + more_problems
     count = collections.Counter(record.image_id for record in records)

@@ -7,7 +7,6 @@ an earlier table none moves.
 """
 
 import collections
-import csv
 import dataclasses
 import hashlib
 import pathlib
@@ -18,7 +17,9 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
+from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.near_duplicates import near_duplicates
+from segfusion_jax.datasets.sources import official
 from segfusion_jax.datasets.table import Row
 
 PAPER_COPIES = 10
@@ -65,10 +66,9 @@ def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     """The rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
 
     "grouped": no group parts. Of images that show the same picture one takes part (two, if one brings the target and
-    one the mask), and none if their targets differ.
-    A group that has images of an official test set lends no others. "by_image": images are dealt one by one, as many
-    papers do. "paper": so are PAPER_COPIES augmented copies of each, and test keeps as many of each class. The latter
-    two leak.
+    one the mask), and none if their targets differ. A group that has images of an official test set lends no others.
+    "by_image": images are dealt one by one, as many papers do. "paper": so are PAPER_COPIES augmented copies of each,
+    and test keeps as many of each class. The latter two leak. Official test sets stay apart in all of them.
 
     Args:
       rows: as `joined` returns them, with targets.
@@ -85,9 +85,22 @@ def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
             for row in rows
             for copy in range(1, PAPER_COPIES + 1)
         ]
-    places = _dealt({row.image_id: [row] for row in rows}, splits)
+    places = dict.fromkeys((row.image_id for row in rows), ("official_test", -1))
+    places |= _dealt({row.image_id: [row] for row in rows if row.partition != "test"}, splits)
     dealt = [_placed(row, places[row.image_id]) for row in rows]
     return _balanced(dealt, splits.seed) if splits.protocol == "paper" else dealt
+
+
+def find_table(splits: config.Splits) -> pathlib.Path:
+    """The file `splits.table`.
+
+    Raises:
+      FileNotFoundError: it is not there.
+    """
+    path = pathlib.Path(splits.table).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"splits.table = {splits.table!r}: no such file")
+    return path
 
 
 def _grouped(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
@@ -102,14 +115,14 @@ def _grouped(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     for row in rows:
         groups[row.group].append(row)
     kept = _kept(groups, earlier, splits)
-    official = {name for name, members in groups.items() if any(row.partition == "test" for row in members)}
-    free = {name: members for name, members in groups.items() if name not in kept and name not in official}
-    places = dict.fromkeys(official, ("test" if splits.official_test else "official_test", -1))
+    apart = {name for name, members in groups.items() if any(row.partition == "test" for row in members)}
+    free = {name: members for name, members in groups.items() if name not in kept and name not in apart}
+    places = dict.fromkeys(apart, ("test" if splits.official_test else "official_test", -1))
     places |= _dealt(free, splits) | kept
 
     def place(row: Row) -> tuple[str, int]:
-        apart = row.group in official and places[row.group][0] in ("test", "official_test")
-        lent = apart and row.partition != "test" and row.image_id not in earlier
+        tested = row.group in apart and places[row.group][0] in ("test", "official_test")
+        lent = tested and row.partition != "test" and row.image_id not in earlier
         return ("unused", -1) if lent or row.image_id in spare else places[row.group]
 
     return [_placed(row, place(row)) for row in rows]
@@ -218,11 +231,9 @@ def _kept(
 
 def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
     """Split and fold (-1 = not said, or outside train and validation) of each image of `splits.table`."""
-    with pathlib.Path(splits.table).expanduser().open(newline="", encoding="utf-8-sig") as file:
-        lines = list(csv.DictReader(file))
-    places = {}
-    for line in lines:
-        image_id, split, fold = (line.get(column) or "" for column in ("image_id", "split", "fold"))
+    path, places = find_table(splits), {}
+    for line in official.rows(DiskFile(path, path.stat().st_size), ("image_id", "split"), optional=("fold",)):
+        image_id, split, fold = line["image_id"], line["split"], line.get("fold", "")
         if not image_id or split not in _SPLITS or (fold or "-1") not in map(str, range(-1, splits.num_folds)):
             accepted = f"an image_id, a split of {', '.join(_SPLITS)}, a fold below {splits.num_folds} or none"
             raise ValueError(f"splits.table = {splits.table!r} has the row {line}; it must have {accepted}")

@@ -151,7 +151,8 @@ def test_a_table_of_ones_own(tmp_path):
     ("lines", "words"),
     [
         ([("image_id", "split"), ("I0000", "holdout")], "'holdout'.*a split of train"),
-        ([("name", "split"), ("I0000", "test")], "an image_id"),
+        ([("name", "split"), ("I0000", "test")], "no column.* image_id"),
+        ([("image_id", "split"), ("", "test")], "an image_id"),
         ([("image_id", "split", "fold"), ("I0000", "train", "4")], "a fold below 4"),
         ([("image_id", "split"), ("I0000", "train"), ("I0001", "test")], "parts one lesion.*I0000 in train.*I0001 in"),
         ([("image_id", "split"), ("I0000.jpg", "test")], "none of the images.*I0000.jpg"),
@@ -203,6 +204,19 @@ def test_the_papers_protocol_leaks_and_is_balanced():
     assert count[0] == count[1] > 0
     training = {one.picture for one in paper if one.split == "train"}
     assert np.mean([one.picture in training for one in tests]) > 0.99
+
+
+@pytest.mark.parametrize("protocol", ["by_image", "paper"])
+def test_an_official_test_set_stays_apart_in_protocols_that_leak_too(protocol):
+    rows = [row(i, target=i % 2) for i in range(60)] + [row(100 + i, partition="test") for i in range(20)]
+    dealt_rows = splits.deal(rows, dataclasses.replace(SPLITS, protocol=protocol))
+    assert {one.split for one in dealt_rows if one.partition == "test"} == {"official_test"}
+    assert {one.split for one in dealt_rows if one.partition == ""} >= {"train", "validation", "test"}
+
+
+def test_a_table_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match="splits.table = 'nothere.csv': no such file"):
+        splits.deal([row(0)], dataclasses.replace(SPLITS, table="nothere.csv"))
 
 
 def test_by_image_parts_lesions():
