@@ -84,8 +84,8 @@ def epoch(train_step: Callable, stream: TrainStream, state: TrainState, devices:
             epochs=1,
             steps_per_epoch=num_steps,
         )
-        fit(task, state, devices, dataclasses.replace(config.input, log_seconds=3600.0))
-        line, _ = metric_log.read(task.folder / "metrics.jsonl")
+        fit(task, state, devices, dataclasses.replace(config.input, log_seconds=3600.0), config.checkpoints)
+        (line,) = metric_log.read(task.folder / "rates.jsonl")
     return line["images_per_second"]
 
 

@@ -281,7 +281,7 @@ class Parallel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Input:
-    """How examples are read. Changes speed, never results: the only section that may differ when a run goes on."""
+    """How examples are read. Changes speed, never results, and may differ when a run goes on."""
 
     num_threads: int = 4  # that decode and augment, in each reading process
     num_workers: int = 0  # processes that read for training; 0 = threads of the training process
@@ -291,6 +291,18 @@ class Input:
         _at_least(self, "num_threads", 1)
         _at_least(self, "num_workers", 0)
         _in_range(self, "log_seconds", 0.0, math.inf)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpointing:
+    """When a training is saved, beside each epoch's end. Changes no result, and may differ when a run goes on."""
+
+    seconds: float = 600.0  # between two checkpoints
+    keep: int = 2  # newest ones of a training; each holds the best weights so far too
+
+    def __post_init__(self):
+        _in_range(self, "seconds", 0.0, math.inf)
+        _at_least(self, "keep", 2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -306,6 +318,7 @@ class Config:
     classifier: Classifier = Classifier()
     parallel: Parallel = Parallel()
     input: Input = Input()
+    checkpoints: Checkpointing = Checkpointing()
 
     def __post_init__(self):
         _at_least(self, "seed", 0)

@@ -23,7 +23,7 @@ from segfusion_jax.stages.evaluate import evaluate
 from segfusion_jax.stages.prepare import prepare
 from segfusion_jax.stages.report import report
 from segfusion_jax.stages.segment import segment
-from segfusion_jax.training.loop import duration
+from segfusion_jax.training.progress import duration
 
 
 @dataclasses.dataclass(frozen=True)

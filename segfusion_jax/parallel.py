@@ -59,6 +59,10 @@ class Devices:
         if self.num_processes > 1:
             multihost_utils.sync_global_devices(name)
 
+    def any(self, flag: bool) -> Any:
+        """STUB: single process."""
+        return np.bool_(flag)
+
     def describe(self) -> str:
         """How many devices of what kind, and how many processes."""
         return f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}, {self.num_processes} process(es)"

@@ -16,6 +16,7 @@ from absl import logging
 from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
+from segfusion_jax.atomic import write_text
 from segfusion_jax.datasets import builder, table
 from segfusion_jax.datasets.audit import audit
 from segfusion_jax.datasets.collection import Collection, UnusableImages, collect
@@ -90,7 +91,7 @@ def prepare(
     table.write_problems(splits_folder / "problems.csv", problems)
     facts = {"records": store.name, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
-    table.write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
+    write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
     _log(facts, splits_folder)
 
 

@@ -3,12 +3,11 @@
 import csv
 import dataclasses
 import math
-import os
 import pathlib
-import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from segfusion_jax.atomic import temporary_name
 from segfusion_jax.datasets.record import Problem
 
 
@@ -105,26 +104,13 @@ def read_problems(path: pathlib.Path) -> tuple[Problem, ...]:
         return tuple(Problem(**line) for line in csv.DictReader(file))
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    temporary.write_bytes(text.encode())
-    temporary.replace(path)
-
-
 def _write(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     # A problem may be that a name is no UTF-8.
     with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *lines])
     temporary.replace(path)
-
-
-def _temporary(path: pathlib.Path) -> pathlib.Path:
-    """A name beside `path` that no other process or thread uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
 
 
 def _text(value: object) -> str:

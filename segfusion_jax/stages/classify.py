@@ -116,7 +116,7 @@ class _Trainer:
             steps_per_epoch=steps_per_epoch,
         )
         state = create_state(*variables, optimizer, ema_decay=training.ema_decay)
-        return fit(task, state, self.devices, self.config.input).evaluated
+        return fit(task, state, self.devices, self.config.input, self.config.checkpoints)
 
     def _training(self, phase: str) -> Training:
         config = self.config.classifier

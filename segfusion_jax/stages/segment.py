@@ -95,7 +95,7 @@ class _Trainer:
             steps_per_epoch=self._steps_per_epoch,
         )
         state = create_state(unet.params, unet.batch_stats, self._optimizer, ema_decay=training.ema_decay)
-        params, batch_stats = fit(task, state, self._devices, config.input).evaluated
+        params, batch_stats = fit(task, state, self._devices, config.input, config.checkpoints)
         return unet._replace(params=params, batch_stats=batch_stats)
 
     def _make_unet(self, *, seed: int) -> Functional:

@@ -1,5 +1,6 @@
-"""The training loop: steps, validation, checkpoints, progress; and going on where a stopped run was."""
+"""The training loop: steps, validation, checkpoints; and going on where a stopped run was."""
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -15,12 +16,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from segfusion_jax.config import Input
+from segfusion_jax import interruption
+from segfusion_jax.config import Checkpointing, Input
 from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.models.functional import Variables
 from segfusion_jax.parallel import Devices
 from segfusion_jax.training.checkpoint import Checkpoints
 from segfusion_jax.training.metric_log import MetricLog
+from segfusion_jax.training.progress import Progress
 from segfusion_jax.training.state import TrainState
 
 _CALLS_AHEAD = 4
@@ -56,95 +59,201 @@ class Fit:
     steps_per_epoch: int
 
 
-def fit(task: Fit, state: TrainState, devices: Devices, config: Input) -> TrainState:
+@dataclasses.dataclass(frozen=True)
+class _Best:
+    """Params and batch_stats, on the host, after `step` steps, and their score; -inf before the first validation."""
+
+    variables: tuple[Variables, Variables]
+    step: int = 0
+    score: float = -math.inf
+
+
+def fit(
+    task: Fit, state: TrainState, devices: Devices, config: Input, checkpointing: Checkpointing
+) -> tuple[Variables, Variables]:
     """Trains to the end, from the newest checkpoint of `task.folder` where there is one.
 
+    A checkpoint is written at every epoch's end, before the validation, and now and then between. A training that goes
+    on from an epoch's end starts with that validation.
+
     Returns:
-      The state with the best validation metric.
+      The params and batch_stats with the best validation metric, on the host.
 
     Raises:
       FloatingPointError: a loss or gradient is not finite; names the step, the images and the last good checkpoint.
       ValueError: the checkpoint was written by another model or for other images.
+      OSError: a checkpoint cannot be written.
+      interruption.Stopped: the process was asked to stop; the training is saved.
     """
-    with contextlib.closing(Checkpoints(task.folder / "checkpoints", best_metric=task.best_metric)) as checkpoints:
-        return _fit(task, state, devices, config, checkpoints)
+    with contextlib.closing(Checkpoints(task.folder / "checkpoints", devices, keep=checkpointing.keep)) as checkpoints:
+        state, best = _start(task, devices.replicate(state), checkpoints)
+        step = int(state.step)
+        with MetricLog(task.folder, from_step=step, enabled=devices.is_lead) as log:
+            training = _Training(task, devices, config, checkpoints, checkpointing.seconds, log, best)
+            for epoch, batches in _epochs(task, step, devices, config):
+                with interruption.deferred() as asked:
+                    state = training.train(state, epoch, batches, asked)
+                training.validate(state, epoch)
+            return training.best.variables
 
 
-def _fit(task: Fit, state: TrainState, devices: Devices, config: Input, checkpoints: Checkpoints) -> TrainState:
-    state = devices.replicate(state)
-    if checkpoints.latest_step() is not None:
-        state, position = checkpoints.restore_latest(state)
-        if position != _position(task.stream, int(state.step)):
-            raise ValueError(f"{task.folder}: the checkpoint's input position {position} is not of these images")
-    with MetricLog(task.folder, from_step=int(state.step), enabled=devices.is_lead) as log:
-        progress = _Progress(task, config.log_seconds)
-        first = int(state.step) // task.steps_per_epoch
-        for epoch, batches in enumerate(_epochs(task, int(state.step), devices, config), first):
-            state = _train_epoch(task, state, epoch, batches, log, progress, checkpoints.latest_step())
-            metrics = task.validate(*state.evaluated)
-            log.write(int(state.step), epoch + 1, "validation", metrics)
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            logging.info("%s: epoch %d of %d: validation %s", task.name, epoch + 1, task.epochs, shown)
-            checkpoints.save(state, _position(task.stream, int(state.step)), metrics)
-        return checkpoints.restore_best(state)
+def _start(task: Fit, state: TrainState, checkpoints: Checkpoints) -> tuple[TrainState, _Best]:
+    """The state to go on from, and the best weights so far."""
+    best = _Best(jax.device_get(state.evaluated))
+    restored = checkpoints.restore({"state": state, "best": best.variables})
+    if restored is None:
+        return state, best
+    arrays, facts = restored
+    if facts["position"] != _position(task.stream, facts["position"]["next_step"]):
+        raise ValueError(f"{task.folder}: the checkpoint's input position {facts['position']} is not of these images")
+    if facts["best"] is None:
+        return arrays["state"], best
+    return arrays["state"], _Best(arrays["best"], **facts["best"])
 
 
-def _epochs(task: Fit, step: int, devices: Devices, config: Input) -> Iterator[Iterator[dict]]:
-    """The batches from `step` on, by epoch. All are read in one go, so that worker processes start once."""
-    ends = range((step // task.steps_per_epoch + 1) * task.steps_per_epoch, task.epochs * task.steps_per_epoch + 1)
-    ends = ends[:: task.steps_per_epoch]
+def _epochs(task: Fit, step: int, devices: Devices, config: Input) -> Iterator[tuple[int, Iterator[dict]]]:
+    """Each epoch that is not validated after `step` steps, and its batches from there on.
+
+    All are read in one go, so that worker processes start once.
+    """
+    first, last = max(step - 1, 0) // task.steps_per_epoch, task.epochs * task.steps_per_epoch
     share: dict[str, int] = dict(process=devices.process, num_processes=devices.num_processes)
-    if task.stream.resident:  # whose blocks of steps end with an epoch
-        for start, end in zip((step, *ends), ends, strict=False):
-            yield task.stream.batches(start, end, config, **share)
-    elif ends:
-        with contextlib.closing(task.stream.batches(step, ends[-1], config, **share)) as batches:
-            for start, end in zip((step, *ends), ends, strict=False):
-                yield itertools.islice(batches, end - start)
+    with contextlib.ExitStack() as opened:
+
+        def read(start: int, stop: int) -> Iterator[dict]:
+            if start == stop:
+                return iter(())
+            return opened.enter_context(contextlib.closing(task.stream.batches(start, stop, config, **share)))
+
+        # a resident stream's blocks of steps end with an epoch
+        everything = None if task.stream.resident else read(step, last)
+        for epoch in range(first, task.epochs):
+            stop = (epoch + 1) * task.steps_per_epoch
+            yield epoch, read(step, stop) if everything is None else itertools.islice(everything, stop - step)
+            step = stop
 
 
-def _train_epoch(
-    task: Fit,
-    state: TrainState,
-    epoch: int,
-    batches: Iterator[dict],
-    log: MetricLog,
-    progress: "_Progress",
-    last_good: int | None,
-) -> TrainState:
-    step, stop = int(state.step), (epoch + 1) * task.steps_per_epoch
-    pending: list[dict[str, jax.Array]] = []
-    progress.restart(step)
-    for batch in batches:
-        state, metrics = task.train_step(state, batch)
-        step += metrics["loss"].size
-        pending.append(metrics)
-        jax.block_until_ready(pending[:-_CALLS_AHEAD][-1:])
-        if not progress.warm:
-            jax.block_until_ready(metrics)  # the first call may compile, which says nothing about the rate
-            progress.warm = True
-            progress.restart(step)
-        if step == stop or progress.is_due():
-            recent = _fetch(pending, step, task, last_good)
-            log.write(step, step / task.steps_per_epoch, "train", recent | progress.rates(step))
-            progress.show(step, recent["loss"])
-            pending = []
-    return state
+class _Training:
+    """A training that runs, and the best weights so far."""
 
+    def __init__(
+        self,
+        task: Fit,
+        devices: Devices,
+        config: Input,
+        checkpoints: Checkpoints,
+        seconds: float,
+        log: MetricLog,
+        best: _Best,
+    ):
+        self.best = best
+        self._task = task
+        self._devices = devices
+        self._checkpoints = checkpoints
+        self._seconds = seconds
+        self._log = log
+        steps, batch_size = task.epochs * task.steps_per_epoch, task.stream.batch_size
+        self._progress = Progress(task.name, steps=steps, batch_size=batch_size, seconds=config.log_seconds, log=log)
+        self._saved = time.monotonic()
+        self._skipped = self._skipped_in_a_row = 0
 
-def _fetch(pending, stop, task, last_good) -> dict[str, float]:
-    """The mean of the metrics of the steps that led to `stop`, after checking that each of them is finite."""
-    fetched = jax.device_get(pending)
-    history = {name: np.concatenate([np.ravel(metrics[name]) for metrics in fetched]) for name in fetched[0]}
-    finite = np.all([np.isfinite(values) for values in history.values()], axis=0)
-    if not finite.all():
-        place = int(np.argmin(finite))
+    def train(self, state: TrainState, epoch: int, batches: Iterator[dict], asked: Callable[[], bool]) -> TrainState:
+        """Makes the steps of an epoch and saves; stops where this process or another one was `asked` to."""
+        step, end = int(state.step), (epoch + 1) * self._task.steps_per_epoch
+        pending: list[dict[str, jax.Array]] = []
+        wishes: collections.deque[Any] = collections.deque()
+        self._progress.restart(step)
+        for batch in batches:
+            state, metrics = self._task.train_step(state, batch)
+            step += metrics["loss"].size
+            pending.append(metrics)
+            jax.block_until_ready(pending[:-_CALLS_AHEAD][-1:])
+            self._wait_for_first(metrics, step)
+            wishes.append(self._devices.any(asked() or self._is_checkpoint_due()))
+            save = step < end and self._is_agreed(wishes)
+            if save or step == end or self._progress.is_due():
+                self._record(pending, step)
+                pending = []
+            if save:
+                self._save(state, step)
+                self._stop_if(asked())
+                wishes.clear()
+        if self._checkpoints.latest_step() != end:
+            self._save(state, end)
+        self._stop_if(asked())
+        return state
+
+    def validate(self, state: TrainState, epoch: int) -> None:
+        """Scores the weights, and keeps the best."""
+        task, step = self._task, int(state.step)
+        metrics = task.validate(*state.evaluated)
+        self._log.write(step, epoch + 1, "validation", metrics)
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        logging.info("%s: epoch %d of %d: validation %s", task.name, epoch + 1, task.epochs, shown)
+        if metrics[task.best_metric] > self.best.score:
+            self.best = _Best(jax.device_get(state.evaluated), step, metrics[task.best_metric])
+
+    def _wait_for_first(self, metrics: dict[str, jax.Array], step: int) -> None:
+        """The first call may compile, which says nothing about the rate."""
+        if not self._progress.warm:
+            jax.block_until_ready(metrics)
+            self._progress.warm = True
+            self._progress.restart(step)
+
+    def _is_checkpoint_due(self) -> bool:
+        return self._devices.is_lead and time.monotonic() - self._saved >= self._seconds
+
+    def _is_agreed(self, wishes: collections.deque[Any]) -> bool:
+        """Whether a process wished for a checkpoint: alike on all of them, which hear of each other with a delay."""
+        delay = _CALLS_AHEAD if self._devices.num_processes > 1 else 0
+        return len(wishes) > delay and bool(wishes.popleft())
+
+    def _save(self, state: TrainState, step: int) -> None:
+        self._log.flush()  # a checkpoint's steps are in the log
+        best = {"step": self.best.step, "score": self.best.score} if self.best.step else None
+        facts = {"position": _position(self._task.stream, step), "best": best}
+        self._checkpoints.save(step, {"state": state, "best": self.best.variables}, facts)
+        self._saved = time.monotonic()
+
+    def _stop_if(self, asked: bool) -> None:
+        if bool(self._devices.any(asked)):
+            interruption.stop()
+
+    def _record(self, pending: list[dict[str, jax.Array]], stop: int) -> None:
+        """Writes the metrics of the steps that led to `stop`, after checking that they are finite."""
+        fetched = jax.device_get(pending)
+        history = {name: np.concatenate([np.ravel(metrics[name]) for metrics in fetched]) for name in fetched[0]}
+        start = stop - len(history["loss"])
+        finite = np.all([np.isfinite(values) for values in history.values()], axis=0)
+        skipped = history.get("skipped", np.zeros(len(finite))) > 0
+        if not (finite | skipped).all():
+            self._refuse(history, start, int(np.argmin(finite | skipped)))
+        for place in range(len(finite)):
+            step, metrics = start + place + 1, {name: float(values[place]) for name, values in history.items()}
+            self._log.write(step, step / self._task.steps_per_epoch, "train", metrics)
+        self._count(skipped, stop)
+        if finite.any():
+            self._progress.show(stop, history["loss"][finite].mean())
+
+    def _refuse(self, history: dict[str, np.ndarray], start: int, place: int) -> None:
         name, value = next((name, v[place]) for name, v in history.items() if not np.isfinite(v[place]))
-        step = stop - len(finite) + place
-        kept = "there is no checkpoint yet" if last_good is None else f"the checkpoint of step {last_good} is good"
-        images = ", ".join(task.stream.image_ids(step))
-        raise FloatingPointError(f"{task.name}: {name} is {value} at step {step}; {kept}; images: {images}")
-    return {name: float(values.mean()) for name, values in history.items()}
+        good = self._checkpoints.latest_step()
+        kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is good"
+        images = ", ".join(self._task.stream.image_ids(start + place))
+        text = f"{self._task.name}: {name} is {value} at step {start + place}; {kept}; images: {images}"
+        raise FloatingPointError(text)
+
+    def _count(self, skipped: np.ndarray, stop: int) -> None:
+        """Warns of skipped steps; stops where a whole epoch's were."""
+        for one in skipped:
+            self._skipped += int(one)
+            self._skipped_in_a_row = self._skipped_in_a_row + 1 if one else 0
+        if skipped.any():
+            text = "%s: %d steps skipped up to step %d: loss or gradient was not finite"
+            logging.warning(text, self._task.name, self._skipped, stop)
+        if self._skipped_in_a_row >= self._task.steps_per_epoch:
+            text = f"{self._task.name}: the {self._skipped_in_a_row} steps before step {stop} were all skipped"
+            raise FloatingPointError(f"{text}, since their loss or gradient was not finite")
 
 
 def _position(stream: TrainStream, step: int) -> dict[str, Any]:
@@ -152,51 +261,3 @@ def _position(stream: TrainStream, step: int) -> dict[str, Any]:
     rows = [(row.image_id, row.target) for row in stream.examples.rows]
     images = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     return {"next_step": step, "seed": stream.seed, "batch_size": stream.batch_size, "images": images}
-
-
-class _Progress:
-    """Says now and then how far a training is, how fast, and when it will be done."""
-
-    def __init__(self, task: Fit, seconds: float):
-        self.warm = False
-        self._task = task
-        self._seconds = seconds
-        self._rate = 0.0
-
-    def restart(self, step: int) -> None:
-        """Forgets the time before, at which `step` steps were done."""
-        self._shown = self._measured = time.monotonic()
-        self._step = step
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self._shown >= self._seconds
-
-    def rates(self, step: int) -> dict[str, float]:
-        """Images a second since the last call."""
-        now = time.monotonic()
-        self._rate = (step - self._step) * self._task.stream.batch_size / (now - self._measured)
-        self._measured, self._step = now, step
-        return {"images_per_second": self._rate}
-
-    def show(self, step: int, loss: float) -> None:
-        self._shown = time.monotonic()
-        total = self._task.epochs * self._task.steps_per_epoch
-        left = (total - step) * self._task.stream.batch_size / self._rate if self._rate else math.inf
-        logging.info(
-            "%s: step %d of %d, loss %.4f, %.1f images/s, %s left",
-            self._task.name,
-            step,
-            total,
-            loss,
-            self._rate,
-            duration(left) if math.isfinite(left) else "?",
-        )
-
-
-def duration(seconds: float) -> str:
-    """5 s, 3 min 20 s, 2 h 5 min."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,55 +1,84 @@
-"""Metrics of a training: `metrics.jsonl`, and TensorBoard event files where tensorboardX is installed."""
+"""Metrics of a training: `metrics.jsonl`, the same for the same training, and `rates.jsonl`, of how long it took.
+
+TensorBoard event files too, where tensorboardX is installed.
+"""
 
 import json
+import math
+import os
 import pathlib
-from typing import Self
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from segfusion_jax.atomic import write_text
 
 
 class MetricLog:
-    """Appends one line a call to `folder/metrics.jsonl`, after dropping lines of steps that will be done again.
+    """Appends a line a call to the files in `folder`, after dropping lines of steps that will be done again.
 
     Args:
       folder: created when missing.
-      from_step: lines of later steps are dropped.
+      from_step: what comes after this step is dropped, and its validation.
       enabled: False writes nothing; of several processes only one is enabled.
     """
 
     def __init__(self, folder: pathlib.Path, *, from_step: int, enabled: bool):
-        self._file = self._events = None
+        self._metrics = self._rates = self._events = None
         if not enabled:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
-        kept = [line for line in read(path) if line["step"] <= from_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = path.open("a")
+        self._metrics = _reopen(folder / "metrics.jsonl", lambda line: _is_before(line, from_step))
+        self._rates = _reopen(folder / "rates.jsonl", lambda line: line["step"] <= from_step)
         self._events = _event_writer(folder, from_step)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
-        for writer in (self._file, self._events):
+        for writer in (self._metrics, self._rates, self._events):
             if writer is not None:
                 writer.close()
 
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:
-        """One line {"step", "epoch", "split", **metrics}."""
-        if self._file is None:
-            return
-        self._file.write(json.dumps({"step": step, "epoch": round(epoch, 4), "split": split, **metrics}) + "\n")
-        self._file.flush()
+        """One line {"step", "epoch", "split", **metrics}; JSON has no number for a metric that is not finite."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._append(self._metrics, {"step": step, "epoch": round(epoch, 4), "split": split, **finite})
         if self._events is not None:
-            for name, value in metrics.items():
+            for name, value in finite.items():
                 self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def write_rate(self, step: int, images_per_second: float) -> None:
+        """One line {"step", "images_per_second", "time"}, the rate since the last one, the time in seconds of Unix."""
+        self._append(self._rates, {"step": step, "images_per_second": images_per_second, "time": time.time()})
+        if self._events is not None:
+            self._events.add_scalar("images_per_second", images_per_second, step)
+
+    def flush(self) -> None:
+        """Once it returns, all lines outlive this process and a loss of power."""
+        if self._metrics is not None:
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+
+    def _append(self, file: Any, line: dict[str, Any]) -> None:
+        if file is not None:
+            file.write(json.dumps(line) + "\n")
 
 
 def read(path: pathlib.Path) -> list[dict]:
-    """The lines of a metrics file, [] without one; a last line that was cut off is left out."""
+    """The lines of a file, [] without one; a last line that was cut off is left out."""
     if not path.exists():
         return []
     text = path.read_text()
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _is_before(line: dict[str, Any], step: int) -> bool:
+    return line["step"] < step or line["step"] == step and line["split"] == "train"
+
+
+def _reopen(path: pathlib.Path, is_kept: Callable[[dict[str, Any]], bool]) -> Any:
+    write_text(path, "".join(json.dumps(line) + "\n" for line in read(path) if is_kept(line)))
+    return path.open("a", buffering=1)
 
 
 def _event_writer(folder, from_step):

@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import logging
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +9,19 @@ import numpy as np
 import optax
 import pytest
 
-from segfusion_jax.config import Augmentation, Input
+from segfusion_jax import interruption
+from segfusion_jax.config import Augmentation, Checkpointing, Input
 from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.training import metric_log, steps
 from segfusion_jax.training.checkpoint import Checkpoints
-from segfusion_jax.training.loop import Fit, duration, fit
+from segfusion_jax.training.loop import Fit, fit
+from segfusion_jax.training.progress import duration
 from segfusion_jax.training.state import create_state
 from tests.training import toy
 
 OPTIMIZER = optax.adam(1e-2)
 STEPS = 4
+EVERY_STEP_SAVED = Checkpointing(seconds=0.0)
 EVERY_STEP = Input(num_threads=2, log_seconds=0.0)
 DEVICES = toy.devices(4)
 TRAIN_STEP = DEVICES.compile_train_step(steps.make_train_step(toy.objective, OPTIMIZER, seed=1, ema_decay=0.5))
@@ -49,8 +54,16 @@ def fresh():
     return create_state(*toy.variables(), OPTIMIZER, ema_decay=0.5)
 
 
-def train(a_task: Fit):
-    return jax.device_get(fit(a_task, fresh(), DEVICES, EVERY_STEP))
+def train(a_task: Fit, checkpointing: Checkpointing = Checkpointing()):
+    return fit(a_task, fresh(), DEVICES, EVERY_STEP, checkpointing)
+
+
+def saved(folder, keep=2):
+    """The newest checkpoint: state, best params and batch_stats, facts."""
+    with contextlib.closing(Checkpoints(folder / "checkpoints", DEVICES, keep=keep)) as opened:
+        like = fresh()
+        arrays, facts = opened.restore({"state": DEVICES.replicate(like), "best": jax.device_get(like.evaluated)})
+        return jax.device_get(arrays["state"]), arrays["best"], facts
 
 
 def equal(one, other):
@@ -58,9 +71,7 @@ def equal(one, other):
 
 
 def lines(folder) -> list[dict]:
-    """The metrics but for the rates, which differ from run to run."""
-    kept = metric_log.read(folder / "metrics.jsonl")
-    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in kept]
+    return metric_log.read(folder / "metrics.jsonl")
 
 
 def poisoned(at: int):
@@ -74,6 +85,17 @@ def poisoned(at: int):
     return step
 
 
+def failing(at: int):
+    """The train step, which stops the training instead of making the step `at`, counted from 1."""
+
+    def step(state, batch):
+        if int(state.step) == at - 1:
+            raise KeyboardInterrupt
+        return TRAIN_STEP(state, batch)
+
+    return step
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Folder and last state of a training without interruption."""
@@ -82,7 +104,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_a_training_learns_and_writes_every_step(undisturbed):
-    folder, state = undisturbed
+    folder, (params, _) = undisturbed
     expected = [(step + 1, "train") for step in range(3 * STEPS)]
     for epoch in (3, 2, 1):
         expected.insert(epoch * STEPS, (epoch * STEPS, "validation"))
@@ -91,7 +113,7 @@ def test_a_training_learns_and_writes_every_step(undisturbed):
     assert lines(folder)[-1]["auc"] == 0.3
     losses = [line["loss"] for line in lines(folder) if line["split"] == "train"]
     assert np.mean(losses[-STEPS:]) < np.mean(losses[:STEPS])
-    assert state.step == 3 * STEPS and float(np.abs(state.params["weight"]).max()) > 0
+    assert float(np.abs(params["weight"]).max()) > 0
 
 
 def test_every_step_takes_the_batch_that_the_stream_has_for_it(tmp_path):
@@ -135,29 +157,91 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path, undisturbed
     with pytest.raises(KeyboardInterrupt):
         train(task(tmp_path, Validation(stops_at=stops_at)))
     assert len(lines(tmp_path)) == stops_at * (STEPS + 1) + STEPS  # of which the last four will be done again
-    state = train(task(tmp_path, Validation(scores=(0.1, 0.2, 0.3)[stops_at:])))
-    equal(state, expected)
-    assert lines(tmp_path) == lines(folder)
+    equal(train(task(tmp_path, Validation(scores=(0.1, 0.2, 0.3)[stops_at:]))), expected)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("at", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS])
+def test_a_training_that_fails_between_checkpoints_goes_on_from_the_last(tmp_path, undisturbed, at):
+    folder, expected = undisturbed
+    step = failing(at)
+    with pytest.raises(KeyboardInterrupt):
+        train(task(tmp_path, train_step=step), EVERY_STEP_SAVED)
+    assert (saved(tmp_path)[0].step if at > 1 else 0) == at - 1
+    made = []
+
+    def counted(state, batch):
+        made.append(int(state.step))
+        return TRAIN_STEP(state, batch)
+
+    equal(train(task(tmp_path, Validation((0.1, 0.2, 0.3)[max(at - 2, 0) // STEPS :]), train_step=counted)), expected)
+    assert made == list(range(at - 1, 3 * STEPS))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("at", [1, STEPS - 1, STEPS, 2 * STEPS + 1])
+def test_a_training_that_is_asked_to_stop_saves_at_that_step(tmp_path, undisturbed, monkeypatch, at):
+    folder, expected = undisturbed
+
+    def step(state, batch):
+        if int(state.step) == at - 1:
+            monkeypatch.setattr(interruption._Asked, "number", signal.SIGTERM)
+        return TRAIN_STEP(state, batch)
+
+    with pytest.raises(interruption.Stopped) as stopped:
+        train(task(tmp_path, train_step=step))
+    assert stopped.value.status == 75
+    assert saved(tmp_path)[0].step == at and [line["step"] for line in lines(tmp_path)][-1] == at
+    monkeypatch.setattr(interruption._Asked, "number", 0)
+    equal(train(task(tmp_path, Validation((0.1, 0.2, 0.3)[(at - 1) // STEPS :]))), expected)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+def test_checkpoints_are_written_as_often_as_asked(tmp_path, monkeypatch):
+    steps, save = [], Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, *rest: (steps.append(step), save(self, step, *rest)))
+    train(task(tmp_path / "each"), EVERY_STEP_SAVED)
+    assert steps == list(range(1, 3 * STEPS + 1))
+    steps.clear()
+    train(task(tmp_path / "epochs"))
+    assert steps == [STEPS, 2 * STEPS, 3 * STEPS]
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, undisturbed, caplog):
+    folder, expected = undisturbed
+    with pytest.raises(KeyboardInterrupt):
+        train(task(tmp_path, Validation(stops_at=2)))
+    newest = tmp_path / f"checkpoints/{3 * STEPS}"
+    for file in newest.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    equal(train(task(tmp_path, Validation((0.2, 0.3)))), expected)
+    (warning,) = [record.getMessage() for record in caplog.records if "is damaged" in record.getMessage()]
+    assert "the checkpoint of step 12 is damaged" in warning and "going on from the one of step 8" in warning
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    assert saved(tmp_path)[0].step == 3 * STEPS
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):
-    validate = Validation(scores=(0.2, 0.9, 0.5))
-    best = train(task(tmp_path, validate))
+    best = train(task(tmp_path, Validation(scores=(0.2, 0.9, 0.5))))
     before = (tmp_path / "metrics.jsonl").read_bytes()
 
     def never(*_):
         raise AssertionError("called")
 
-    equal(train(task(tmp_path, never, train_step=never)), best)
+    equal(train(task(tmp_path, Validation(scores=(0.5,)), train_step=never)), best)  # but for its last validation
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 def test_the_best_epoch_is_returned(tmp_path):
     validate = Validation(scores=(0.2, 0.9, 0.5))
     best = train(task(tmp_path, validate))
-    assert best.step == 2 * STEPS
-    equal(best.evaluated, validate.seen[1])  # validation sees the average, which is not the weights
-    assert float(np.abs(best.average[0]["weight"] - best.params["weight"]).max()) > 0
+    equal(best, validate.seen[1])
+    state, kept, facts = saved(tmp_path)
+    equal(state.evaluated, validate.seen[2])  # validation sees the average, which is not the weights
+    assert float(np.abs(state.average[0]["weight"] - state.params["weight"]).max()) > 0
+    equal(kept, best)
+    assert facts["best"] == {"step": 2 * STEPS, "score": 0.9}
     assert float(np.abs(validate.seen[2][0]["weight"] - validate.seen[1][0]["weight"]).max()) > 0
 
 
@@ -174,19 +258,16 @@ def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(t
     label = {row.image_id: row.target for row in broken.stream.examples.rows}
     assert [label[image_id] for image_id in images] == batch["label"].tolist()
 
-    opened = Checkpoints(tmp_path / "checkpoints", best_metric="auc")
-    assert opened.latest_step() == STEPS
-    kept = opened.restore_latest(DEVICES.replicate(fresh()))[0]
-    opened.close()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(kept)))
-    equal(train(task(tmp_path, Validation(scores=(0.2, 0.3)))), expected)
+    kept = saved(tmp_path)[0]
+    assert kept.step == STEPS and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept))
+    equal(train(task(tmp_path, Validation())), expected)
     assert lines(tmp_path) == lines(folder)
 
 
 def test_a_loss_that_is_not_a_number_in_the_first_epoch(tmp_path):
     quiet = Input(num_threads=2, log_seconds=1e9)  # looks at the end of the epoch only
     with pytest.raises(FloatingPointError, match="is nan at step 1; there is no checkpoint yet; images: TOY_"):
-        fit(task(tmp_path, train_step=poisoned(at=1)), fresh(), DEVICES, quiet)
+        fit(task(tmp_path, train_step=poisoned(at=1)), fresh(), DEVICES, quiet, Checkpointing())
     assert lines(tmp_path) == []
 
 
@@ -211,8 +292,9 @@ def test_progress_says_how_far_and_how_fast(tmp_path, caplog):
     assert messages[-1] == "toy: epoch 1 of 1: validation auc 0.1000, loss 1.0000"
     assert messages[1].startswith("toy: step 2 of 4, loss 0.") and messages[1].endswith(" left")
     assert " images/s" in messages[1]
-    rates = [line["images_per_second"] for line in metric_log.read(tmp_path / "metrics.jsonl")[1:STEPS]]
-    assert all(rate > 0 for rate in rates)
+    rates = metric_log.read(tmp_path / "rates.jsonl")
+    assert [line["step"] for line in rates] == [1, 2, 3, 4]
+    assert all(line["images_per_second"] > 0 for line in rates[1:])  # the first step compiles
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""Files that a reader sees in their old state or in their new one, never in between."""
+
+import os
+import pathlib
+import threading
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a UTF-8 file, and the folders above it where they are missing.
+
+    Once it returns, the file outlives a loss of power.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    with temporary.open("wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def temporary_name(path: pathlib.Path) -> pathlib.Path:
+    """A name beside `path` that no other process or thread uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")

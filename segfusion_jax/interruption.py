@@ -1,0 +1,83 @@
+"""Being asked to stop, by SIGTERM or Ctrl-C: at once, or, within `deferred`, where it suits."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+GRACE_SECONDS = 25.0
+"""After which the process ends in any case: less than the 30 s that schedulers commonly leave until SIGKILL."""
+
+STATUSES = {signal.SIGTERM: 75, signal.SIGINT: 130}
+"""Exit statuses. 75 is EX_TEMPFAIL of sysexits.h: the same command goes on. 130 is a shell's own for Ctrl-C."""
+
+
+class Stopped(BaseException):
+    """This process was asked to stop. Not an `Exception`, as KeyboardInterrupt is none.
+
+    Attributes:
+      status: to exit with.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.status = STATUSES[signal.Signals(number)]
+
+
+class _Asked:
+    """What signals did to this process; there is one set of signal handlers in it."""
+
+    number = 0  # of the first signal
+    deferred = False
+
+
+def install() -> None:
+    """Makes this process stop by `Stopped`; a program calls it first, from its main thread."""
+    watcher, wakeup = socket.socketpair()
+    wakeup.setblocking(False)
+    signal.set_wakeup_fd(wakeup.fileno())
+    for number in STATUSES:
+        signal.signal(number, _on_signal)
+    threading.Thread(target=_end_in_time, args=(watcher, wakeup), daemon=True).start()  # holds both open
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+    """Within it the first signal only counts: yields a function that says whether there was one. After it, it stops."""
+    _Asked.deferred = True
+    try:
+        yield lambda: bool(_Asked.number)
+    finally:
+        _Asked.deferred = False
+    if _Asked.number:
+        raise Stopped(_Asked.number)
+
+
+def stop() -> None:
+    """Stops this process: it, or another one of the same run, was asked to.
+
+    Raises:
+      Stopped: always.
+    """
+    raise Stopped(_Asked.number or signal.SIGTERM)
+
+
+def _on_signal(number: int, _) -> None:
+    again, _Asked.number = _Asked.number, _Asked.number or number
+    if again or not _Asked.deferred:
+        raise Stopped(number)
+
+
+def _end_in_time(watcher: socket.socket, _) -> None:
+    """Ends the process some time after a signal, whatever its main thread is in: Python's handlers wait for that."""
+    number = 0
+    while number not in STATUSES:  # all signals that Python handles come here
+        number = watcher.recv(1)[0]
+    time.sleep(GRACE_SECONDS)
+    message = f"error: not at a place to save within {GRACE_SECONDS:.0f} s; the last checkpoint is good"
+    print(message, file=sys.stderr, flush=True)
+    os._exit(STATUSES[signal.Signals(number)])
