@@ -9,7 +9,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from segfusion_jax import experiment, parallel
+from segfusion_jax import experiment, interruption, parallel
 from segfusion_jax.config import Config, cache_folder
 from segfusion_jax.stages import evaluate
 
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
     handler = logging.get_absl_handler()
     handler.addFilter(_is_ours_or_serious)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    interruption.install()
     parallel.keep_memory()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
@@ -41,6 +42,9 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("stopped", exc_info=True)
         _exit(f"error: {error}")
+    except interruption.Stopped as stopped:
+        logging.info("%s; the same command goes on", stopped)
+        sys.exit(stopped.status)
     if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
         print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
 

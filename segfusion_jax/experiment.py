@@ -1,5 +1,6 @@
 """The stages of a run, their order, and what is already done."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -12,9 +13,11 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 from absl import logging
 
+from segfusion_jax.atomic import write_text
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared
 from segfusion_jax.datasets.splits import find_table
+from segfusion_jax.lock import owned
 from segfusion_jax.models.from_config import find_pretrained, load_backbone, load_encoder, make_classifier, make_unet
 from segfusion_jax.parallel import Devices, make_devices
 from segfusion_jax.stages.bridge import bridge
@@ -49,6 +52,14 @@ STAGES = {
 }
 """In the order in which they run."""
 
+_ADVICE = "Give another --workdir"
+
+LOCK = "lock"
+"""Name of the file in a workdir that a run holds."""
+
+FREE_SECTIONS = ("input", "checkpoints")
+"""Of the config, which change no result: they may differ when a run goes on."""
+
 
 def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STAGES)) -> None:
     """Runs stages in their order; one that is done already is skipped, one that was stopped goes on.
@@ -60,7 +71,7 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
 
     Raises:
       ValueError: an unknown stage, a stage whose input is not there yet, a batch that the devices cannot share, or a
-        workdir of another config or of other data; the workdir is left as it was.
+        workdir of another config or of other data, or that another process uses; it is left as it was.
       FileNotFoundError: the pretrained weights or the official files are not there.
     """
     for name in stages:
@@ -73,21 +84,33 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
     _check_weights(config)
     _check_fingerprints(workdir, fingerprint)
     _check_order(workdir, stages)
+    if all((workdir / STAGES[name].folder / "done.json").exists() for name in stages):
+        logging.info("%s: all is done already", workdir)
+        return
     devices.wait_for_all("workdir checked")
-    if devices.is_lead:
-        _claim(config, workdir)
-    for name, stage in STAGES.items():
-        marker = workdir / stage.folder / "done.json"
-        if name not in stages or marker.exists():
-            continue
-        logging.info("stage %s", name)
-        start = time.monotonic()
-        stage.run(config, workdir)
-        seconds = time.monotonic() - start
+    with owned(workdir / LOCK, what=str(workdir)) if devices.is_lead else contextlib.nullcontext():
         if devices.is_lead:
-            marker.write_text(json.dumps({"fingerprint": fingerprint, "seconds": round(seconds, 1)}) + "\n")
-        devices.wait_for_all(name)
-        logging.info("stage %s took %s", name, duration(seconds))
+            _claim(config, workdir)
+        devices.wait_for_all("workdir claimed")
+        for name in STAGES:
+            if name in stages:
+                _run_stage(name, config, workdir, devices, fingerprint)
+
+
+def _run_stage(name: str, config: Config, workdir: pathlib.Path, devices: Devices, fingerprint: str) -> None:
+    stage = STAGES[name]
+    marker = workdir / stage.folder / "done.json"
+    if marker.exists():
+        logging.info("stage %s was done before", name)
+        return
+    logging.info("stage %s", name)
+    start = time.monotonic()
+    stage.run(config, workdir)
+    seconds = time.monotonic() - start
+    if devices.is_lead:
+        write_text(marker, json.dumps({"fingerprint": fingerprint, "seconds": round(seconds, 1)}) + "\n")
+    devices.wait_for_all(name)
+    logging.info("stage %s took %s", name, duration(seconds))
 
 
 def _check_batch_sizes(config: Config, devices: Devices) -> None:
@@ -107,22 +130,29 @@ def _check_weights(config: Config) -> None:
 def _check_owner(config: Config, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     if not path.exists():
-        if workdir.is_dir() and any(workdir.iterdir()):
+        if workdir.is_dir() and any(file.name != LOCK for file in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no config.json: give a new folder as --workdir")
         return
     if not any((workdir / stage.folder / "done.json").exists() for stage in STAGES.values()):
         return
     theirs = _flatten(json.loads(path.read_text())["config"])
     ours = _flatten(json.loads(config.to_json()))
-    names = [n for n in sorted(theirs | ours) if theirs.get(n) != ours.get(n) and not n.startswith("input.")]
+    bound = [name for name in sorted(theirs | ours) if name.partition(".")[0] not in FREE_SECTIONS]
+    unknown = [name for name in bound if name not in theirs or name not in ours]
+    if unknown:
+        listed = ", ".join(unknown[:10])
+        raise ValueError(
+            f"{workdir} was written by another version of segfusion_jax, without or with {listed}. {_ADVICE}"
+        )
+    names = [name for name in bound if theirs[name] != ours[name]]
     if names:
-        listed = "; ".join(f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:10])
-        raise ValueError(f"{workdir} belongs to another config: {listed}. Give another --workdir")
+        listed = "; ".join(f"{name} is {theirs[name]!r} there, {ours[name]!r} here" for name in names[:10])
+        raise ValueError(f"{workdir} belongs to another config: {listed}. {_ADVICE}")
 
 
 def _fingerprint(config: Config) -> str:
-    """Of what results depend on: the config but for `input`, and the files that it names."""
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name != "input"}
+    """Of what results depend on: the config but for its free sections, and the files that it names."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE_SECTIONS}
     named = [find_pretrained(section) for section in (config.segmenter, config.classifier) if section.pretrained]
     if config.splits.table:
         named.append(find_table(config.splits))
@@ -135,10 +165,8 @@ def _check_fingerprints(workdir: pathlib.Path, fingerprint: str) -> None:
     for name, stage in STAGES.items():
         marker = workdir / stage.folder / "done.json"
         if marker.exists() and json.loads(marker.read_text())["fingerprint"] != fingerprint:
-            raise ValueError(
-                f"{workdir}: the files of data.root, or the pretrained weights, changed since its stage {name!r}. "
-                "Give another --workdir"
-            )
+            changed = "the files of data.root, or the pretrained weights, changed"
+            raise ValueError(f"{workdir}: {changed} since its stage {name!r}. {_ADVICE}")
 
 
 def _check_order(workdir: pathlib.Path, stages: Sequence[str]) -> None:
@@ -157,11 +185,10 @@ def _claim(config: Config, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     if (workdir / STAGES["prepare"].folder / "done.json").exists():
         return
-    workdir.mkdir(parents=True, exist_ok=True)
     packages = ("segfusion_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
     versions = {name: _version(name) for name in packages} | {"python": platform.python_version()}
     content = {"config": json.loads(config.to_json()), "versions": versions}
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def _version(package: str) -> str:

@@ -2,8 +2,11 @@
 
 import contextlib
 import fcntl
+import os
 import pathlib
+import socket
 from collections.abc import Iterator
+from typing import IO
 
 from absl import logging
 
@@ -11,11 +14,37 @@ from absl import logging
 @contextlib.contextmanager
 def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
     """Holds the lock file `path`, made if missing; waits, and logs so, while another process, which `what`, has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    with _opened(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             logging.info("waiting for another process, which %s", what)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def owned(path: pathlib.Path, *, what: str) -> Iterator[None]:
+    """Holds the lock file `path`, made if missing; `what` is what it stands for.
+
+    Raises:
+      ValueError: another process, which it names, has it.
+    """
+    with _opened(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read() or "another process"
+            raise ValueError(f"{what} is in use by {holder}; it is free when that ends") from None
+        except OSError as error:
+            logging.warning("%s cannot be locked (%s): nothing else may use it meanwhile", what, error)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+def _opened(path: pathlib.Path) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a+")

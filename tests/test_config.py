@@ -92,6 +92,8 @@ FIELDS = {
     "input.num_threads": (1, 0),
     "input.num_workers": (2, -1),
     "input.log_seconds": (0.0, -1.0),
+    "checkpoints.seconds": (0.0, -1.0),
+    "checkpoints.keep": (5, 1),
     **{f"{model}.augmentation.{name}": v for model in ("segmenter", "classifier") for name, v in AUGMENTATION.items()},
     **{f"{model}.training.{name}": v for model in ("segmenter", "classifier") for name, v in TRAINING.items()},
     "segmenter.training.sampling": ("shuffled", "balanced"),

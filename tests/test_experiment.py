@@ -4,6 +4,8 @@ import dataclasses
 import json
 import logging
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def changed(**fields):
 
 def stages_run(caplog) -> list[str]:
     messages = [record.getMessage() for record in caplog.records]
-    return [m.removeprefix("stage ") for m in messages if m.startswith("stage ") and " took " not in m]
+    return [m.removeprefix("stage ") for m in messages if m.startswith("stage ") and len(m.split()) == 2]
 
 
 def ham10000(tmp_path, **overrides):
@@ -144,9 +146,36 @@ def test_some_stages(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         experiment.run(tiny.BASE, tmp_path, ["prepare"])
     assert stages_run(caplog) == ["prepare"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "records", "splits"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "lock", "records", "splits"]
     with pytest.raises(ValueError, match="stage 'report' needs stage 'segment'"):
         experiment.run(tiny.BASE, tmp_path, ["report"])
+
+
+def test_a_workdir_is_refused_while_another_run_lives_and_free_when_it_is_dead(tmp_path):
+    holds = "import sys, time; from segfusion_jax.lock import owned\nwith owned(pathlib.Path(sys.argv[1]), what='x'):"
+    program = f"import pathlib; {holds}\n  print(1, flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "lock")], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"1\n"
+    before = tiny.tree(tmp_path)
+    message = f"^{tmp_path} is in use by process {other.pid} on .+; it is free when that ends$"
+    with pytest.raises(ValueError, match=message):
+        experiment.run(tiny.BASE, tmp_path, ["prepare"])
+    assert tiny.tree(tmp_path) == before
+    other.kill()
+    other.wait()
+    experiment.run(tiny.BASE, tmp_path, ["prepare"])
+    assert (tmp_path / "splits/done.json").exists()
+
+
+def test_a_workdir_of_another_version_is_refused(copied):
+    path = copied / "config.json"
+    content = json.loads(path.read_text())
+    del content["config"]["segmenter"]["training"]["resident"]
+    content["config"]["bridge"]["blur"] = 1
+    path.write_text(json.dumps(content))
+    named = "without or with bridge.blur, segmenter.training.resident. Give another --workdir"
+    with pytest.raises(ValueError, match=f"was written by another version of segfusion_jax, {named}"):
+        experiment.run(tiny.BASE, copied)
 
 
 def test_a_run_that_was_stopped_between_stages_goes_on(finished, copied, caplog):
@@ -254,5 +283,5 @@ def test_training_images_that_live_on_the_devices(finished, tmp_path):
         )
         assert [(line["step"], line["split"]) for line in resident] == [(a["step"], a["split"]) for a in streamed]
         assert [line["loss"] for line in resident] == pytest.approx([line["loss"] for line in streamed], rel=0.01)
-    first, last = metric_log.read(tmp_path / "classification/all/metrics.jsonl")
+    first, *_, last = metric_log.read(tmp_path / "classification/all/metrics.jsonl")
     assert first["step"] == last["step"] > 1 and 0 < first["loss"] < 2

@@ -21,6 +21,7 @@ from tests.training import toy
 
 OPTIMIZER = optax.adam(1e-2)
 STEPS = 4
+EACH_EPOCH_SAVED = Checkpointing()
 EVERY_STEP_SAVED = Checkpointing(seconds=0.0)
 EVERY_STEP = Input(num_threads=2, log_seconds=0.0)
 DEVICES = toy.devices(4)
@@ -54,7 +55,7 @@ def fresh():
     return create_state(*toy.variables(), OPTIMIZER, ema_decay=0.5)
 
 
-def train(a_task: Fit, checkpointing: Checkpointing = Checkpointing()):
+def train(a_task: Fit, checkpointing: Checkpointing = EACH_EPOCH_SAVED):
     return fit(a_task, fresh(), DEVICES, EVERY_STEP, checkpointing)
 
 

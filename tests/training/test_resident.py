@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from segfusion_jax.config import Augmentation, Input
+from segfusion_jax.config import Augmentation, Checkpointing, Input
 from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all
 from segfusion_jax.training import metric_log, resident, steps
 from segfusion_jax.training.loop import Fit, fit
@@ -115,11 +115,11 @@ def test_trainings_are_alike(tmp_path, count, api):
         compiled = resident.compile_step(STEP, devices, resident=is_resident)
         train_step = resident.with_examples(compiled, a_stream, devices, INPUT, length=18)
         task = Fit("toy", folder, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
-        ends.append(jax.device_get(fit(task, fresh(), devices, INPUT)))
-        line, _ = metric_log.read(folder / "metrics.jsonl")
-        ends[-1] = (ends[-1], line["step"], line["epoch"], line["loss"], line["gradient_norm"])
-        assert line["step"] == 40 and line["images_per_second"] > 0
-    assert float(np.abs(ends[0][0].params["weight"]).max()) > 0.05
+        best = fit(task, fresh(), devices, INPUT, Checkpointing())
+        *lines, validation = metric_log.read(folder / "metrics.jsonl")
+        assert [line["step"] for line in lines] == [*range(1, 41)] and validation["step"] == 40
+        ends.append((best, [[line["epoch"], line["loss"], line["gradient_norm"]] for line in lines]))
+    assert float(np.abs(ends[0][0][0]["weight"]).max()) > 0.05
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *ends)
 
 
@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_a_number_within_a_block_is_of_its_step_and_images(tm
     train_step = resident.with_examples(compiled, a_stream, devices, INPUT)
     task = Fit("toy", tmp_path, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
     with pytest.raises(FloatingPointError) as error:
-        fit(task, fresh(), devices, INPUT)
+        fit(task, fresh(), devices, INPUT, Checkpointing())
     images = ", ".join(stream(is_resident=False).image_ids(37))
     assert str(error.value) == f"toy: gradient_norm is nan at step 37; there is no checkpoint yet; images: {images}"
 
@@ -144,10 +144,13 @@ def test_a_stopped_training_goes_on(tmp_path):
     train_step = resident.with_examples(compiled, a_stream, devices, INPUT)
 
     def task(name, epochs):
-        validate = lambda *_: {"auc": 0.5}  # noqa: E731
+        scores = iter((0.1, 0.2, 0.3))  # a training that goes on validates the epoch's end again
+        validate = lambda *_: {"auc": next(scores)}  # noqa: E731
         return Fit("toy", tmp_path / name, train_step, a_stream, validate, "auc", epochs=epochs, steps_per_epoch=5)
 
-    whole = fit(task("whole", 3), fresh(), devices, INPUT)
-    fit(task("parts", 1), fresh(), devices, INPUT)
-    parts = fit(task("parts", 3), fresh(), devices, INPUT)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(parts), jax.device_get(whole))
+    whole = fit(task("whole", 3), fresh(), devices, INPUT, Checkpointing())
+    fit(task("parts", 1), fresh(), devices, INPUT, Checkpointing())
+    parts = fit(task("parts", 3), fresh(), devices, INPUT, Checkpointing())
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
