@@ -1,0 +1,118 @@
+"""Runs of main.py on a tiny config, in processes of their own, that can be killed and compared."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from segfusion_jax.training import metric_log
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = """
+from tests import tiny
+
+
+def get_config():
+    return tiny.config(
+        segmenter__training__epochs=2,
+        segmenter__training__ema_decay=0.5,
+        classifier__training__epochs=3,
+        classifier__dropout=0.0,
+        classifier__drop_path=0.0,
+        segmenter__dropout=0.0,
+        checkpoints__seconds=0.2,
+        input__log_seconds=0.0,
+    ).to_config_dict()
+"""
+STAGES = ("prepare", "segment", "bridge", "classify")
+
+
+@dataclasses.dataclass
+class Run:
+    """Of one workdir; `start` it as often as you like.
+
+    Attributes:
+      folder: of the workdir and what is recorded beside it.
+      cache: of compiled programs.
+      devices: simulated ones, of each process.
+      stages: to run.
+      options: more of the command line.
+    """
+
+    folder: pathlib.Path
+    cache: pathlib.Path
+    devices: int = 1
+    stages: tuple[str, ...] = STAGES
+    options: tuple[str, ...] = ()
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        return self.folder / "workdir"
+
+    def start(self, *options: str, **variables: str) -> subprocess.Popen:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "tiny_config.py").write_text(CONFIG)
+        flags = f"--xla_force_host_platform_device_count={self.devices} --xla_backend_optimization_level=1"
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "XDG_CACHE_HOME": str(self.cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": flags,
+            "BATCHES": str(self.folder / "batches"),
+            **variables,
+        }
+        arguments = [f"--config={self.folder}/tiny_config.py", f"--workdir={self.workdir}"]
+        arguments += [f"--stages={','.join(self.stages)}", *self.options, *options]
+        with (self.folder / "log").open("ab") as log:
+            program = str(pathlib.Path(__file__).parent / "recorded_main.py")
+            return subprocess.Popen([sys.executable, program, *arguments], env=environment, stdout=log, stderr=log)
+
+    def finish(self) -> "Run":
+        process = self.start()
+        assert process.wait(timeout=300) == 0, self.log()
+        return self
+
+    def stop(self, number: signal.Signals, *, after_steps: int) -> int:
+        """Starts it, signals after so many new lines of metrics, and returns its exit status."""
+        process, before = self.start(), self.steps()
+        deadline = time.monotonic() + 120
+        while self.steps() < before + after_steps:
+            assert process.poll() is None and time.monotonic() < deadline, self.log()
+            time.sleep(0.01)
+        process.send_signal(number)
+        return process.wait(timeout=60)
+
+    def steps(self) -> int:
+        """Lines of metrics so far."""
+        return sum(len(metric_log.read(path)) for path in self.workdir.rglob("metrics.jsonl"))
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def batches(self) -> set[str]:
+        """What the train steps got, whole lines only."""
+        text = (self.folder / "batches").read_text()
+        return set(text[: text.rfind("\n") + 1].splitlines())
+
+    def results(self) -> dict[str, bytes]:
+        """All weights, masks and metrics."""
+        names = ("weights.safetensors", "metrics.jsonl", "masks.csv", "splits.csv")
+        found = sorted(path for path in self.workdir.rglob("*") if path.name in names)
+        return {str(path.relative_to(self.workdir)): path.read_bytes() for path in found}
+
+
+def check_same(one: Run, other: Run) -> None:
+    """Bit for bit: weights, masks, metrics, and the order of the input."""
+    ours, theirs = one.results(), other.results()
+    assert ours.keys() == theirs.keys()
+    differing = [name for name in ours if ours[name] != theirs[name]]
+    assert not differing, f"{differing}\n{other.log()}"
+    assert one.batches() == other.batches()
+    for path in other.workdir.rglob("metrics.jsonl"):
+        lines = [(line["step"], line["split"]) for line in metric_log.read(path)]
+        trained = [step for step, split in lines if split == "train"]
+        assert trained == list(range(1, len(trained) + 1)) and len(set(lines)) == len(lines)

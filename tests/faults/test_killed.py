@@ -1,0 +1,49 @@
+"""Killed at any moment, a run that is started again ends as if nothing had been."""
+
+import concurrent.futures
+import random
+import signal
+import time
+
+import pytest
+
+from tests.faults.runs import Run, check_same
+
+TRIALS = 25
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_terminated_and_killed_in_training(tmp_path, cache):
+    whole = Run(tmp_path / "whole", cache, stages=("prepare", "segment")).finish()
+    run = Run(tmp_path / "run", cache, stages=("prepare", "segment"))
+    assert run.stop(signal.SIGTERM, after_steps=2) == 75
+    assert "stopped by SIGTERM; the same command goes on" in run.log() and "Traceback" not in run.log()
+    assert run.stop(signal.SIGKILL, after_steps=3) == -signal.SIGKILL
+    check_same(whole, run.finish())
+
+
+@pytest.mark.faults
+def test_killed_at_random_moments(tmp_path, cache):
+    """Some of which lie within a save: a checkpoint is written each 0.2 s."""
+    Run(tmp_path / "first", cache, devices=2).finish()  # compiles
+    start = time.monotonic()
+    whole = Run(tmp_path / "whole", cache, devices=2).finish()
+    seconds = time.monotonic() - start
+    rng = random.Random(0)
+
+    def trial(number: int, moment: float) -> Run:
+        run = Run(tmp_path / str(number), cache, devices=2)
+        process = run.start()
+        time.sleep(moment)
+        process.kill()
+        process.wait()
+        return run.finish()
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        moments = [rng.uniform(0.15 * seconds, 1.3 * seconds) for _ in range(TRIALS)]  # two at a time are slower
+        for run in pool.map(trial, range(TRIALS), moments):
+            check_same(whole, run)
