@@ -59,9 +59,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:
-    """Keeps the libraries' remarks, which share absl's log, out of ours."""
+    """Keeps the libraries' remarks, which share absl's log, out of ours; Orbax's all, since its errors are raised."""
     path = pathlib.Path(record.pathname)
-    return record.levelno >= std_logging.WARNING or path == pathlib.Path(__file__) or "segfusion_jax" in path.parts
+    if path == pathlib.Path(__file__) or "segfusion_jax" in path.parts:
+        return True
+    return record.levelno >= std_logging.WARNING and "orbax" not in path.parts
 
 
 def _exit(message: str) -> None:

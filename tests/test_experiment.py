@@ -181,7 +181,9 @@ def test_a_workdir_of_another_version_is_refused(copied):
 def test_a_run_that_was_stopped_between_stages_goes_on(finished, copied, caplog):
     forget(copied, "evaluation", "report")
     shutil.rmtree(copied / "evaluation")
-    kept = {name: facts for name, facts in tiny.tree(copied).items() if not name.startswith(("report", "model", "lock"))}
+    kept = {
+        name: facts for name, facts in tiny.tree(copied).items() if not name.startswith(("report", "model", "lock"))
+    }
     with caplog.at_level(logging.INFO, logger="absl"):
         experiment.run(tiny.BASE, copied)
     assert stages_run(caplog) == ["evaluate", "report"]

@@ -148,7 +148,7 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     Args:
       path: PNG file to write.
       history: rows of metrics.jsonl: `step`, `epoch`, `split` ("train" or "validation") and any numeric metrics; a
-        metric may be missing from a row.
+        metric may be missing from a row. Many rows are drawn as means of neighbours.
 
     Raises:
       ValueError: no row holds a metric.
@@ -167,13 +167,20 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
         for split, colour, line in (("train", BLUE, "-"), ("validation", VERMILLION, "--")):
             points = [(row["epoch"], row[name]) for row in history if row["split"] == split and name in row]
             if points:
-                epochs, values = zip(*points, strict=True)
+                epochs, values = _means(points)
                 marker = "o" if len(points) <= 30 else ""
                 axes.plot(epochs, values, color=colour, linestyle=line, linewidth=1.6, marker=marker, markersize=3.5)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     _legend(figure, {"Training": (BLUE, "-"), "Validation": (VERMILLION, "--")})
     _save(figure, path)
+
+
+def _means(points: Sequence[tuple[float, float]], most: int = 200) -> tuple[list[float], list[float]]:
+    """Of neighbours, so that there are at most `most`: the last epoch of each mean, and the mean value."""
+    size = math.ceil(len(points) / most)
+    parts = [points[start : start + size] for start in range(0, len(points), size)]
+    return [part[-1][0] for part in parts], [sum(value for _, value in part) / len(part) for part in parts]
 
 
 def segmentation_overlays(

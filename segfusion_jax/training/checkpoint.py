@@ -18,6 +18,9 @@ from segfusion_jax.parallel import Devices
 FORMAT = 1
 """Of what a checkpoint holds. Raised when an older one can no longer be read."""
 
+_OTHER_BYTES = 2_000_000
+"""Of a checkpoint, beside its arrays; generously."""
+
 _ARRAYS, _FACTS = "arrays", "facts"
 
 
@@ -147,7 +150,7 @@ class Checkpoints:
 
     def _check_space(self, step: int, arrays: Any) -> None:
         """Orbax says the same in thousands of lines, and then only after writing."""
-        needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays))
+        needed = _OTHER_BYTES + sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays))
         free = shutil.disk_usage(self._folder).free
         if free < needed:
             raise OSError(self._not_written(step, f"{free / 1e6:.1f} MB are free, it takes {needed / 1e6:.1f} MB"))

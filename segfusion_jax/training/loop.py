@@ -9,7 +9,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import jax
@@ -90,10 +90,11 @@ def fit(
         step = int(state.step)
         with MetricLog(task.folder, from_step=step, enabled=devices.is_lead) as log:
             training = _Training(task, devices, config, checkpoints, checkpointing.seconds, log, best)
-            for epoch, batches in _epochs(task, step, devices, config):
-                with interruption.deferred() as asked:
-                    state = training.train(state, epoch, batches, asked)
-                training.validate(state, epoch)
+            with contextlib.closing(_epochs(task, step, devices, config)) as epochs:
+                for epoch, batches in epochs:
+                    with interruption.deferred() as asked:
+                        state = training.train(state, epoch, batches, asked)
+                    training.validate(state, epoch)
             return training.best.variables
 
 
@@ -106,12 +107,13 @@ def _start(task: Fit, state: TrainState, checkpoints: Checkpoints) -> tuple[Trai
     arrays, facts = restored
     if facts["position"] != _position(task.stream, facts["position"]["next_step"]):
         raise ValueError(f"{task.folder}: the checkpoint's input position {facts['position']} is not of these images")
+    logging.info("%s: going on after step %d", task.name, facts["position"]["next_step"])
     if facts["best"] is None:
         return arrays["state"], best
     return arrays["state"], _Best(arrays["best"], **facts["best"])
 
 
-def _epochs(task: Fit, step: int, devices: Devices, config: Input) -> Iterator[tuple[int, Iterator[dict]]]:
+def _epochs(task: Fit, step: int, devices: Devices, config: Input) -> Generator[tuple[int, Iterator[dict]], None, None]:
     """Each epoch that is not validated after `step` steps, and its batches from there on.
 
     All are read in one go, so that worker processes start once.

@@ -28,7 +28,7 @@ def test_terminated_and_killed_in_training(tmp_path, cache):
 
 @pytest.mark.faults
 def test_killed_at_random_moments(tmp_path, cache):
-    """Some of which lie within a save: a checkpoint is written each 0.2 s."""
+    """Most of which lie within a save: a checkpoint is written after each step."""
     Run(tmp_path / "first", cache, devices=2).finish()  # compiles
     start = time.monotonic()
     whole = Run(tmp_path / "whole", cache, devices=2).finish()

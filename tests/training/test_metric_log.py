@@ -27,6 +27,31 @@ def test_steps_that_will_be_done_again_are_dropped(tmp_path):
     assert [line["step"] for line in metric_log.read(tmp_path / "metrics.jsonl")] == [2, 4, 5]
 
 
+def test_of_the_last_step_the_validation_will_be_done_again(tmp_path):
+    with MetricLog(tmp_path, from_step=0, enabled=True) as log:
+        for step, split in ((2, "train"), (2, "validation"), (4, "train"), (4, "validation")):
+            log.write(step, step / 2, split, {})
+    MetricLog(tmp_path, from_step=4, enabled=True)
+    lines = [(line["step"], line["split"]) for line in metric_log.read(tmp_path / "metrics.jsonl")]
+    assert lines == [(2, "train"), (2, "validation"), (4, "train")]
+
+
+def test_a_number_that_json_does_not_have_is_left_out(tmp_path):
+    with MetricLog(tmp_path, from_step=0, enabled=True) as log:
+        log.write(1, 1, "train", {"loss": float("nan"), "gradient_norm": float("inf"), "skipped": 1.0})
+    assert metric_log.read(tmp_path / "metrics.jsonl") == [{"step": 1, "epoch": 1, "split": "train", "skipped": 1.0}]
+
+
+def test_rates_are_kept_apart(tmp_path):
+    for step in (2, 5):
+        with MetricLog(tmp_path, from_step=step - 1, enabled=True) as log:
+            log.write_rate(step, 100.0)
+            log.write_rate(step + 2, 50.0)
+    lines = metric_log.read(tmp_path / "rates.jsonl")
+    assert [(line["step"], line["images_per_second"]) for line in lines] == [(2, 100), (4, 50), (5, 100), (7, 50)]
+    assert 1.7e9 < lines[0]["time"] <= lines[-1]["time"] and metric_log.read(tmp_path / "metrics.jsonl") == []
+
+
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
