@@ -123,3 +123,10 @@ def test_drawing_in_threads_leaves_the_global_state_alone(scores, tmp_path):
     for i in range(3):
         np.testing.assert_array_equal(pixels(tmp_path / f"{i}.png"), pixels(tmp_path / "alone.png"))
     assert [matplotlib.rcParams[name] for name in settings] == before
+
+
+def test_curves_of_many_steps_are_means_of_neighbours():
+    points = [(1.0, 2.0), (2.0, 4.0), (3.0, 9.0)]
+    assert plots._means(points, most=3) == ([1, 2, 3], [2, 4, 9])
+    assert plots._means(points, most=2) == ([2, 3], [3, 9])
+    assert [len(column) for column in plots._means([(float(step), 0.0) for step in range(1001)])] == [167, 167]
