@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ class Run:
       folder: of the workdir and what is recorded beside it.
       cache: of compiled programs.
       devices: simulated ones, of each process.
+      processes: of the run.
       stages: to run.
       options: more of the command line.
     """
@@ -45,6 +47,7 @@ class Run:
     folder: pathlib.Path
     cache: pathlib.Path
     devices: int = 1
+    processes: int = 1
     stages: tuple[str, ...] = STAGES
     options: tuple[str, ...] = ()
 
@@ -52,9 +55,18 @@ class Run:
     def workdir(self) -> pathlib.Path:
         return self.folder / "workdir"
 
-    def start(self, *options: str, **variables: str) -> subprocess.Popen:
+    def start(self, *options: str) -> list[subprocess.Popen]:
+        """Starts all processes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "tiny_config.py").write_text(CONFIG)
+        arguments = [f"--config={self.folder}/tiny_config.py", f"--workdir={self.workdir}"]
+        arguments += [f"--stages={','.join(self.stages)}", *self.options, *options]
+        if self.processes == 1:
+            return [self._start(0, arguments)]
+        arguments += [f"--coordinator=localhost:{free_port()}", f"--num_processes={self.processes}"]
+        return [self._start(number, [*arguments, f"--process={number}"]) for number in range(self.processes)]
+
+    def _start(self, number: int, arguments: list[str]) -> subprocess.Popen:
         flags = f"--xla_force_host_platform_device_count={self.devices} --xla_backend_optimization_level=1"
         environment = os.environ | {
             "PYTHONPATH": str(ROOT),
@@ -62,29 +74,27 @@ class Run:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": flags,
-            "BATCHES": str(self.folder / "batches"),
-            **variables,
+            "BATCHES": str(self.folder / f"batches_{number}"),
         }
-        arguments = [f"--config={self.folder}/tiny_config.py", f"--workdir={self.workdir}"]
-        arguments += [f"--stages={','.join(self.stages)}", *self.options, *options]
         with (self.folder / "log").open("ab") as log:
             program = str(pathlib.Path(__file__).parent / "recorded_main.py")
             return subprocess.Popen([sys.executable, program, *arguments], env=environment, stdout=log, stderr=log)
 
     def finish(self) -> "Run":
-        process = self.start()
-        assert process.wait(timeout=300) == 0, self.log()
+        """Runs it to its end."""
+        started = self.start()
+        assert [process.wait(timeout=300) for process in started] == [0] * self.processes, self.log()
         return self
 
-    def stop(self, number: signal.Signals, *, after_steps: int) -> int:
-        """Starts it, signals after so many new lines of metrics, and returns its exit status."""
-        process, before = self.start(), self.steps()
+    def stop(self, number: signal.Signals, *, after_steps: int) -> list[int]:
+        """Starts it, signals the last process after so many new lines of metrics, and returns the exit statuses."""
+        started, before = self.start(), self.steps()
         deadline = time.monotonic() + 120
         while self.steps() < before + after_steps:
-            assert process.poll() is None and time.monotonic() < deadline, self.log()
+            assert all(process.poll() is None for process in started) and time.monotonic() < deadline, self.log()
             time.sleep(0.01)
-        process.send_signal(number)
-        return process.wait(timeout=60)
+        started[-1].send_signal(number)
+        return [process.wait(timeout=60) for process in started]
 
     def steps(self) -> int:
         """Lines of metrics so far."""
@@ -93,16 +103,23 @@ class Run:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def batches(self) -> set[str]:
-        """What the train steps got, whole lines only."""
-        text = (self.folder / "batches").read_text()
-        return set(text[: text.rfind("\n") + 1].splitlines())
+    def batches(self) -> list[set[str]]:
+        """What the train steps of each process got, whole lines only."""
+        texts = [path.read_text() for path in sorted(self.folder.glob("batches_*"))]
+        return [set(text[: text.rfind("\n") + 1].splitlines()) for text in texts]
 
     def results(self) -> dict[str, bytes]:
         """All weights, masks and metrics."""
         names = ("weights.safetensors", "metrics.jsonl", "masks.csv", "splits.csv")
         found = sorted(path for path in self.workdir.rglob("*") if path.name in names)
         return {str(path.relative_to(self.workdir)): path.read_bytes() for path in found}
+
+
+def free_port() -> int:
+    """Of this machine."""
+    with socket.socket() as a_socket:
+        a_socket.bind(("localhost", 0))
+        return a_socket.getsockname()[1]
 
 
 def check_same(one: Run, other: Run) -> None:

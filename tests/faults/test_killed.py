@@ -12,17 +12,12 @@ from tests.faults.runs import Run, check_same
 TRIALS = 25
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def test_terminated_and_killed_in_training(tmp_path, cache):
     whole = Run(tmp_path / "whole", cache, stages=("prepare", "segment")).finish()
     run = Run(tmp_path / "run", cache, stages=("prepare", "segment"))
-    assert run.stop(signal.SIGTERM, after_steps=2) == 75
+    assert run.stop(signal.SIGTERM, after_steps=2) == [75]
     assert "stopped by SIGTERM; the same command goes on" in run.log() and "Traceback" not in run.log()
-    assert run.stop(signal.SIGKILL, after_steps=3) == -signal.SIGKILL
+    assert run.stop(signal.SIGKILL, after_steps=3) == [-signal.SIGKILL]
     check_same(whole, run.finish())
 
 
@@ -37,7 +32,7 @@ def test_killed_at_random_moments(tmp_path, cache):
 
     def trial(number: int, moment: float) -> Run:
         run = Run(tmp_path / str(number), cache, devices=2)
-        process = run.start()
+        (process,) = run.start()
         time.sleep(moment)
         process.kill()
         process.wait()

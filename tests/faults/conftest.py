@@ -1,0 +1,7 @@
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Of compiled programs, for all runs."""
+    return tmp_path_factory.mktemp("cache")
