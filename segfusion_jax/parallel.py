@@ -54,6 +54,11 @@ class Devices:
         """Whether this process is the one that writes logs and reports."""
         return jax.process_index() == 0
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory of one device that a program may take; None where devices do not tell, as CPUs."""
+        return (self.mesh.local_mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+
     def wait_for_all(self, name: str) -> None:
         """Returns when every process has called it with this name."""
         if self.num_processes > 1:
