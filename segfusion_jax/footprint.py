@@ -22,6 +22,7 @@ _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) .*\{$")
 _CALL = re.compile(r"\b(body|condition|calls|to_apply)=%?([\w.-]+)")
 _TRIPS = re.compile(r'"?known_trip_count"?:\{"?n"?:"?(\d+)')
 _COLLECTIVE = re.compile(rf"^\s*(?:ROOT )?%?\S+ = (\(.*?\)|\S+) ({'|'.join(_KINDS)})(?:-done)?\(")
+_ALONE = re.compile(r"\breplica_groups=(?:\{\{\d+\}(?:,\{\d+\})*\}|\[\d+,1\]<=)")
 _ARRAY = re.compile(r"\b([a-z]+)(\d*)\w*\[([\d,<=]*)\]")
 _CUSTOM_CALL = re.compile(r'custom_call_target="([^"]*)"')
 
@@ -105,14 +106,14 @@ def find_collectives(hlo_text: str) -> list[Collective]:
       hlo_text: of the optimised program, as `jax.stages.Compiled.as_text` gives it.
 
     Returns:
-      One an instruction; of an asynchronous pair the end, whose result is that of the collective. In a loop whose
-      length XLA does not know it counts once.
+      One an instruction; of an asynchronous pair the end, whose result is that of the collective. One in a loop whose
+      length XLA does not know counts once, one in which every device is alone not at all.
     """
     computation, found = "", []
     for line in hlo_text.splitlines():
         if header := _COMPUTATION.match(line):
             computation = header[1]
-        elif match := _COLLECTIVE.match(line):
+        elif (match := _COLLECTIVE.match(line)) and not _ALONE.search(line):
             found.append((computation, match[2], _num_bytes(match[1])))
     times = _times(hlo_text) if found else {}
     return [Collective(kind, num_bytes, times[computation]) for computation, kind, num_bytes in found]

@@ -161,11 +161,11 @@ def _rows(models: Sequence[_Model], config: Config, devices: Devices) -> list[_R
         size("  arithmetic", lambda m: m.needs.flops, "FLOP"),
         size("  memory read and written", lambda m: m.needs.bytes_accessed),
         row("  compiling, unless cached", lambda m: f"{m.needs.compile_seconds:.1f} s"),
-        *_exchange(models, config, devices),
+        *_exchange(models, config),
     ]
 
 
-def _exchange(models: Sequence[_Model], config: Config, devices: Devices) -> list[_Row]:
+def _exchange(models: Sequence[_Model], config: Config) -> list[_Row]:
     """What the devices tell each other in a step: as compiled, and as the step is written."""
 
     def compiled(kind: str, model: _Model) -> str:
@@ -181,8 +181,6 @@ def _exchange(models: Sequence[_Model], config: Config, devices: Devices) -> lis
         return [("exchange between devices", *("none" for _ in models))]
     rows = [("exchange between devices, a step",)]
     rows += [(f"  {kind}", *(compiled(kind, model) for model in models)) for kind in kinds]
-    if devices.mesh.size == 1:
-        return rows
     theory = [written(model) for model in models]
     return rows + [
         ("  in theory: gradients", *(f"{_quantity(g, 'B')}, {100 * g / (g + n):4.1f} %" for g, n in theory)),
@@ -195,8 +193,8 @@ def _remarks(models: Sequence[_Model], devices: Devices) -> list[str]:
     calls = [sum(n for f, n in m.needs.custom_calls.items() if f.startswith(native.PREFIX)) for m in models]
     if any(calls):
         remarks.append(
-            f"Arithmetic and memory traffic leave out the {calls[0]} and {calls[1]} calls of our native CPU kernels, "
-            "which XLA does not count."
+            f"Arithmetic, memory traffic and scratch leave out the {calls[0]} and {calls[1]} calls of our native CPU "
+            "kernels, which XLA does not count."
         )
     if any(_microbatches(model) > 1 for model in models):
         remarks.append("Arithmetic and memory traffic count one microbatch: XLA counts the body of a loop once.")
