@@ -1,13 +1,13 @@
 """What a run needs, as told before it: the very programs of the run, from shapes alone."""
 
-import json
 import os
-import pathlib
+import re
 
 import jax
 import pytest
+import safetensors.numpy
 
-from segfusion_jax import experiment, footprint, parallel
+from segfusion_jax import footprint, parallel
 from segfusion_jax.config import Parallel
 from segfusion_jax.stages import dry_run, segment
 from segfusion_jax.training import metric_log
@@ -84,22 +84,86 @@ def described(finished, compile_cache):
     return text, set(os.listdir(compile_cache)) - kept
 
 
-def cells(text: str, label: str) -> list[str]:
-    """Of the lines of that label."""
-    return [line.strip()[len(label) :].strip() for line in text.splitlines() if line.strip().startswith(label + " ")]
+def cells(text: str, heading: str, label: str) -> list[str]:
+    """The two cells of a line of the table, under a heading that stands alone or on the line itself."""
+    current = ""
+    for line in text.splitlines():
+        current = current if line.startswith("  ") else re.split(r"  +", line)[0]
+        found, *both = re.split(r"  +", line.strip())
+        if (current, found) == (heading, label):
+            return both
+    raise AssertionError(f"no line {label!r} of {heading!r} in\n{text}")
 
 
 def test_the_programs_are_those_of_the_run(described):
     assert [name for name in described[1] if name.endswith("-cache")] == []
 
 
-def test_the_table_is_of_the_models_that_were_trained(described, finished):
-    text, _ = described
-    metadata = [json.loads(_header(path)) for path in sorted((finished / "model").glob("*.safetensors"))]
-    assert cells(text, "batch") == ["8                8", "16.4 kB"] or cells(text, "batch")
-    assert metadata
+def test_the_parameters_are_those_of_the_trained_models(described, finished):
+    files = [finished / name / "weights.safetensors" for name in ("segmentation/fold_0", "classification")]
+    for place, path in enumerate(files):
+        arrays = safetensors.numpy.load_file(path)
+        moving = {name: array for name, array in arrays.items() if name.rpartition(".")[2] in ("mean", "var")}
+        number = sum(array.size for array in arrays.values()) - sum(array.size for array in moving.values())
+        assert cells(described[0], "parameters", "parameters")[place] == f"{number:,}"
 
 
-def _header(path: pathlib.Path) -> bytes:
-    contents = path.read_bytes()
-    return contents[8 : 8 + int.from_bytes(contents[:8], "little")]
+def test_steps_and_classes_are_those_of_the_prepared_data(described, finished):
+    steps = []
+    for folder, epochs in (("segmentation/fold_0", 2), ("classification/all", 10)):
+        last = metric_log.read(finished / folder / "metrics.jsonl")[-1]
+        assert last["epoch"] == epochs
+        steps.append(last["step"] // epochs)
+    assert f"2 classes; steps an epoch: {steps[0]} (U-Net), {steps[1]} (classifier)\n" in described[0]
+
+
+def test_without_prepared_data_it_says_what_it_takes_them_for(tmp_path):
+    data = dry_run._data(tiny.config(data__target="diagnosis"), tmp_path)
+    assert data.origin == "not prepared yet: taken for two classes and 1,000 steps an epoch"
+    assert (data.classes.num_logits, data.unet_steps, data.classifier_steps) == (2, 1000, 1000)
+
+
+def test_the_table_adds_up(described):
+    text = described[0]
+    for place, size in enumerate((16 * 32, 32 * 32)):
+        assert cells(text, "batch", "batch")[place] == "8" and cells(text, "batch", "a device")[place] == "2"
+        assert cells(text, "memory of a device", "batch")[place] == f"{2 * (4 * size + 8) / 1000:.2f} kB"
+        state = [number(cells(text, "state", part)[place]) for part in ("parameters", "batch-norm statistics")]
+        assert number(cells(text, "state", "optimiser")[place]) == pytest.approx(2 * state[0], rel=0.01)  # Adam
+        average = sum(state) if place else 0  # the classifier's only
+        assert number(cells(text, "state", "moving average")[place]) == pytest.approx(average, rel=0.01)
+        total = sum(state) + 2 * state[0] + average
+        assert number(cells(text, "memory of a device", "state")[place]) == pytest.approx(total, rel=0.01)
+
+
+def number(quantity: str) -> float:
+    """1.5 kB is 1500."""
+    value, unit = quantity.split(" ")
+    return float(value) * {"B": 1, "kB": 1e3, "MB": 1e6}[unit]
+
+
+def test_remarks(described):
+    remarks = described[0].split("\n\n")[2].splitlines()
+    for section, size in (("segmenter", 16 * 32), ("classifier", 32 * 32)):
+        (line,) = (line for line in remarks if line.startswith(f"config.{section}.training.resident: "))
+        assert f"the images, {(4 * size + 8) / 1000:.2f} kB each, " in line
+    (warning,) = (line for line in remarks if line.startswith("WARNING"))  # a U-Net's step needs less than 2 MB
+    assert "the step of the classifier needs 4." in warning and "MB of a device that has 2.00 MB" in warning
+    assert "config.classifier.training.batch_size" in warning
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (9996, "10.0 kB"),
+        (99_960, "100 kB"),
+        (999_600, "1.00 MB"),
+        (2.5e12, "2.50 TB"),
+        (None, "-"),
+    ],
+)
+def test_quantities_have_three_digits(value, text):
+    assert dry_run._quantity(value, "B") == text
