@@ -117,7 +117,7 @@ def _facts(config: Config, devices: Devices) -> list[tuple[str, str]]:
     device, memory = mesh.devices.flat[0], devices.memory_bytes
     return [
         ("devices", f"{mesh.size} x {device.device_kind}, platform {device.platform}"),
-        ("processes", f"{devices.num_processes}, each with {mesh.local_mesh.size} devices"),
+        ("processes", f"{devices.num_processes}, each with {mesh.local_mesh.size} device(s)"),
         ("memory", f"{_quantity(memory, 'B')} a device" if memory else "the devices do not tell"),
         ("step", f"{devices.api}, {dtype}, batch norm over {_norm_group(config)}"),
     ]
