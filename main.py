@@ -16,6 +16,7 @@ from segfusion_jax.stages import evaluate
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that the run writes.", required=True)
 _STAGES = flags.DEFINE_list("stages", list(experiment.STAGES), "Stages to run, in their order.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile the training steps, print what they need, and stop.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", 'host:port of process 0 of several; "auto" on Slurm, Kubernetes and Cloud TPU.'
 )
@@ -38,6 +39,11 @@ def main(argv: list[str]) -> None:
         config = Config.from_config_dict(_CONFIG.value)
         if _COORDINATOR.value:
             parallel.start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
+        if _DRY_RUN.value:
+            needs = experiment.dry_run(config, workdir)
+            if jax.process_index() == 0:
+                print(needs)
+            return
         experiment.run(config, workdir, _STAGES.value)
     except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("stopped", exc_info=True)

@@ -22,6 +22,7 @@ from segfusion_jax.models.from_config import find_pretrained, load_backbone, loa
 from segfusion_jax.parallel import Devices, make_devices
 from segfusion_jax.stages.bridge import bridge
 from segfusion_jax.stages.classify import classify
+from segfusion_jax.stages.dry_run import describe
 from segfusion_jax.stages.evaluate import evaluate
 from segfusion_jax.stages.prepare import prepare
 from segfusion_jax.stages.report import report
@@ -111,6 +112,22 @@ def _run_stage(name: str, config: Config, workdir: pathlib.Path, devices: Device
         write_text(marker, json.dumps({"fingerprint": fingerprint, "seconds": round(seconds, 1)}) + "\n")
     devices.wait_for_all(name)
     logging.info("stage %s took %s", name, duration(seconds))
+
+
+def dry_run(config: Config, workdir: pathlib.Path) -> str:
+    """What the training steps of a run would need of the devices, as text; nothing is written and nothing trained.
+
+    Args:
+      config: of the experiment; its data and pretrained weights need not be there.
+      workdir: need not be there; in one that is prepared, the data say how many classes and steps there are.
+
+    Raises:
+      ValueError: a batch that the devices cannot share, or a workdir of another config.
+    """
+    devices = make_devices(config.parallel)
+    _check_batch_sizes(config, devices)
+    _check_owner(config, workdir)
+    return describe(config, workdir, devices)
 
 
 def _check_batch_sizes(config: Config, devices: Devices) -> None:

@@ -54,6 +54,11 @@ class Devices:
         """Whether this process is the one that writes logs and reports."""
         return jax.process_index() == 0
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory of one device that a program may take; None where devices do not tell, as CPUs."""
+        return (self.mesh.local_mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+
     def wait_for_all(self, name: str) -> None:
         """Returns when every process has called it with this name."""
         if self.num_processes > 1:
@@ -92,18 +97,25 @@ class Devices:
         `check_vma` is off: with it on, autodiff already sums the gradient of replicated parameters over the axis, and
         the step's own sum of gradients would come out too large by the number of devices.
         """
+        mapped = self._map_train_step(step)
+        place = self._split if self.api == "pmap" else self._shard
+        return lambda state, batch: mapped(state, place(batch))
+
+    def lower_train_step(self, step: Callable, state: Any, batch: Mapping[str, Any]) -> jax.stages.Lowered:
+        """The program of `compile_train_step`, not compiled yet.
+
+        Args:
+          step: that is lowered.
+          state: arrays, or their shapes and dtypes, which alone count.
+          batch: likewise, of this process's share.
+        """
+        replicated, shared = NamedSharding(self.mesh, P()), NamedSharding(self.mesh, P(AXIS))
+        state = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated), state)
         if self.api == "pmap":
-            mapped = jax.pmap(
-                step,
-                axis_name=AXIS,
-                in_axes=(None, 0),
-                out_axes=None,
-                devices=list(self.mesh.devices.flat),
-            )
-            return lambda state, batch: mapped(state, self._split(batch))
-        mapped = jax.shard_map(step, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False)
-        compiled = jax.jit(mapped, donate_argnums=0)
-        return lambda state, batch: compiled(state, self._shard(batch))
+            return self._map_train_step(step).lower(state, jax.eval_shape(self._split, dict(batch)))
+        whole = {name: (self.num_processes * len(array), *array.shape[1:]) for name, array in batch.items()}
+        shapes = {n: jax.ShapeDtypeStruct(whole[n], array.dtype, sharding=shared) for n, array in batch.items()}
+        return self._map_train_step(step).lower(state, shapes)
 
     def compile_train_steps(self, step: Callable, most: int) -> Callable:
         """Compiles many steps on resident examples: `(examples, state, draws) -> (state, metrics)`.
@@ -160,6 +172,13 @@ class Devices:
         mapped = jax.shard_map(predict, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
         compiled = jax.jit(mapped)
         return lambda variables, batch: self._gather(compiled(variables, self._shard(batch)))
+
+    def _map_train_step(self, step):
+        if self.api == "pmap":
+            devices = list(self.mesh.devices.flat)
+            return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+        mapped = jax.shard_map(step, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False)
+        return jax.jit(mapped, donate_argnums=0)
 
     def _shard(self, batch, axis=0):
         sharding = NamedSharding(self.mesh, P(*axis * [None], AXIS))

@@ -7,19 +7,24 @@ import sys
 
 import pytest
 
+from segfusion_jax.config import cache_folder
 from tests.datasets import official
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def ended(finished, tmp_path_factory):
+def ended(finished, compile_cache, tmp_path_factory):
     """How each of the commands ended, all started at once: exit status, standard output, standard error."""
     folder = tmp_path_factory.mktemp("main")
     (folder / "tiny_config.py").write_text(
         "from tests import tiny\n\n\ndef get_config():\n    return tiny.BASE.to_config_dict()\n"
     )
     official.write_ham10000(folder / "ham10000", 20)
+    cache = folder / "cache" / "segfusion_jax"
+    cache.mkdir(parents=True)
+    (cache / "compiled").symlink_to(compile_cache)  # the finished run compiled the steps of the dry run
+    (cache / "native").symlink_to(cache_folder() / "native")
     synthetic, used = "--config=configs/synthetic.py", f"--workdir={finished}"
     commands = {
         "done": [f"--config={folder}/tiny_config.py", used],
@@ -28,6 +33,8 @@ def ended(finished, tmp_path_factory):
         "out_of_range": [synthetic, "--config.bridge.alpha=1.5"],
         "missing_data": ["--config=configs/isic2020.py", f"--config.data.root={folder}/ham10000"],
         "other_config": [synthetic, used],
+        "dry_run": [f"--config={folder}/tiny_config.py", "--dry_run"],
+        "dry_run_uneven": [synthetic, "--dry_run", "--config.segmenter.training.batch_size=18"],
     }
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -64,6 +71,7 @@ def test_a_finished_run_prints_its_metrics(ended, finished):
         ("out_of_range", "error: config.bridge.alpha = 1.5: must be in [0, 1]"),
         ("other_config", "belongs to another config: "),
         ("missing_data", "https://challenge2020.isic-archive.com"),
+        ("dry_run_uneven", "error: config.segmenter.training.batch_size = 18: must be divisible by the 4 devices"),
     ],
 )
 def test_mistakes_end_with_a_message_and_no_traceback(ended, command, message):
@@ -78,6 +86,15 @@ def test_the_message_of_missing_data_names_folder_and_option(ended):
     assert "ISIC 2020" in errors and "--config.data.root=FOLDER" in errors and "SEGFUSION_DATA" in errors
 
 
-def test_mistakes_leave_no_workdir(ended, finished):
+def test_a_dry_run_prints_what_the_steps_need(ended):
+    output, errors, status = ended[0]["dry_run"]
+    assert status == 0, errors
+    lines = [line.split() for line in output.splitlines()]
+    assert ["devices", "4", "x", "cpu,", "platform", "cpu"] in lines
+    assert ["U-Net", "classifier"] in lines
+    assert "activations and scratch" in output and "all-reduce" in output
+
+
+def test_mistakes_and_dry_runs_leave_no_workdir(ended, finished):
     assert not ended[1].exists()
     assert (finished / "config.json").read_text().count('"synthetic_images": 80') == 1

@@ -108,14 +108,13 @@ class _Read(grain.transforms.Map):
     image_size: tuple[int, int]
 
     def map(self, element: Batch) -> Batch:
-        size = (len(element["index"]), *self.image_size)
-        images, masks = np.empty((*size, 3), np.uint8), np.empty((*size, 1), np.uint8)
-        labels = np.empty(len(images), np.int32)
+        batch = empty_batch(len(element["index"]), self.image_size)
         for place, (index, matrix) in enumerate(zip(element["index"], element["matrix"], strict=True)):
             example = self.source[index]
-            images[place], masks[place, ..., 0] = warp(example["image"], example["mask"][..., 0], matrix)
-            labels[place] = example["label"]
-        return {"image": images, "mask": masks, "label": labels, "weight": np.ones(len(images), np.float32)}
+            image, mask = warp(example["image"], example["mask"][..., 0], matrix)
+            batch["image"][place], batch["mask"][place, ..., 0] = image, mask
+            batch["label"][place] = example["label"]
+        return batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +192,17 @@ class TrainStream:
         if self.weights is None:
             return sampling.shuffled(len(self.examples), self.seed)
         return sampling.weighted(self.weights, self.seed)
+
+
+def empty_batch(batch_size: int, image_size: tuple[int, int]) -> Batch:
+    """A batch of weight 1, its images, masks and labels not set."""
+    shape = (batch_size, *image_size)
+    return {
+        "image": np.empty((*shape, 3), np.uint8),
+        "mask": np.empty((*shape, 1), np.uint8),
+        "label": np.empty(batch_size, np.int32),
+        "weight": np.ones(batch_size, np.float32),
+    }
 
 
 def decode_all(examples: Examples, config: Input, *, length: int = 0) -> Batch:

@@ -26,6 +26,9 @@ from segfusion_jax.config import cache_folder
 
 _SOURCES = pathlib.Path(__file__).parent / "cpu"
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
+PREFIX = "segfusion_"
+"""Of the kernels' names in a compiled program."""
+
 _NAMES = (
     "moments",
     "norm_act",
@@ -57,8 +60,8 @@ def available() -> bool:
     if library is None:
         return False
     for name in _NAMES:
-        handler = getattr(library, f"segfusion_{name}")
-        jax.ffi.register_ffi_target(f"segfusion_{name}", jax.ffi.pycapsule(handler), platform="cpu")
+        handler = getattr(library, PREFIX + name)
+        jax.ffi.register_ffi_target(PREFIX + name, jax.ffi.pycapsule(handler), platform="cpu")
     return True
 
 
@@ -79,7 +82,7 @@ def either(kernel: Callable, fallback: Callable, *arrays: jax.Array, is_built: b
 
 def call(name: str, outputs: Any, *arrays: jax.Array, **attributes: int | np.float32) -> Any:
     """Runs a kernel; `outputs` are the shapes and dtypes of its results."""
-    return jax.ffi.ffi_call(f"segfusion_{name}", outputs, vmap_method="sequential")(*arrays, **attributes)
+    return jax.ffi.ffi_call(PREFIX + name, outputs, vmap_method="sequential")(*arrays, **attributes)
 
 
 def _library() -> ctypes.CDLL | None:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn import metrics
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
 from segfusion_jax.inference import Classes, class_probabilities, sigmoid
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.input.mask_store import MaskStore
@@ -40,15 +42,7 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
     classes = load_classes(config, workdir)
     train, validation = (examples(config, prepared, masks, split) for split in ("train", "validation"))
-    classifier = make_classifier(
-        config.classifier,
-        config.bridge,
-        seed=derive_seed(config.seed, "classify", "weights"),
-        dtype=devices.compute_dtype(config.compute_dtype),
-        axis_name=AXIS if config.parallel.sync_batch_norm else None,
-        num_logits=classes.num_logits,
-    )
-    classifier = load_backbone(config.classifier, classifier)
+    classifier = load_backbone(config.classifier, make_network(config, devices, classes))
     logging.info("classifier starts from %s", config.classifier.pretrained or "random weights")
     trainer = _Trainer(config, devices, workdir / "classification", train, validation, classifier, classes)
     variables = (classifier.params, classifier.batch_stats)
@@ -67,6 +61,70 @@ def examples(config: Config, prepared: Prepared, masks: MaskStore, split: str) -
     return Examples(prepared, rows, size, masks, config.bridge, reduced=split == "train")
 
 
+def make_network(config: Config, devices: Devices, classes: Classes) -> Functional:
+    """The classifier with initial weights."""
+    return make_classifier(
+        config.classifier,
+        config.bridge,
+        seed=derive_seed(config.seed, "classify", "weights"),
+        dtype=devices.compute_dtype(config.compute_dtype),
+        axis_name=AXIS if config.parallel.sync_batch_norm else None,
+        num_logits=classes.num_logits,
+    )
+
+
+def class_weights(config: Config, classes: Classes, train: Sequence[Row]) -> tuple[float, ...]:
+    """Of each class; balanced ones are inverse frequencies, 1 on average over the training images."""
+    number = len(classes.names)
+    if config.classifier.class_weights == "none":
+        return (1.0,) * number
+    counts = collections.Counter(row.target for row in train)
+    return tuple(len(train) / (number * counts[target]) for target in range(number))
+
+
+def steps_per_epoch(config: Config, train: Sequence[Row]) -> int:
+    """Of all phases."""
+    return max(1, len(train) // config.classifier.training.batch_size)
+
+
+def train_step(
+    config: Config, classifier: Functional, phase: str, *, steps_per_epoch: int, class_weights: tuple[float, ...]
+) -> tuple[Callable, optax.GradientTransformation]:
+    """The step `(state, batch) -> (state, metrics)` of one device, and its optimiser.
+
+    Args:
+      config: of the run.
+      classifier: that is trained.
+      phase: "all", or "frozen", which trains the last layer only.
+      steps_per_epoch: what an epoch of the schedule is.
+      class_weights: of each class.
+    """
+    training, head_only, decay = _training(config, phase), phase == "frozen", config.classifier.layer_decay
+    rates = decayed_rates(classifier.params, decay) if decay < 1 and not head_only else None
+    optimizer = make_optimizer(training, steps_per_epoch, rates)
+    if head_only:
+        optimizer = optax.masked(optimizer, {name: name == "head" for name in classifier.params})
+    objective = steps.classification_objective(
+        classifier, config.bridge, config.classifier, class_weights=class_weights, head_only=head_only
+    )
+    seed = derive_seed(config.seed, "classify", phase)
+    return steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay), optimizer
+
+
+def _training(config: Config, phase: str) -> Training:
+    classifier = config.classifier
+    if phase == "all":
+        return classifier.training
+    return Training(
+        epochs=classifier.frozen_epochs,
+        batch_size=classifier.training.batch_size,
+        learning_rate=classifier.frozen_learning_rate,
+        schedule="constant",
+        sampling=classifier.training.sampling,
+        resident=classifier.training.resident,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Trainer:
     config: Config
@@ -79,69 +137,33 @@ class _Trainer:
 
     def train(self, phase: str, variables: tuple[Variables, Variables]) -> Any:
         """Trains all weights, or the last layer in the phase "frozen"; returns the best params and batch_stats."""
-        training = self._training(phase)
-        steps_per_epoch = max(1, len(self.train_examples) // training.batch_size)
-        rates = self._rates() if phase == "all" else None
-        optimizer = make_optimizer(training, steps_per_epoch, rates)
-        if phase == "frozen":
-            optimizer = optax.masked(optimizer, {name: name == "head" for name in self.classifier.params})
-        objective = steps.classification_objective(
-            self.classifier,
-            self.config.bridge,
-            self.config.classifier,
-            class_weights=self._class_weights(),
-            head_only=phase == "frozen",
-        )
-        seed = derive_seed(self.config.seed, "classify", phase)
-        step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay)
+        training, rows = _training(self.config, phase), self.train_examples.rows
+        epoch = steps_per_epoch(self.config, rows)
+        weights = class_weights(self.config, self.classes, rows)
+        step, optimizer = train_step(self.config, self.classifier, phase, steps_per_epoch=epoch, class_weights=weights)
         scores = steps.make_class_scores(self.classifier, self.config.bridge, self.classes.positive)
-        compiled = self.devices.compile_predict(scores)
+        compiled_scores = self.devices.compile_predict(scores)
         stream = TrainStream(
             self.train_examples,
             self.config.classifier.augmentation,
             training.batch_size,
-            derive_seed(seed, "input"),
+            derive_seed(derive_seed(self.config.seed, "classify", phase), "input"),
             resident=training.resident,
             weights=self._sampling_weights(),
         )
-        train_step = compile_step(step, self.devices, resident=training.resident)
+        compiled_step = compile_step(step, self.devices, resident=training.resident)
         task = Fit(
             name=f"classifier ({phase})",
             folder=self.folder / phase,
-            train_step=with_examples(train_step, stream, self.devices, self.config.input),
+            train_step=with_examples(compiled_step, stream, self.devices, self.config.input),
             stream=stream,
-            validate=lambda params, batch_stats: self._validate(compiled, (params, batch_stats)),
+            validate=lambda params, batch_stats: self._validate(compiled_scores, (params, batch_stats)),
             best_metric="roc_auc",
             epochs=training.epochs,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=epoch,
         )
         state = create_state(*variables, optimizer, ema_decay=training.ema_decay)
         return fit(task, state, self.devices, self.config.input, self.config.checkpoints)
-
-    def _training(self, phase: str) -> Training:
-        config = self.config.classifier
-        if phase == "all":
-            return config.training
-        return Training(
-            epochs=config.frozen_epochs,
-            batch_size=config.training.batch_size,
-            learning_rate=config.frozen_learning_rate,
-            schedule="constant",
-            sampling=config.training.sampling,
-            resident=config.training.resident,
-        )
-
-    def _rates(self) -> Variables | None:
-        decay = self.config.classifier.layer_decay
-        return decayed_rates(self.classifier.params, decay) if decay < 1 else None
-
-    def _class_weights(self) -> tuple[float, ...]:
-        """Of each class; balanced ones are inverse frequencies, 1 on average over the training images."""
-        number = len(self.classes.names)
-        if self.config.classifier.class_weights == "none":
-            return (1.0,) * number
-        counts = collections.Counter(row.target for row in self.train_examples.rows)
-        return tuple(len(self.train_examples) / (number * counts[target]) for target in range(number))
 
     def _sampling_weights(self) -> np.ndarray | None:
         if self.config.classifier.training.sampling == "shuffled":

@@ -1,12 +1,16 @@
 """Stage 2: U-Nets on annotated masks, one a fold, each blind to its fold."""
 
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
+import optax
 from absl import logging
 
 from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.models.from_config import load_encoder, make_unet
 from segfusion_jax.models.functional import Functional, Variables
@@ -32,53 +36,85 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
     """
     devices = make_devices(config.parallel)
     prepared = load_prepared(config, workdir)
+    train, choose = divide(config, prepared)
+    trainer = _Trainer(config, devices, steps_per_epoch(config, train), most_trained=max(map(len, train.values())))
+    for fold in train:
+        weights = fold_folder(workdir, fold) / "weights.safetensors"
+        if weights.exists():
+            logging.info("U-Net %d: done before", fold)
+            continue
+        size = config.segmenter.image_size
+        to_train = Examples(prepared, train[fold], size, reduced=True)
+        to_choose = Examples(prepared, choose[fold], size)
+        unet = trainer.train(fold, workdir, to_train, to_choose)
+        if devices.is_lead:
+            save_weights(weights, unet)
+
+
+def divide(config: Config, prepared: Prepared) -> tuple[dict[int, tuple[Row, ...]], dict[int, tuple[Row, ...]]]:
+    """The images that each U-Net is trained on, and those that choose its weights, by the fold that it never meets.
+
+    Raises:
+      ValueError: a fold has no annotated masks.
+    """
     folds = range(config.splits.num_folds)
-    annotated = {fold: [row for row in prepared.rows if row.has_mask and row.fold == fold] for fold in folds}
+    annotated = {fold: tuple(row for row in prepared.rows if row.has_mask and row.fold == fold) for fold in folds}
     for fold in folds:
         if not annotated[fold]:
             raise ValueError(
                 f"fold {fold} has no image with an annotated mask to train a U-Net on; "
                 "config.data.mask_collection names a collection that brings masks"
             )
-    num_trained = sum(map(len, annotated.values())) * (len(folds) - 2) // len(folds)
     chooses = {fold: (fold + 1) % len(folds) for fold in folds}
-    train = {k: [row for fold in folds if fold not in (k, chooses[k]) for row in annotated[fold]] for k in folds}
-    steps_per_epoch = max(1, num_trained // config.segmenter.training.batch_size)
-    trainer = _Trainer(config, devices, steps_per_epoch, most_trained=max(map(len, train.values())))
-    for fold in folds:
-        weights = fold_folder(workdir, fold) / "weights.safetensors"
-        if weights.exists():
-            logging.info("U-Net %d: done before", fold)
-            continue
-        size = config.segmenter.image_size
-        to_train = Examples(prepared, tuple(train[fold]), size, reduced=True)
-        to_choose = Examples(prepared, tuple(annotated[chooses[fold]]), size)
-        unet = trainer.train(fold, workdir, to_train, to_choose)
-        if devices.is_lead:
-            save_weights(weights, unet)
+    train = {k: tuple(row for f in folds if f not in (k, chooses[k]) for row in annotated[f]) for k in folds}
+    return train, {fold: annotated[chooses[fold]] for fold in folds}
+
+
+def steps_per_epoch(config: Config, train: Mapping[int, Sequence[Row]]) -> int:
+    """Of all U-Nets alike: what the images of an average one make.
+
+    Args:
+      config: of the run.
+      train: the images of each U-Net.
+    """
+    return max(1, sum(map(len, train.values())) // len(train) // config.segmenter.training.batch_size)
+
+
+def make_network(config: Config, devices: Devices, *, seed: int) -> Functional:
+    """A U-Net with initial weights drawn from `seed`."""
+    dtype = devices.compute_dtype(config.compute_dtype)
+    axis_name = AXIS if config.parallel.sync_batch_norm else None
+    return make_unet(config.segmenter, seed=seed, dtype=dtype, axis_name=axis_name)
+
+
+def train_step(
+    config: Config, unet: Functional, *, steps_per_epoch: int
+) -> tuple[Callable, optax.GradientTransformation]:
+    """The step `(state, batch) -> (state, metrics)` of one device, and its optimiser."""
+    training = config.segmenter.training
+    optimizer = make_optimizer(training, steps_per_epoch)
+    objective = steps.segmentation_objective(unet, config.segmenter)
+    seed = derive_seed(config.seed, "segment")
+    return steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay), optimizer
 
 
 class _Trainer:
     """Trains U-Nets one after the other with steps that are compiled once, all for the same number of steps."""
 
     def __init__(self, config: Config, devices: Devices, steps_per_epoch: int, *, most_trained: int):
-        training = config.segmenter.training
         self._most_trained = most_trained
         self._config = config
         self._devices = devices
         self._steps_per_epoch = steps_per_epoch
-        self._optimizer = make_optimizer(training, steps_per_epoch)
-        unet = load_encoder(config.segmenter, self._make_unet(seed=0))
-        objective = steps.segmentation_objective(unet, config.segmenter)
-        seed = derive_seed(config.seed, "segment")
-        step = steps.make_train_step(objective, self._optimizer, seed=seed, ema_decay=training.ema_decay)
-        self._step = compile_step(step, devices, resident=training.resident)
+        unet = load_encoder(config.segmenter, make_network(config, devices, seed=0))
+        step, self._optimizer = train_step(config, unet, steps_per_epoch=steps_per_epoch)
+        self._step = compile_step(step, devices, resident=config.segmenter.training.resident)
         self._scores = devices.compile_predict(steps.make_segmentation_scores(unet))
 
     def train(self, fold: int, workdir: pathlib.Path, train: Examples, validation: Examples) -> Functional:
         """Returns the U-Net with its best weights."""
         config, training = self._config, self._config.segmenter.training
-        unet = self._make_unet(seed=derive_seed(config.seed, "segment", "weights", fold))
+        unet = make_network(config, self._devices, seed=derive_seed(config.seed, "segment", "weights", fold))
         unet = load_encoder(config.segmenter, unet)
         input_seed = derive_seed(config.seed, "segment", "input", fold)
         stream = TrainStream(
@@ -97,11 +133,6 @@ class _Trainer:
         state = create_state(unet.params, unet.batch_stats, self._optimizer, ema_decay=training.ema_decay)
         params, batch_stats = fit(task, state, self._devices, config.input, config.checkpoints)
         return unet._replace(params=params, batch_stats=batch_stats)
-
-    def _make_unet(self, *, seed: int) -> Functional:
-        dtype = self._devices.compute_dtype(self._config.compute_dtype)
-        axis_name = AXIS if self._config.parallel.sync_batch_norm else None
-        return make_unet(self._config.segmenter, seed=seed, dtype=dtype, axis_name=axis_name)
 
     def _validate(self, variables: tuple[Variables, Variables], examples: Examples) -> dict[str, float]:
         scores = predict(

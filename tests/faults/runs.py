@@ -55,18 +55,29 @@ class Run:
     def workdir(self) -> pathlib.Path:
         return self.folder / "workdir"
 
-    def start(self, *options: str) -> list[subprocess.Popen]:
-        """Starts all processes."""
+    def start(self, within: tuple[str, ...] = ()) -> list[subprocess.Popen]:
+        """Starts all processes, each by the command `within`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "tiny_config.py").write_text(CONFIG)
         arguments = [f"--config={self.folder}/tiny_config.py", f"--workdir={self.workdir}"]
-        arguments += [f"--stages={','.join(self.stages)}", *self.options, *options]
+        arguments += [f"--stages={','.join(self.stages)}", *self.options]
         if self.processes == 1:
-            return [self._start(0, arguments)]
+            return [self._start(0, arguments, within)]
         arguments += [f"--coordinator=localhost:{free_port()}", f"--num_processes={self.processes}"]
-        return [self._start(number, [*arguments, f"--process={number}"]) for number in range(self.processes)]
+        return [self._start(number, [*arguments, f"--process={number}"], within) for number in range(self.processes)]
 
-    def _start(self, number: int, arguments: list[str]) -> subprocess.Popen:
+    def finish_on_a_disk_of(self, megabytes: int) -> int:
+        """Runs it in a file system of that size, which it has to itself; returns the exit status."""
+        mount = f"mount -t tmpfs -o size={megabytes}m none {self.workdir}"
+        script = f'{mount} && "$@"; status=$?; cp -r {self.workdir} {self.folder}/kept; exit $status'
+        self.workdir.mkdir(parents=True)
+        (process,) = self.start(within=("unshare", "--mount", "sh", "-c", script, "sh"))
+        status = process.wait(timeout=300)
+        self.workdir.rmdir()
+        (self.folder / "kept").rename(self.workdir)
+        return status
+
+    def _start(self, number: int, arguments: list[str], within: tuple[str, ...]) -> subprocess.Popen:
         flags = f"--xla_force_host_platform_device_count={self.devices} --xla_backend_optimization_level=1"
         environment = os.environ | {
             "PYTHONPATH": str(ROOT),
@@ -78,7 +89,7 @@ class Run:
         }
         with (self.folder / "log").open("ab") as log:
             program = str(pathlib.Path(__file__).parent / "recorded_main.py")
-            return subprocess.Popen([sys.executable, program, *arguments], env=environment, stdout=log, stderr=log)
+            return subprocess.Popen([*within, sys.executable, program, *arguments], env=environment, stdout=log, stderr=log)
 
     def finish(self) -> "Run":
         """Runs it to its end."""

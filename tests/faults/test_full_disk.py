@@ -19,8 +19,7 @@ def can_mount() -> bool:
 def test_a_full_disk(tmp_path, cache):
     whole = Run(tmp_path / "whole", cache, stages=("prepare", "segment")).finish()
     run = Run(tmp_path / "run", cache, stages=("prepare", "segment"), options=("--config.checkpoints.keep=99",))
-    (status,) = run.finish_on_a_disk_of(megabytes=6)
-    assert status == 1
+    assert run.finish_on_a_disk_of(megabytes=6) == 1
     last = run.log().splitlines()[-1]
     assert last.startswith("error: ") and "cannot be written: " in last and last.endswith(" is kept"), run.log()
     assert "Traceback" not in run.log()

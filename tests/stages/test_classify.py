@@ -8,7 +8,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 from segfusion_jax.inference import Classes
-from segfusion_jax.input.loader import Examples
 from segfusion_jax.models.from_config import make_classifier
 from segfusion_jax.stages import classify as stage
 from segfusion_jax.stages.workdir import load_classes, load_prepared
@@ -105,7 +104,7 @@ def test_balanced_class_weights_are_inverse_frequencies(finished):
     assert 0 < labels.sum() < len(labels) / 2
 
     def weights(config):
-        return np.array(stage._Trainer(config, None, None, examples, None, None, classes)._class_weights())
+        return np.array(stage.class_weights(config, classes, examples.rows))
 
     classes = load_classes(tiny.BASE, finished)
     balanced = weights(tiny.config(classifier__class_weights="balanced"))
@@ -116,8 +115,6 @@ def test_balanced_class_weights_are_inverse_frequencies(finished):
 
 def test_balanced_weights_of_three_classes_by_hand():
     rows = [types.SimpleNamespace(target=target) for target in (0, 0, 0, 1, 2, 2)]
-    examples = Examples(None, rows, (32, 32))
     classes = Classes(("a", "b", "c"), (True, False, False), 3)
     config = tiny.config(classifier__class_weights="balanced")
-    trainer = stage._Trainer(config, None, None, examples, None, None, classes)
-    assert trainer._class_weights() == (6 / 9, 6 / 3, 6 / 6)
+    assert stage.class_weights(config, classes, rows) == (6 / 9, 6 / 3, 6 / 6)
