@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.initializers import fan_out_normal
-from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, normalized
+from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, normalized, rematerialized
 from segfusion_jax.ops.dropout import dropout
 from segfusion_jax.ops.excite import squeeze_excite
 from segfusion_jax.ops.normalization import Activation, identity
@@ -167,6 +167,7 @@ class Encoder(nnx.Module):
         drop_path: float,
         family: Family,
         axis_name: str | None = None,
+        remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -183,13 +184,18 @@ class Encoder(nnx.Module):
             filters = block.filters
         self.activation = plan.activation
         self.family = family.name
+        self.remat = remat
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> list[jax.Array]:
         """What the stem and each block make of x [batch, height, width, channels]."""
         keys = jax.random.split(key, len(self.blocks)) if key is not None else [None] * len(self.blocks)
+        def run(module, x, key):
+            return module(x, train=train, key=key)
+
+        run = rematerialized(run) if self.remat and train else run
         outputs = [self.stem(x, train=train)]
         for block, block_key in zip(self.blocks, keys, strict=True):
-            outputs.append(block(outputs[-1], train=train, key=block_key))
+            outputs.append(run(block, outputs[-1], block_key))
         return outputs
 
 

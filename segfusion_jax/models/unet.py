@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Encoder, Plan
-from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, normalized
+from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, normalized, rematerialized
 from segfusion_jax.ops.dropout import concatenate_dropout, dropout
 from segfusion_jax.ops.resampling import max_pool_2x2, upsample_2x
 
@@ -48,9 +48,11 @@ class UNet(nnx.Module):
         dropout: float = 0.1,
         channels: int = 3,
         axis_name: str | None = None,
+        remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        self.remat = remat
         widths = [filters * 2**level for level in range(NUM_LEVELS + 1)]
         common: dict[str, Any] = dict(axis_name=axis_name, dtype=dtype, rngs=rngs)
         self.down = nnx.List(
@@ -74,14 +76,22 @@ class UNet(nnx.Module):
           [batch, height, width, 1] float32 logits of 'lesion'.
         """
         keys = iter(jax.random.split(key, 2 * NUM_LEVELS) if key is not None else [None] * 2 * NUM_LEVELS)
+        def convolve(block, x):
+            return block(x, train=train)
+
+        def ascend(modules, x, skip, key):
+            upsample, block = modules
+            x = concatenate_dropout([_cut(upsample(x), skip), skip], self.dropout, key=key)
+            return block(x, train=train)
+        if self.remat and train:
+            convolve, ascend = rematerialized(convolve), rematerialized(ascend)
         skips = []
         for block in self.down:
-            skips.append(block(x, train=train))
+            skips.append(convolve(block, x))
             x = dropout(max_pool_2x2(skips[-1]), self.dropout, key=next(keys))
-        x = self.bottom(x, train=train)
+        x = convolve(self.bottom, x)
         for upsample, block, skip in zip(self.upsample, self.up, reversed(skips), strict=True):
-            x = concatenate_dropout([_cut(upsample(x), skip), skip], self.dropout, key=next(keys))
-            x = block(x, train=train)
+            x = ascend((upsample, block), x, skip, next(keys))
         return self.head(x).astype(jnp.float32)
 
 
