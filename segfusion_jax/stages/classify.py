@@ -46,6 +46,7 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
         seed=derive_seed(config.seed, "classify", "weights"),
         dtype=devices.compute_dtype(config.compute_dtype),
         axis_name=AXIS if config.parallel.sync_batch_norm else None,
+        remat=config.classifier.training.remat,
         num_logits=classes.num_logits,
     )
     classifier = load_backbone(config.classifier, classifier)
@@ -93,7 +94,14 @@ class _Trainer:
             head_only=phase == "frozen",
         )
         seed = derive_seed(self.config.seed, "classify", phase)
-        step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay)
+        step = steps.make_train_step(
+            objective,
+            optimizer,
+            seed=seed,
+            ema_decay=training.ema_decay,
+            microbatches=training.microbatches,
+            skip_nonfinite=training.nonfinite == "skip",
+        )
         scores = steps.make_class_scores(self.classifier, self.config.bridge, self.classes.positive)
         compiled = self.devices.compile_predict(scores)
         stream = TrainStream(
@@ -129,6 +137,8 @@ class _Trainer:
             schedule="constant",
             sampling=config.training.sampling,
             resident=config.training.resident,
+            microbatches=config.training.microbatches,
+            nonfinite=config.training.nonfinite,
         )
 
     def _rates(self) -> Variables | None:

@@ -71,7 +71,14 @@ class _Trainer:
         unet = load_encoder(config.segmenter, self._make_unet(seed=0))
         objective = steps.segmentation_objective(unet, config.segmenter)
         seed = derive_seed(config.seed, "segment")
-        step = steps.make_train_step(objective, self._optimizer, seed=seed, ema_decay=training.ema_decay)
+        step = steps.make_train_step(
+            objective,
+            self._optimizer,
+            seed=seed,
+            ema_decay=training.ema_decay,
+            microbatches=training.microbatches,
+            skip_nonfinite=training.nonfinite == "skip",
+        )
         self._step = compile_step(step, devices, resident=training.resident)
         self._scores = devices.compile_predict(steps.make_segmentation_scores(unet))
 
@@ -101,7 +108,8 @@ class _Trainer:
     def _make_unet(self, *, seed: int) -> Functional:
         dtype = self._devices.compute_dtype(self._config.compute_dtype)
         axis_name = AXIS if self._config.parallel.sync_batch_norm else None
-        return make_unet(self._config.segmenter, seed=seed, dtype=dtype, axis_name=axis_name)
+        segmenter = self._config.segmenter
+        return make_unet(segmenter, seed=seed, dtype=dtype, axis_name=axis_name, remat=segmenter.training.remat)
 
     def _validate(self, variables: tuple[Variables, Variables], examples: Examples) -> dict[str, float]:
         scores = predict(
