@@ -115,11 +115,10 @@ def make_train_step(
             values, batch_stats = objective(params, state.batch_stats, part, key)
             return (values * part["weight"]).sum() / total, batch_stats
 
-        differentiate = functools.partial(jax.value_and_grad(share_of_loss, has_aux=True), state.params)
-        if microbatches == 1:
-            (loss, batch_stats), gradients = differentiate(batch, key)
-        else:
-            (loss, batch_stats), gradients = _over_parts(differentiate, batch, key, microbatches)
+        differentiate = jax.value_and_grad(share_of_loss, has_aux=True)
+        if microbatches > 1:
+            differentiate = _over_parts(differentiate, microbatches)
+        (loss, batch_stats), gradients = differentiate(state.params, batch, key)
         loss, gradients = lax.psum((loss, gradients), AXIS)
         batch_stats = lax.pmean(batch_stats, AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -248,23 +247,25 @@ def _unit(pixels):
     return pixels.astype(jnp.float32) / 255
 
 
-def _over_parts(differentiate, batch, key, number):
-    """Sums of loss and gradients, and the mean of the statistics, over equal parts of a batch, one after the other."""
-    size = len(batch["weight"])
-    if size % number:
-        raise ValueError(f"microbatches = {number}: must divide the {size} images of a device")
-    parts = jax.tree.map(lambda array: array.reshape(number, size // number, *array.shape[1:]), batch)
+def _over_parts(differentiate, number):
+    """`differentiate` part by part of a batch: the sums of losses and gradients, the means of batch-norm statistics."""
 
-    def add(sums, numbered_part):
-        index, part = numbered_part
-        (loss, batch_stats), gradients = differentiate(part, jax.random.fold_in(key, index))
-        return jax.tree.map(jnp.add, sums, (loss, gradients)), batch_stats
+    def of_parts(params, batch, key):
+        size = len(batch["weight"])
+        if size % number:
+            raise ValueError(f"microbatches = {number}: must divide the {size} images of a device")
+        parts = jax.tree.map(lambda array: array.reshape(number, size // number, *array.shape[1:]), batch)
 
-    numbered_parts = jnp.arange(number), parts
-    first = jax.tree.map(lambda array: array[0], numbered_parts)
-    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(add, (0.0, 0.0), first)[0])
-    (loss, gradients), batch_stats = lax.scan(add, zeros, numbered_parts)
-    return (loss, jax.tree.map(lambda array: array.mean(0), batch_stats)), gradients
+        def add(sums, numbered_part):
+            index, part = numbered_part
+            (loss, batch_stats), gradients = differentiate(params, part, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, sums, (loss, gradients)), batch_stats
+
+        zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        (loss, gradients), batch_stats = lax.scan(add, zeros, (jnp.arange(number), parts))
+        return (loss, jax.tree.map(lambda array: array.mean(0), batch_stats)), gradients
+
+    return of_parts
 
 
 def _averaged(average, variables, decay, step):
