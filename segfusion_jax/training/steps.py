@@ -263,9 +263,14 @@ def _over_parts(differentiate, number):
 
         zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
         (loss, gradients), batch_stats = lax.scan(add, zeros, (jnp.arange(number), parts))
-        return (loss, jax.tree.map(lambda array: array.mean(0), batch_stats)), gradients
+        return (loss, jax.tree.map(_mean_of_parts, batch_stats)), gradients
 
     return of_parts
+
+
+def _mean_of_parts(array):
+    """Over the first axis; of equal values exactly that value, so that frozen statistics stay what they are."""
+    return array[0] + (array - array[0]).mean(0)
 
 
 def _averaged(average, variables, decay, step):

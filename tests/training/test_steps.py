@@ -122,6 +122,17 @@ def test_each_microbatch_draws_its_own_noise_and_the_whole_batch_what_it_always_
     np.testing.assert_allclose(drawn(1), np.full(4, jax.random.uniform(key, (1,))), rtol=1e-6)
 
 
+def test_statistics_that_the_objective_leaves_alone_stay_bit_for_bit():
+    def objective(params, batch_stats, batch, key):
+        return params["weight"] * batch["weight"], batch_stats
+
+    step = steps.make_train_step(objective, optax.sgd(1.0), seed=0, ema_decay=0.0, microbatches=7)
+    statistics = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    state = create_state({"weight": jnp.zeros(())}, {"mean": jnp.array(statistics)}, optax.sgd(1.0), ema_decay=0.0)
+    state, _ = toy.devices(1).compile_train_step(step)(state, {"weight": np.ones(7, np.float32)})
+    np.testing.assert_array_equal(state.batch_stats["mean"], statistics)
+
+
 def test_a_share_that_cannot_be_cut_into_microbatches_is_refused():
     with pytest.raises(ValueError, match="^microbatches = 3: must divide the 8 images of a device"):
         train(quietly, [padded_batch()], count=2, microbatches=3)
