@@ -162,6 +162,9 @@ class Training:
     ema_decay: float = 0.0  # exponential moving average of the weights, evaluated and released; 0 = none
     sampling: str = "shuffled"  # passes over the images, or "balanced": classes equally often, drawn with replacement
     resident: bool = False  # the training images lie on every device, decoded once (uint8), and are augmented there
+    microbatches: int = 1  # parts that a device's share of a batch is worked through in, one by one: the less memory
+    remat: bool = False  # activations are computed again for the gradients, block by block, instead of being kept
+    nonfinite: str = "stop"  # at a loss or gradient that is not finite; or "skip": the step changes nothing, is counted
 
     def __post_init__(self):
         _at_least(self, "epochs", 1)
@@ -174,6 +177,8 @@ class Training:
         _in_range(self, "gradient_clip", 0.0, math.inf)
         _in_range(self, "ema_decay", 0.0, 0.99999)
         _one_of(self, "sampling", ("shuffled", "balanced"))
+        _at_least(self, "microbatches", 1)
+        _one_of(self, "nonfinite", ("stop", "skip"))
         if self.optimizer == "adam" and self.weight_decay:
             _refuse(self, "weight_decay", '0.0 with optimizer "adam"; "adamw" decays weights')
 

@@ -132,8 +132,9 @@ def dry_run(config: Config, workdir: pathlib.Path) -> str:
 
 def _check_batch_sizes(config: Config, devices: Devices) -> None:
     """Before the first stage, not after hours."""
-    devices.check_batch_size("config.segmenter.training.batch_size", config.segmenter.training.batch_size)
-    devices.check_batch_size("config.classifier.training.batch_size", config.classifier.training.batch_size)
+    for name in ("segmenter", "classifier"):
+        training = getattr(config, name).training
+        devices.check_batch_size(f"config.{name}.training.batch_size", training.batch_size, training.microbatches)
 
 
 def _check_weights(config: Config) -> None:

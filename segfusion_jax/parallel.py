@@ -72,10 +72,11 @@ class Devices:
         """How many devices of what kind, and how many processes."""
         return f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}, {self.num_processes} process(es)"
 
-    def check_batch_size(self, name: str, batch_size: int) -> None:
-        """Raises ValueError where a batch cannot be shared evenly."""
-        if batch_size % self.mesh.size:
-            raise ValueError(f"{name} = {batch_size}: must be divisible by the {self.mesh.size} devices")
+    def check_batch_size(self, name: str, batch_size: int, microbatches: int = 1) -> None:
+        """Raises ValueError where a batch cannot be shared evenly, or a device's share not be cut into microbatches."""
+        if batch_size % (self.mesh.size * microbatches):
+            parts = f" x {microbatches} microbatches" if microbatches > 1 else ""
+            raise ValueError(f"{name} = {batch_size}: must be divisible by the {self.mesh.size} devices{parts}")
 
     def round_up(self, batch_size: int) -> int:
         """The smallest batch of at least `batch_size` that can be shared evenly."""
@@ -86,6 +87,15 @@ class Devices:
         if name == "auto":
             name = "float32" if self.mesh.devices.flat[0].platform == "cpu" else "bfloat16"
         return jnp.dtype(name)
+
+    @property
+    def compiler_options(self) -> dict[str, str] | None:
+        """Of train steps: on a CPU, XLA keeps the barriers before what `jax.checkpoint` computes again.
+
+        It drops them before it orders the operations, and then computes again what has not been freed yet.
+        """
+        is_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"} if is_cpu else None
 
     def replicate(self, tree: Any) -> Any:
         """Copies arrays to every device."""
@@ -147,7 +157,7 @@ class Devices:
         else:
             specs = (P(), P(), P(None, AXIS), P())
             mapped = jax.shard_map(steps, mesh=self.mesh, in_specs=specs, out_specs=(P(), P()), check_vma=False)
-            compiled = jax.jit(mapped, donate_argnums=1)
+            compiled = jax.jit(mapped, donate_argnums=1, compiler_options=self.compiler_options)
             place = functools.partial(self._shard, axis=1)
 
         def run(examples, state, draws):
@@ -178,7 +188,7 @@ class Devices:
             devices = list(self.mesh.devices.flat)
             return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
         mapped = jax.shard_map(step, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False)
-        return jax.jit(mapped, donate_argnums=0)
+        return jax.jit(mapped, donate_argnums=0, compiler_options=self.compiler_options)
 
     def _shard(self, batch, axis=0):
         sharding = NamedSharding(self.mesh, P(*axis * [None], AXIS))

@@ -32,6 +32,9 @@ TRAINING = {
     "ema_decay": (0.999, 1.0),
     "sampling": ("balanced", "weighted"),
     "resident": (True, 1),
+    "microbatches": (4, 0),
+    "remat": (True, "yes"),
+    "nonfinite": ("skip", "ignore"),
 }
 FIELDS = {
     # field: (an unusual value that is accepted, one that is not)

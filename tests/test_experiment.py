@@ -252,6 +252,14 @@ def test_batches_that_devices_cannot_share_are_refused_at_once(tmp_path, model):
     assert not (tmp_path / "new").exists()
 
 
+def test_shares_that_cannot_be_cut_into_microbatches_are_refused_at_once(tmp_path):
+    config = tiny.config(classifier__training__batch_size=12, classifier__training__microbatches=2)
+    message = "^config.classifier.training.batch_size = 12: must be divisible by the 4 devices x 2 microbatches$"
+    with pytest.raises(ValueError, match=message):
+        experiment.run(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_missing_pretrained_weights_are_noticed_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match="config.classifier.pretrained = 'nowhere.npz': no such file"):
         experiment.run(tiny.config(classifier__pretrained="nowhere.npz"), tmp_path / "new")

@@ -5,9 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from segfusion_jax import config, parallel
+from segfusion_jax.models import efficientnet
 from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.models.functional import functional
+from segfusion_jax.models.inverted_residual import ImageClassifier
+from segfusion_jax.models.layers import TENSORFLOW
+from segfusion_jax.models.unet import EncoderUNet, UNet
 from segfusion_jax.training import steps
 from segfusion_jax.training.state import create_state
 from tests.training import toy
@@ -109,10 +115,96 @@ def test_networks_train_alike_on_one_device_and_on_four(problem):
         assert mine == pytest.approx(others, rel=1e-4)
 
 
+def test_microbatches_of_one_device_are_devices_of_their_own():
+    values = config.Segmenter(image_size=(16, 32), filters=2, dropout=0.0)
+    unet = make_unet(values, seed=1, dtype=jnp.float32)
+    objective = steps.segmentation_objective(unet, values)
+    rng = np.random.default_rng(0)
+    brightness = np.arange(8).reshape(8, 1, 1, 1)  # so that the parts' statistics differ
+    batch = {
+        "image": (rng.integers(0, 60, (8, 16, 32, 3)) + 25 * brightness).astype(np.uint8),
+        "mask": rng.integers(0, 256, (8, 16, 32, 1), np.uint8),
+        "weight": np.array([1, 1, 1, 1, 1, 0, 1, 0.5], np.float32),
+    }
+    optimizer = optax.sgd(1e-2)
+    state = create_state(unet.params, unet.batch_stats, optimizer, ema_decay=0.0)
+    ends, histories = [], []
+    for count, microbatches in ((4, 1), (1, 4)):
+        step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.0, microbatches=microbatches)
+        end, history = run(step, state, [batch] * 3, count, "shard_map")
+        ends.append((end.params, end.batch_stats))
+        histories.append(history)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), *ends)
+    for one, others in zip(*histories, strict=True):
+        assert one == pytest.approx(others, rel=1e-4)
+
+
+SHORT_B0 = efficientnet.plan("efficientnet_b0", width=0.25, depth=0.25)
+SHORT_B0 = SHORT_B0._replace(blocks=SHORT_B0.blocks[:3])
+
+
+def short_unet(**options):
+    unet = functional(UNet(filters=4, dropout=0.5, **options))
+    return unet, steps.segmentation_objective(unet, config.Segmenter())
+
+
+def short_encoder_unet(**options):
+    unet = functional(EncoderUNet(SHORT_B0, filters=4, dropout=0.5, **options))
+    return unet, steps.segmentation_objective(unet, config.Segmenter())
+
+
+def short_classifier(**options):
+    network = functional(ImageClassifier(SHORT_B0, dropout=0.5, drop_path=0.5, family=TENSORFLOW, **options))
+    values, bridge = config.Classifier(), config.Bridge()
+    return network, steps.classification_objective(network, bridge, values, class_weights=(1, 1), head_only=False)
+
+
+def program_of(step, state, batch, monkeypatch) -> jax.stages.Compiled:
+    """What `compile_train_step` makes for one device, to look into."""
+    programs, jit = [], jax.jit
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "jit", lambda *args, **options: programs.append(jit(*args, **options)) or programs[-1])
+        toy.devices(1).compile_train_step(step)
+    (program,) = programs
+    return program.lower(state, batch).compile()
+
+
+@pytest.mark.parametrize("problem", [short_unet, short_encoder_unet, short_classifier])
+def test_activations_that_are_computed_again_change_no_number_and_take_less_memory(problem, monkeypatch):
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (16, 64, 64, 3), np.uint8),
+        "mask": rng.integers(0, 256, (16, 64, 64, 1), np.uint8),
+        "label": rng.integers(0, 2, 16).astype(np.int32),
+        "weight": np.ones(16, np.float32),
+    }
+    optimizer, programs, ends = optax.sgd(1e-2), [], []
+    for remat in (False, True):
+        network, objective = problem(remat=remat, axis_name=parallel.AXIS, rngs=nnx.Rngs(1))
+        step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.0)
+        first = create_state(network.params, network.batch_stats, optimizer, ema_decay=0.0)
+        programs.append(program_of(step, first, batch, monkeypatch))
+        state, metrics = programs[-1](jax.tree.map(jnp.copy, first), batch)
+        ends.append(jax.device_get((*programs[-1](state, batch), metrics)))
+        moved = jax.tree.map(lambda new, old: np.abs(new - old).max() > 0, ends[-1][0].batch_stats, first.batch_stats)
+        assert all(jax.tree.leaves(moved))
+    # the U-Net's bits are equal; in squeeze-and-excite XLA fuses, and so rounds, in another way
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *ends)
+    plain, remat = (program.memory_analysis().temp_size_in_bytes for program in programs)
+    assert remat < 0.7 * plain
+    messages = [program.as_text().count(" all-reduce(") for program in programs]
+    assert messages[0] == messages[1] > 10
+
+
 def test_batches_that_devices_cannot_share_are_refused():
     with pytest.raises(ValueError, match=r"^config.x.batch_size = 6: must be divisible by the 4 devices$"):
         toy.devices(4).check_batch_size("config.x.batch_size", 6)
     toy.devices(3).check_batch_size("config.x.batch_size", 6)
+    with pytest.raises(
+        ValueError, match=r"^config.x.batch_size = 12: must be divisible by the 4 devices x 2 microbatches$"
+    ):
+        toy.devices(4).check_batch_size("config.x.batch_size", 12, 2)
+    toy.devices(3).check_batch_size("config.x.batch_size", 12, 2)
     assert [toy.devices(4).round_up(size) for size in (1, 4, 5)] == [4, 4, 8]
 
 

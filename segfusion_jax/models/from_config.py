@@ -16,10 +16,17 @@ from segfusion_jax.models.pretrained import load_pretrained
 from segfusion_jax.models.unet import EncoderUNet, UNet
 
 
-def make_unet(config: configs.Segmenter, *, seed: int, dtype: jnp.dtype, axis_name: str | None = None) -> Functional:
-    """A U-Net with initial weights drawn from `seed`."""
+def make_unet(
+    config: configs.Segmenter, *, seed: int, dtype: jnp.dtype, axis_name: str | None = None, remat: bool = False
+) -> Functional:
+    """A U-Net with initial weights drawn from `seed`; axis_name, remat as in `models.unet`."""
     options: dict[str, Any] = dict(
-        filters=config.filters, dropout=config.dropout, axis_name=axis_name, dtype=dtype, rngs=nnx.Rngs(seed)
+        filters=config.filters,
+        dropout=config.dropout,
+        axis_name=axis_name,
+        remat=remat,
+        dtype=dtype,
+        rngs=nnx.Rngs(seed),
     )
     if not config.encoder:
         return functional(UNet(**options), preprocessing.NONE._replace(image_size=config.image_size))
@@ -35,6 +42,7 @@ def make_classifier(
     seed: int,
     dtype: jnp.dtype,
     axis_name: str | None = None,
+    remat: bool = False,
     num_logits: int = 1,
 ) -> Functional:
     """A network with initial weights drawn from `seed`; in mode 'channel' it reads a fourth channel."""
@@ -46,6 +54,7 @@ def make_classifier(
         drop_path=config.drop_path,
         family=family_of(config.backbone, config.family),
         axis_name=axis_name,
+        remat=remat,
         dtype=dtype,
         rngs=nnx.Rngs(seed),
     )

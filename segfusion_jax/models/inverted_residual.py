@@ -10,7 +10,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.initializers import fan_out_normal
-from segfusion_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Family, Linear, drop_path, normalized
+from segfusion_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    DepthwiseConv,
+    Family,
+    Linear,
+    drop_path,
+    normalized,
+    rematerialized,
+)
 from segfusion_jax.ops.dropout import dropout
 from segfusion_jax.ops.excite import squeeze_excite
 from segfusion_jax.ops.normalization import Activation, identity
@@ -155,6 +164,8 @@ class Encoder(nnx.Module):
       drop_path: block i of n is dropped with probability drop_path x i / n, from i = 0.
       family: of the weights that it is to compute like.
       axis_name: over which batch norm is synchronised; None for each device's own.
+      remat: training keeps what each block makes and computes what is inside it again for the gradients: less memory,
+        the same numbers.
       dtype: of the computation.
       rngs: of initial weights.
     """
@@ -167,6 +178,7 @@ class Encoder(nnx.Module):
         drop_path: float,
         family: Family,
         axis_name: str | None = None,
+        remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -183,13 +195,20 @@ class Encoder(nnx.Module):
             filters = block.filters
         self.activation = plan.activation
         self.family = family.name
+        self.remat = remat
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> list[jax.Array]:
         """What the stem and each block make of x [batch, height, width, channels]."""
         keys = jax.random.split(key, len(self.blocks)) if key is not None else [None] * len(self.blocks)
+
+        def run(block, x, key):
+            return block(x, train=train, key=key)
+
+        if self.remat and train:
+            run = rematerialized(run)
         outputs = [self.stem(x, train=train)]
         for block, block_key in zip(self.blocks, keys, strict=True):
-            outputs.append(block(outputs[-1], train=train, key=block_key))
+            outputs.append(run(block, outputs[-1], block_key))
         return outputs
 
 

@@ -16,6 +16,7 @@ from segfusion_jax.models.initializers import fan_out_normal, he_normal, lecun_n
 from segfusion_jax.ops.conv import conv, conv_moments, transposed_conv_3x3
 from segfusion_jax.ops.depthwise import depthwise_conv, depthwise_moments
 from segfusion_jax.ops.normalization import (
+    MOMENTS,
     Activation,
     Moments,
     batch_norm,
@@ -233,6 +234,14 @@ def normalized(
     y, moments = conv.without_bias(x)
     bias = getattr(conv, "bias", None)
     return norm.train(y, moments, activation, 0 if bias is None else bias[...])
+
+
+def rematerialized(block: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """`block(module, *arrays)` that keeps nothing for the backward pass but its arguments, and runs once more there.
+
+    Of each batch norm the moments are kept too: what devices have told each other once is not sent again.
+    """
+    return nnx.remat(block, policy=jax.checkpoint_policies.save_only_these_names(MOMENTS))
 
 
 def drop_path(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Encoder, Plan
-from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, normalized
+from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, normalized, rematerialized
 from segfusion_jax.ops.dropout import concatenate_dropout, dropout
 from segfusion_jax.ops.resampling import max_pool_2x2, upsample_2x
 
@@ -38,7 +38,8 @@ class UNet(nnx.Module):
     Four levels down (double convolution, 2x2 max-pool, dropout), a double convolution at the bottom, four levels up
     (transposed convolution, concatenation with the level's output on the way down, dropout, double convolution), and a
     1x1 convolution. Filters double at each level. With 16 filters it has 2,164,593 parameters and statistics, as Keras
-    counts them.
+    counts them. With `remat`, training keeps what each level makes and computes what is inside it again for the
+    gradients: less memory, the same numbers.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class UNet(nnx.Module):
         dropout: float = 0.1,
         channels: int = 3,
         axis_name: str | None = None,
+        remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -61,6 +63,7 @@ class UNet(nnx.Module):
         self.up = nnx.List([DoubleConv(2 * f, f, **common) for f in widths[-2::-1]])
         self.head = Conv(filters, 1, 1, use_bias=True, dtype=dtype, rngs=rngs)
         self.dropout = dropout
+        self.remat = remat
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """Computes logits.
@@ -74,14 +77,24 @@ class UNet(nnx.Module):
           [batch, height, width, 1] float32 logits of 'lesion'.
         """
         keys = iter(jax.random.split(key, 2 * NUM_LEVELS) if key is not None else [None] * 2 * NUM_LEVELS)
+
+        def convolve(block, x):
+            return block(x, train=train)
+
+        def go_up(modules, x, skip, key):
+            upsample, block = modules
+            x = concatenate_dropout([_cut(upsample(x), skip), skip], self.dropout, key=key)
+            return block(x, train=train)
+
+        if self.remat and train:
+            convolve, go_up = rematerialized(convolve), rematerialized(go_up)
         skips = []
         for block in self.down:
-            skips.append(block(x, train=train))
+            skips.append(convolve(block, x))
             x = dropout(max_pool_2x2(skips[-1]), self.dropout, key=next(keys))
-        x = self.bottom(x, train=train)
+        x = convolve(self.bottom, x)
         for upsample, block, skip in zip(self.upsample, self.up, reversed(skips), strict=True):
-            x = concatenate_dropout([_cut(upsample(x), skip), skip], self.dropout, key=next(keys))
-            x = block(x, train=train)
+            x = go_up((upsample, block), x, skip, next(keys))
         return self.head(x).astype(jnp.float32)
 
 
@@ -98,6 +111,7 @@ class EncoderUNet(nnx.Module):
       channels: of the image.
       family: of the weights that the encoder is to compute like.
       axis_name: over which batch norm is synchronised; None for each device's own.
+      remat: as `Encoder`'s, of both halves.
       dtype: of the computation.
       rngs: of initial weights.
     """
@@ -111,12 +125,13 @@ class EncoderUNet(nnx.Module):
         channels: int = 3,
         family: Family = TENSORFLOW,
         axis_name: str | None = None,
+        remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         common: dict[str, Any] = dict(axis_name=axis_name, dtype=dtype, rngs=rngs)
         self.family = family.name
-        self.encoder = Encoder(plan, channels=channels, drop_path=0.0, family=family, **common)
+        self.encoder = Encoder(plan, channels=channels, drop_path=0.0, family=family, remat=remat, **common)
         outputs = [plan.stem, *(block.filters for block in plan.blocks)]
         # what enters a block of stride 2 is the last of its size
         self.skips = tuple(number for number, block in enumerate(plan.blocks) if block.stride == 2)
@@ -128,6 +143,7 @@ class EncoderUNet(nnx.Module):
         )
         self.head = Conv(filters, 1, 1, use_bias=True, dtype=dtype, rngs=rngs)
         self.dropout = dropout
+        self.remat = remat
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """Computes logits.
@@ -144,10 +160,16 @@ class EncoderUNet(nnx.Module):
         outputs = self.encoder.outputs(x, train=train)
         image, y = x, outputs[-1]
         skips = [outputs[number] for number in reversed(self.skips)]
-        for block, skip, block_key in zip(self.up, [*skips, None], keys, strict=True):
+
+        def go_up(block, y, skip, key):
             y = _cut(upsample_2x(y), image if skip is None else skip)
             parts = [y] if skip is None else [y, skip]
-            y = block(concatenate_dropout(parts, self.dropout, key=block_key), train=train)
+            return block(concatenate_dropout(parts, self.dropout, key=key), train=train)
+
+        if self.remat and train:
+            go_up = rematerialized(go_up)
+        for block, skip, block_key in zip(self.up, [*skips, None], keys, strict=True):
+            y = go_up(block, y, skip, block_key)
         return self.head(y).astype(jnp.float32)
 
 

@@ -11,10 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from segfusion_jax.ops import native
 
 Activation = Callable[[jax.Array], jax.Array]
+
+MOMENTS = "batch norm moments"
+"""Name, for policies of `jax.checkpoint`, of the means and variances that a batch norm works with."""
 
 Moments = tuple[jax.Array, jax.Array]
 """Sums of an array and of its square over all axes but the last, each [channels] float32."""
@@ -106,7 +110,7 @@ def _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name)
     mean, square = (total / count for total in moments)
     if axis_name is not None:
         mean, square = lax.pmean((mean, square), axis_name)
-    var = jnp.maximum(square - jnp.square(mean), 0.0)
+    mean, var = checkpoint_name((mean, jnp.maximum(square - jnp.square(mean), 0.0)), MOMENTS)
     slope = scale * lax.rsqrt(var + epsilon)
     y = scale_shift(x, slope, bias - mean * slope, activation)
     return (y, mean, var), (x, mean, var, scale, bias)

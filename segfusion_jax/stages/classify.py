@@ -69,6 +69,7 @@ def make_network(config: Config, devices: Devices, classes: Classes) -> Function
         seed=derive_seed(config.seed, "classify", "weights"),
         dtype=devices.compute_dtype(config.compute_dtype),
         axis_name=AXIS if config.parallel.sync_batch_norm else None,
+        remat=config.classifier.training.remat,
         num_logits=classes.num_logits,
     )
 
@@ -107,8 +108,15 @@ def train_step(
     objective = steps.classification_objective(
         classifier, config.bridge, config.classifier, class_weights=class_weights, head_only=head_only
     )
-    seed = derive_seed(config.seed, "classify", phase)
-    return steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay), optimizer
+    step = steps.make_train_step(
+        objective,
+        optimizer,
+        seed=derive_seed(config.seed, "classify", phase),
+        ema_decay=training.ema_decay,
+        microbatches=training.microbatches,
+        skip_nonfinite=training.nonfinite == "skip",
+    )
+    return step, optimizer
 
 
 def _training(config: Config, phase: str) -> Training:
@@ -122,6 +130,8 @@ def _training(config: Config, phase: str) -> Training:
         schedule="constant",
         sampling=classifier.training.sampling,
         resident=classifier.training.resident,
+        microbatches=classifier.training.microbatches,
+        nonfinite=classifier.training.nonfinite,
     )
 
 

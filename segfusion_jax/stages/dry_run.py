@@ -140,8 +140,8 @@ def _rows(models: Sequence[_Model], config: Config, devices: Devices) -> list[_R
         row("batch", lambda m: f"{m.training.batch_size:,}"),
         row("  a device", lambda m: f"{m.training.batch_size // devices.mesh.size:,}"),
     ]
-    if any(_microbatches(model) > 1 for model in models):
-        rows.append(row("  microbatches", lambda m: str(_microbatches(m))))
+    if any(model.training.microbatches > 1 for model in models):
+        rows.append(row("  microbatches", lambda m: str(m.training.microbatches)))
     return rows + [
         row("parameters", lambda m: f"{sum(leaf.size for leaf in jax.tree.leaves(m.state.params)):,}"),
         ("state",),
@@ -173,7 +173,7 @@ def _exchange(models: Sequence[_Model], config: Config) -> list[_Row]:
         return f"{sum(one.times for one in ours):,} x, {_quantity(sum(one.times * one.num_bytes for one in ours), 'B')}"
 
     def written(model: _Model) -> tuple[int, int]:
-        rounds = 1 + (2 * _microbatches(model) if config.parallel.sync_batch_norm else 0)  # forwards, backwards
+        rounds = 1 + (2 * model.training.microbatches if config.parallel.sync_batch_norm else 0)  # forwards, backwards
         return footprint.tree_bytes(model.state.params), rounds * footprint.tree_bytes(model.state.batch_stats)
 
     kinds = sorted({one.kind for model in models for one in model.needs.collectives})
@@ -196,7 +196,7 @@ def _remarks(models: Sequence[_Model], devices: Devices) -> list[str]:
             f"Arithmetic, memory traffic and scratch leave out the {calls[0]} and {calls[1]} calls of our native CPU "
             "kernels, which XLA does not count."
         )
-    if any(_microbatches(model) > 1 for model in models):
+    if any(model.training.microbatches > 1 for model in models):
         remarks.append("Arithmetic and memory traffic count one microbatch: XLA counts the body of a loop once.")
     for name, section, model in zip(("U-Net", "classifier"), ("segmenter", "classifier"), models, strict=True):
         if model.training.resident:
@@ -209,13 +209,9 @@ def _remarks(models: Sequence[_Model], devices: Devices) -> list[str]:
         if limit and model.needs.memory > limit:
             remarks.append(
                 f"WARNING: the step of the {name} needs {_quantity(model.needs.memory, 'B')} of a device that has "
-                f"{_quantity(limit, 'B')}: lower config.{section}.training.batch_size, or take more devices."
+                f"{_quantity(limit, 'B')}: set config.{section}.training.remat or microbatches, lower batch_size, or take more devices."
             )
     return ["", *remarks] if remarks else []
-
-
-def _microbatches(model: _Model) -> int:
-    return getattr(model.training, "microbatches", 1)
 
 
 def _table(rows: Sequence[_Row]) -> str:

@@ -84,7 +84,8 @@ def make_network(config: Config, devices: Devices, *, seed: int) -> Functional:
     """A U-Net with initial weights drawn from `seed`."""
     dtype = devices.compute_dtype(config.compute_dtype)
     axis_name = AXIS if config.parallel.sync_batch_norm else None
-    return make_unet(config.segmenter, seed=seed, dtype=dtype, axis_name=axis_name)
+    segmenter = config.segmenter
+    return make_unet(segmenter, seed=seed, dtype=dtype, axis_name=axis_name, remat=segmenter.training.remat)
 
 
 def train_step(
@@ -94,8 +95,15 @@ def train_step(
     training = config.segmenter.training
     optimizer = make_optimizer(training, steps_per_epoch)
     objective = steps.segmentation_objective(unet, config.segmenter)
-    seed = derive_seed(config.seed, "segment")
-    return steps.make_train_step(objective, optimizer, seed=seed, ema_decay=training.ema_decay), optimizer
+    step = steps.make_train_step(
+        objective,
+        optimizer,
+        seed=derive_seed(config.seed, "segment"),
+        ema_decay=training.ema_decay,
+        microbatches=training.microbatches,
+        skip_nonfinite=training.nonfinite == "skip",
+    )
+    return step, optimizer
 
 
 class _Trainer:

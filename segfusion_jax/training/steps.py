@@ -1,5 +1,7 @@
 """Train and predict steps: pure functions of one device's share of a batch, with collectives over the axis "data"."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -74,30 +76,62 @@ def classification_objective(
 
 
 def make_train_step(
-    objective: Objective, optimizer: optax.GradientTransformation, *, seed: int, ema_decay: float
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    ema_decay: float,
+    microbatches: int = 1,
+    skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]:
     """One update by the mean loss over the batches of all devices.
 
     The step's metrics are `loss` and `gradient_norm`, equal on all devices. Padding (weight 0) does not count.
-    Randomness is a function of seed, step and device.
+    Randomness is a function of seed, step, device and microbatch.
+
+    Microbatches save memory. Their gradients add up to the batch's; but batch norm sees one microbatch at a time, as in
+    other frameworks, so that a network with batch norm learns as if each microbatch were on a device of its own whose
+    batch norm is not synchronised. With batch norm synchronised, the i-th microbatches of all devices share their
+    statistics. What saves memory and changes no number is the models' `remat`.
+
+    Args:
+      objective: whose mean over the batch is made smaller.
+      optimizer: of the parameters.
+      seed: of the randomness.
+      ema_decay: of the moving average, where the state has one.
+      microbatches: equal parts that a device works its share of the batch through in, one after the other.
+      skip_nonfinite: a step whose loss or gradient norm is not finite changes nothing but the state's step; the metric
+        `skipped`, float32, is 1 for such a step and 0 for others.
+
+    Raises:
+      ValueError: when it is traced, if a device's share cannot be cut into that many parts.
     """
 
     def step(state: TrainState, batch: DeviceBatch):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), state.step), lax.axis_index(AXIS))
         total = lax.psum(batch["weight"].sum(), AXIS)
 
-        def share_of_loss(params):
-            values, batch_stats = objective(params, state.batch_stats, batch, key)
-            return (values * batch["weight"]).sum() / total, batch_stats
+        def share_of_loss(params, part, key):
+            values, batch_stats = objective(params, state.batch_stats, part, key)
+            return (values * part["weight"]).sum() / total, batch_stats
 
-        (loss, batch_stats), gradients = jax.value_and_grad(share_of_loss, has_aux=True)(state.params)
+        differentiate = jax.value_and_grad(share_of_loss, has_aux=True)
+        if microbatches > 1:
+            differentiate = _over_parts(differentiate, microbatches)
+        (loss, batch_stats), gradients = differentiate(state.params, batch, key)
         loss, gradients = lax.psum((loss, gradients), AXIS)
         batch_stats = lax.pmean(batch_stats, AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = cast(Variables, optax.apply_updates(state.params, updates))
         average = _averaged(state.average, (params, batch_stats), ema_decay, state.step)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-        return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics
+        new = TrainState(state.step + 1, params, batch_stats, opt_state, average)
+        if skip_nonfinite:
+            is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+            kept = dataclasses.replace(state, step=new.step)
+            new = jax.tree.map(functools.partial(jnp.where, is_finite), new, kept)
+            metrics["skipped"] = 1 - is_finite.astype(jnp.float32)
+        return new, metrics
 
     return step
 
@@ -211,6 +245,32 @@ def bridged(batch: DeviceBatch, bridge: Bridge) -> jax.Array:
 
 def _unit(pixels):
     return pixels.astype(jnp.float32) / 255
+
+
+def _over_parts(differentiate, number):
+    """`differentiate` part by part of a batch: the sums of losses and gradients, the means of batch-norm statistics."""
+
+    def of_parts(params, batch, key):
+        size = len(batch["weight"])
+        if size % number:
+            raise ValueError(f"microbatches = {number}: must divide the {size} images of a device")
+        parts = jax.tree.map(lambda array: array.reshape(number, size // number, *array.shape[1:]), batch)
+
+        def add(sums, numbered_part):
+            index, part = numbered_part
+            (loss, batch_stats), gradients = differentiate(params, part, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, sums, (loss, gradients)), batch_stats
+
+        zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        (loss, gradients), batch_stats = lax.scan(add, zeros, (jnp.arange(number), parts))
+        return (loss, jax.tree.map(_mean_of_parts, batch_stats)), gradients
+
+    return of_parts
+
+
+def _mean_of_parts(array):
+    """Over the first axis; of equal values exactly that value, so that frozen statistics stay what they are."""
+    return array[0] + (array - array[0]).mean(0)
 
 
 def _averaged(average, variables, decay, step):

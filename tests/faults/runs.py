@@ -89,7 +89,9 @@ class Run:
         }
         with (self.folder / "log").open("ab") as log:
             program = str(pathlib.Path(__file__).parent / "recorded_main.py")
-            return subprocess.Popen([*within, sys.executable, program, *arguments], env=environment, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [*within, sys.executable, program, *arguments], env=environment, stdout=log, stderr=log
+            )
 
     def finish(self) -> "Run":
         """Runs it to its end."""

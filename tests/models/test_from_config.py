@@ -94,6 +94,24 @@ def test_a_unet_has_the_configs_encoder():
     assert made["[0]['head']['kernel']"].shape == (1, 1, 4, 1)
 
 
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", ["unet", "encoder unet", "classifier"])
+def test_with_remat_training_computes_each_block_again(name, train):
+    options = dict(seed=0, dtype=jnp.float32, remat=True)
+    if name == "classifier":
+        model = from_config.make_classifier(SMALL, Bridge(), **options)
+        blocks = len(model.params["blocks"])
+    elif name == "unet":
+        model, blocks = from_config.make_unet(Segmenter(filters=1), **options), 4 + 1 + 4
+    else:
+        model = from_config.make_unet(Segmenter(encoder="efficientnet_b0", filters=1), **options)
+        blocks = 16 + 5
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    traced = jax.make_jaxpr(lambda *args: model.apply(*args, train=train))(model.params, model.batch_stats, images)
+    primitive = jax.make_jaxpr(jax.checkpoint(jnp.sin))(0.0).eqns[0].primitive
+    assert sum(equation.primitive is primitive for equation in traced.eqns) == (blocks if train else 0)
+
+
 def test_models_expect_images_of_the_configs_size():
     assert classifier_of_zeros().preprocessing == preprocessing.IMAGENET._replace(image_size=(32, 32))
     unet = from_config.make_unet(Segmenter(filters=1, image_size=(32, 48)), seed=0, dtype=jnp.float32)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -86,6 +87,29 @@ def test_many_steps_in_one_call_are_that_many_single_steps(count, api):
     assert int(together.step) == 6 and history["loss"].shape == (6,)
     np.testing.assert_allclose(history["loss"], losses, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), together, state)
+
+
+@pytest.mark.parametrize(("count", "api"), WAYS[1:])
+def test_microbatches_and_skipped_steps_are_those_of_the_stream(count, api):
+    def objective(params, batch_stats, batch, key):
+        losses, batch_stats = toy.objective(params, batch_stats, batch, key)
+        return jnp.where(batch_stats["mean"].sum() > 0.25, jnp.nan, losses), batch_stats
+
+    options: dict = dict(seed=1, ema_decay=0.5, microbatches=2, skip_nonfinite=True)
+    step, devices = steps.make_train_step(objective, OPTIMIZER, **options), toy.devices(count, api)
+    ends = []
+    for is_resident in (False, True):
+        a_stream = dataclasses.replace(stream(is_resident=is_resident, augmentation=FLIPS), batch_size=8)
+        compiled = resident.compile_step(step, devices, resident=is_resident)
+        train_step = resident.with_examples(compiled, a_stream, devices, INPUT)
+        state, history = devices.replicate(fresh()), []
+        for batch in a_stream.batches(0, 6, INPUT):
+            state, metrics = train_step(state, batch)
+            history.append(jax.device_get(metrics))
+        ends.append((jax.device_get(state), [np.hstack([m[name] for m in history]) for name in sorted(metrics)]))
+    skipped = ends[0][1][-1]
+    assert skipped.shape == (6,) and skipped[0] == 0 and 0 < skipped.sum() < 6
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *ends)
 
 
 def test_blocks_of_any_length_are_one_program():

@@ -68,6 +68,113 @@ def test_padding_changes_nothing():
     assert float(np.abs(results[0][0].params["weight"]).max()) > 0
 
 
+def quietly(params, batch_stats, batch, key):
+    """The toy objective without its noise, each class with its own weight."""
+    colour = batch["image"].astype(jnp.float32).mean((1, 2)) / 255
+    mean = 0.9 * batch_stats["mean"] + 0.1 * jax.lax.pmean(colour.mean(0), toy.AXIS)
+    losses = optax.sigmoid_binary_cross_entropy((colour - 0.5) @ params["weight"][0] + params["bias"], batch["label"])
+    return losses * jnp.where(batch["label"] == 1, 2.0, 0.5), {"mean": mean}
+
+
+def train(objective, batches, *, count=1, api="shard_map", **options):
+    """The state and the metrics after a step on each of the batches."""
+    optimizer = optax.adam(0.1)
+    step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.9, **options)
+    devices = toy.devices(count, api)
+    compiled, states, history = devices.compile_train_step(step), [], []
+    state = devices.replicate(create_state(*toy.variables(), optimizer, ema_decay=0.9))
+    for batch in batches:
+        state, metrics = compiled(state, batch)
+        states.append(jax.device_get(state))
+        history.append(jax.device_get(metrics))
+    return states, history
+
+
+def padded_batch() -> dict:
+    """Sixteen examples, of which the last five are padding."""
+    batch = toy.batch(toy.examples(16))
+    batch["weight"][11:] = 0
+    return batch
+
+
+@pytest.mark.parametrize(("count", "api", "microbatches"), [(1, "shard_map", 8), (2, "shard_map", 2), (2, "pmap", 2)])
+def test_microbatches_add_up_to_the_batch(count, api, microbatches):
+    batches = [padded_batch()] * 4
+    whole, parts = (train(quietly, batches, count=count, api=api, microbatches=k) for k in (1, microbatches))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, parts)
+    assert np.abs(whole[0][-1].params["weight"]).max() > 0.1
+
+
+def test_each_microbatch_draws_its_own_noise_and_the_whole_batch_what_it_always_drew():
+    def objective(params, batch_stats, batch, key):
+        return params["drawn"][batch["part"]] * jax.random.uniform(key, (1,)), batch_stats
+
+    def drawn(microbatches):
+        step = steps.make_train_step(objective, optax.sgd(1.0), seed=3, ema_decay=0.0, microbatches=microbatches)
+        state = create_state({"drawn": jnp.zeros(4)}, {}, optax.sgd(1.0), ema_decay=0.0)
+        batch = {"part": np.arange(8, dtype=np.int32) // 2, "weight": np.ones(8, np.float32)}
+        state, _ = toy.devices(1).compile_train_step(step)(state, batch)
+        return -4 * np.asarray(state.params["drawn"])
+
+    numbers = drawn(4)
+    assert len(np.unique(np.round(numbers, 4))) == 4 and (numbers > 0).all() and (numbers < 1).all()
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 0), 0)  # of seed, step and device
+    np.testing.assert_allclose(drawn(1), np.full(4, jax.random.uniform(key, (1,))), rtol=1e-6)
+
+
+def test_statistics_that_the_objective_leaves_alone_stay_bit_for_bit():
+    def objective(params, batch_stats, batch, key):
+        return params["weight"] * batch["weight"], batch_stats
+
+    step = steps.make_train_step(objective, optax.sgd(1.0), seed=0, ema_decay=0.0, microbatches=7)
+    statistics = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    state = create_state({"weight": jnp.zeros(())}, {"mean": jnp.array(statistics)}, optax.sgd(1.0), ema_decay=0.0)
+    state, _ = toy.devices(1).compile_train_step(step)(state, {"weight": np.ones(7, np.float32)})
+    np.testing.assert_array_equal(state.batch_stats["mean"], statistics)
+
+
+def test_a_share_that_cannot_be_cut_into_microbatches_is_refused():
+    with pytest.raises(ValueError, match="^microbatches = 3: must divide the 8 images of a device"):
+        train(quietly, [padded_batch()], count=2, microbatches=3)
+
+
+def broken(kind: str) -> dict:
+    """A batch whose loss, or only the gradient of it, is not finite because of one example, of the last device's."""
+    batch = toy.batch(toy.examples(16))
+    batch["flaw"] = np.zeros(16, np.float32)
+    batch["flaw"][13] = {"none": 0, "loss": np.nan, "gradient": 1}[kind]
+    return batch
+
+
+def flawed(params, batch_stats, batch, key):
+    losses, batch_stats = quietly(params, batch_stats, batch, key)
+    return losses + jnp.sqrt(
+        1 - batch["flaw"] + 0 * params["bias"]
+    ), batch_stats  # of a flaw of 1 the slope is infinite
+
+
+@pytest.mark.parametrize(("count", "api", "microbatches"), [(1, "shard_map", 1), (4, "shard_map", 2), (4, "pmap", 1)])
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(count, api, microbatches, kind):
+    batches = [broken("none"), broken("none"), broken(kind), broken("none")]
+    states, history = train(flawed, batches, count=count, api=api, microbatches=microbatches, skip_nonfinite=True)
+    _, before, after, later = states
+    assert (before.step, after.step, later.step) == (2, 3, 4)
+    for name in ("params", "batch_stats", "opt_state", "average"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
+    assert [metrics["skipped"] for metrics in history] == [0, 0, 1, 0] and history[2]["skipped"].dtype == np.float32
+    assert np.isfinite(history[2]["loss"]) == (kind == "gradient") and not np.isfinite(history[2]["gradient_norm"])
+    assert np.abs(later.params["weight"] - after.params["weight"]).max() > 1e-3
+
+
+def test_unless_asked_for_steps_that_are_not_finite_are_made_and_nothing_is_counted():
+    states, history = train(flawed, [broken("none"), broken("loss")])
+    assert [set(metrics) for metrics in history] == [{"loss", "gradient_norm"}] * 2
+    assert np.isnan(states[-1].params["bias"])
+    skipping, _ = train(flawed, [broken("none")], skip_nonfinite=True)
+    jax.tree.map(np.testing.assert_array_equal, skipping[0], states[0])
+
+
 def test_segmentation_scores_by_hand():
     red = np.array([[255, 255, 0, 0], [0, 0, 0, 0]], np.uint8)
     image = np.zeros((3, 2, 4, 3), np.uint8)
