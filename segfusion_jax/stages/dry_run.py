@@ -209,7 +209,8 @@ def _remarks(models: Sequence[_Model], devices: Devices) -> list[str]:
         if limit and model.needs.memory > limit:
             remarks.append(
                 f"WARNING: the step of the {name} needs {_quantity(model.needs.memory, 'B')} of a device that has "
-                f"{_quantity(limit, 'B')}: set config.{section}.training.remat or microbatches, lower batch_size, or take more devices."
+                f"{_quantity(limit, 'B')}: set config.{section}.training.remat or .microbatches, lower .batch_size, "
+                "or take more devices."
             )
     return ["", *remarks] if remarks else []
 

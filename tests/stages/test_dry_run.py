@@ -151,7 +151,7 @@ def test_remarks(described):
         assert f"the images, {(4 * size + 8) / 1000:.2f} kB each, " in line
     (warning,) = (line for line in remarks if line.startswith("WARNING"))  # a U-Net's step needs less than 2 MB
     assert "the step of the classifier needs 4." in warning and "MB of a device that has 2.00 MB" in warning
-    assert "config.classifier.training.batch_size" in warning
+    assert "set config.classifier.training.remat or .microbatches, lower .batch_size" in warning
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,37 @@ def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(t
     assert lines(tmp_path) == lines(folder)
 
 
+SKIPPING = DEVICES.compile_train_step(
+    steps.make_train_step(toy.objective, OPTIMIZER, seed=1, ema_decay=0.5, skip_nonfinite=True)
+)
+
+
+def skipping(bad: tuple[int, ...]):
+    """A train step that skips, whose loss is not a number at the steps `bad`, counted from 1."""
+
+    def step(state, batch):
+        if int(state.step) + 1 in bad:
+            batch = batch | {"weight": np.full_like(batch["weight"], np.nan)}
+        return SKIPPING(state, batch)
+
+    return step
+
+
+def test_skipped_steps_are_counted_and_logged(tmp_path, caplog):
+    train(task(tmp_path, train_step=skipping(bad=(2, 5, 6))))
+    trained = [line for line in lines(tmp_path) if line["split"] == "train"]
+    assert [line["step"] for line in trained if line["skipped"]] == [2, 5, 6]
+    assert {"loss" in line for line in trained if line["skipped"]} == {False}
+    assert {"loss" in line for line in trained if not line["skipped"]} == {True}
+    messages = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
+    assert messages[-1] == "toy: 3 steps skipped up to step 6: loss or gradient was not finite"
+
+
+def test_an_epoch_of_skipped_steps_stops_the_training(tmp_path):
+    with pytest.raises(FloatingPointError, match="toy: the 4 steps before step 6 were all skipped"):
+        train(task(tmp_path, train_step=skipping(bad=(3, 4, 5, 6, 7))))
+
+
 def test_a_loss_that_is_not_a_number_in_the_first_epoch(tmp_path):
     quiet = Input(num_threads=2, log_seconds=1e9)  # looks at the end of the epoch only
     with pytest.raises(FloatingPointError, match="is nan at step 1; there is no checkpoint yet; images: TOY_"):
