@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from segfusion_jax import processes
 from segfusion_jax.config import Parallel
 
 AXIS = "data"
@@ -57,7 +58,17 @@ class Devices:
     def wait_for_all(self, name: str) -> None:
         """Returns when every process has called it with this name."""
         if self.num_processes > 1:
-            multihost_utils.sync_global_devices(name)
+            processes.wait_for_all(name)
+
+    def any_process(self, flag: bool) -> jax.Array | np.bool_:
+        """Whether any process says so; all call it at the same point, such as the same step of a loop.
+
+        It is queued like a step: the caller goes on, and reads the result some steps later, with `bool`.
+        """
+        if self.num_processes == 1:
+            return np.bool_(flag)
+        flags = np.full(self.mesh.local_mesh.size, flag)
+        return self._in_turn(_any(self.mesh)(self._shard({"flags": flags})["flags"]))
 
     def describe(self) -> str:
         """How many devices of what kind, and how many processes."""
@@ -99,7 +110,7 @@ class Devices:
             return lambda state, batch: mapped(state, self._split(batch))
         mapped = jax.shard_map(step, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False)
         compiled = jax.jit(mapped, donate_argnums=0)
-        return lambda state, batch: compiled(state, self._shard(batch))
+        return lambda state, batch: self._in_turn(compiled(state, self._shard(batch)))
 
     def compile_train_steps(self, step: Callable, most: int) -> Callable:
         """Compiles many steps on resident examples: `(examples, state, draws) -> (state, metrics)`.
@@ -137,7 +148,7 @@ class Devices:
         def run(examples, state, draws):
             count = len(jax.tree.leaves(draws)[0])
             padded = jax.tree.map(lambda array: np.resize(array, (most, *array.shape[1:])), dict(draws))
-            state, history = compiled(examples, state, place(padded), np.int32(count))
+            state, history = self._in_turn(compiled(examples, state, place(padded), np.int32(count)))
             return state, jax.tree.map(lambda metric: metric[:count], history)
 
         return run
@@ -167,10 +178,21 @@ class Devices:
             lambda array: array.reshape(*array.shape[:axis], local, -1, *array.shape[axis + 1 :]), dict(batch)
         )
 
+    def _in_turn(self, outputs):
+        """On CPUs of several processes, waits: programs in flight at once take each other's threads and lock up."""
+        if self.num_processes > 1 and self.mesh.devices.flat[0].platform == "cpu":
+            jax.block_until_ready(outputs)
+        return outputs
+
     def _gather(self, outputs):
         if self.num_processes == 1:
             return jax.device_get(outputs)
         return multihost_utils.process_allgather(outputs, tiled=True)
+
+
+@functools.cache
+def _any(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(jnp.any, out_shardings=NamedSharding(mesh, P()))
 
 
 def make_devices(config: Parallel) -> Devices:
@@ -201,14 +223,7 @@ def keep_memory() -> None:
 
 
 def start_distributed(coordinator: str, num_processes: int, process: int) -> None:
-    """Joins the other processes: before anything else touches a device.
-
-    Args:
-      coordinator: "host:port" of process 0; "auto" where the environment tells (Slurm, Kubernetes, Cloud TPU).
-      num_processes: how many there are; 0 with "auto".
-      process: index of this one.
-    """
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    else:
-        jax.distributed.initialize(coordinator, num_processes, process)
+    """Joins the other processes, as `processes.join`, and connects their devices."""
+    processes.join(coordinator, num_processes, process)
+    # On a CPU the first collective of a group of devices gives up after 30 s; later ones wait as long as it takes.
+    make_devices(Parallel()).any_process(False)
