@@ -19,7 +19,7 @@ from jax._src import distributed  # the service's client is public nowhere: neit
 SECONDS_TO_END = 30
 """After a process has died or frozen, the others have ended."""
 
-_HEARTBEAT_SECONDS = 20  # after which a silent process is dead; process 0 is missed after up to 1.5 times this
+HEARTBEAT_SECONDS = 20  # after which a silent process is dead; process 0 is missed after up to 1.5 times this
 _SILENCE_SECONDS = 15  # after which the watch takes process 0 for dead, before the service's client does
 _WATCH_SECONDS = 1.0
 _FOREVER_MS = 2**31 - 1
@@ -46,7 +46,7 @@ def join(coordinator: str, num_processes: int, process: int) -> None:
         _initialize_by_environment()
     else:
         logging.info("process %d of %d: joining the others at %s", process, num_processes, coordinator)
-        jax.distributed.initialize(coordinator, num_processes, process, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+        jax.distributed.initialize(coordinator, num_processes, process, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     state = distributed.global_state
     logging.info("process %d of %d: all are there; 0 leads", state.process_id, state.num_processes)
     if state.process_id == 0:
@@ -111,7 +111,7 @@ def _check(coordinator: str, num_processes: int, process: int) -> None:
 
 def _initialize_by_environment() -> None:
     try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"--coordinator=auto: neither Slurm, Open MPI, Kubernetes nor Cloud TPU tell who takes part ({error}). "
