@@ -1,4 +1,4 @@
-"""Devices: the mesh, the processes, compiling a step, moving batches. No other module knows them.
+"""Devices: the mesh, compiling a step, moving batches. No other module knows them.
 
 A train step is a pure function of one device's share, `(state, batch) -> (state, metrics)`, with collectives over the
 axis "data". `Devices` compiles it for a one-dimensional mesh of all devices of all processes.

@@ -133,7 +133,7 @@ def _watch() -> None:
 
 
 def _end() -> None:
-    """Ends this process at once, since an ordinary exit waits for the others; 0, which keeps the report, a bit later."""
+    """Ends this process without waiting for the others; 0, which keeps the report, after they could read it."""
     if distributed.global_state.process_id == 0:
         time.sleep(3 * _WATCH_SECONDS)
     os._exit(1)
