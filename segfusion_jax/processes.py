@@ -7,6 +7,7 @@ the report of an error, and whether it answers at all.
 """
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -89,7 +90,8 @@ def leave(message: str, *, others_first: bool) -> None:
     _leaving.set()
     state = distributed.global_state
     report = f"error: process {state.process_id} of {state.num_processes} ended: {message.removeprefix('error: ')}"
-    _client().key_value_set(f"{_NAME}/report", report, allow_overwrite=True)
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 is gone already
+        _client().key_value_set(f"{_NAME}/report", report, allow_overwrite=True)
     _end()
 
 

@@ -180,7 +180,6 @@ def bug(values, workdir, stages):
 def terminated(values, workdir, stages):
     """A signal comes while its process waits; then the processes wait by different names."""
     devices = parallel.make_devices(values.parallel)
-    signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
     if devices.process == 1:
         (workdir / "ready_1").touch()
     else:
@@ -219,4 +218,5 @@ if __name__ == "__main__":
     flags.FLAGS(sys.argv)
     processes.HEARTBEAT_SECONDS = HEARTBEAT.value
     main.experiment.run = globals()[SCENARIO.value]
+    signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))  # before the processes join
     app.run(main.main)
