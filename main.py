@@ -1,7 +1,6 @@
 """Runs an experiment: `python main.py --config=configs/ham10000.py --config.data.root=PATH --workdir=DIR`."""
 
 import logging as std_logging
-import os
 import pathlib
 import sys
 
@@ -9,7 +8,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from segfusion_jax import experiment, interruption, parallel
+from segfusion_jax import experiment, interruption, parallel, processes
 from segfusion_jax.config import Config, cache_folder
 from segfusion_jax.stages import evaluate
 
@@ -18,7 +17,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that the run writes.", r
 _STAGES = flags.DEFINE_list("stages", list(experiment.STAGES), "Stages to run, in their order.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile the training steps, print what they need, and stop.")
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", 'host:port of process 0 of several; "auto" on Slurm, Kubernetes and Cloud TPU.'
+    "coordinator", "", 'host:port of process 0 of several; "auto" on Slurm, Open MPI, Kubernetes, Cloud TPU.'
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes there are, with --coordinator=host:port.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Index of this process, with --coordinator=host:port.")
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     try:
         config = Config.from_config_dict(_CONFIG.value)
-        if _COORDINATOR.value:
+        if _COORDINATOR.value or _NUM_PROCESSES.value or _PROCESS.value:
             parallel.start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
         if _DRY_RUN.value:
             needs = experiment.dry_run(config, workdir)
@@ -51,6 +50,12 @@ def main(argv: list[str]) -> None:
     except interruption.Stopped as stopped:
         logging.info("%s; the same command goes on", stopped)
         sys.exit(stopped.status)
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        logging.exception("stopped")
+        may_be_another = isinstance(error, jax.errors.JaxRuntimeError)
+        processes.leave(f"error: {type(error).__name__}: {error}", others_first=may_be_another)
     if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
         print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
 
@@ -73,11 +78,9 @@ def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:
 
 
 def _exit(message: str) -> None:
-    """Ends this process; one of several at once, since an ordinary exit would wait for the others, and they for it."""
-    if jax.process_count() == 1:
-        sys.exit(message)
-    print(message, file=sys.stderr, flush=True)
-    os._exit(1)
+    if jax.distributed.is_initialized():
+        processes.leave(message, others_first=False)
+    sys.exit(message)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Devices: the mesh, the processes, compiling a step, moving batches. No other module knows them.
+"""Devices: the mesh, compiling a step, moving batches. No other module knows them.
 
 A train step is a pure function of one device's share, `(state, batch) -> (state, metrics)`, with collectives over the
 axis "data". `Devices` compiles it for a one-dimensional mesh of all devices of all processes.
@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from segfusion_jax import processes
 from segfusion_jax.config import Parallel
 
 AXIS = "data"
@@ -62,11 +63,17 @@ class Devices:
     def wait_for_all(self, name: str) -> None:
         """Returns when every process has called it with this name."""
         if self.num_processes > 1:
-            multihost_utils.sync_global_devices(name)
+            processes.wait_for_all(name)
 
-    def any(self, flag: bool) -> Any:
-        """STUB: single process."""
-        return np.bool_(flag)
+    def any_process(self, flag: bool) -> jax.Array | np.bool_:
+        """Whether any process says so; all call it at the same point, such as the same step of a loop.
+
+        It is queued like a step: the caller goes on, and reads the result some steps later, with `bool`.
+        """
+        if self.num_processes == 1:
+            return np.bool_(flag)
+        flags = np.full(self.mesh.local_mesh.size, flag)
+        return self._in_turn(_any(self.mesh)(self._shard({"flags": flags})["flags"]))
 
     def describe(self) -> str:
         """How many devices of what kind, and how many processes."""
@@ -109,7 +116,7 @@ class Devices:
         """
         mapped = self._map_train_step(step)
         place = self._split if self.api == "pmap" else self._shard
-        return lambda state, batch: mapped(state, place(batch))
+        return lambda state, batch: self._in_turn(mapped(state, place(batch)))
 
     def lower_train_step(self, step: Callable, state: Any, batch: Mapping[str, Any]) -> jax.stages.Lowered:
         """The program of `compile_train_step`, not compiled yet.
@@ -163,7 +170,7 @@ class Devices:
         def run(examples, state, draws):
             count = len(jax.tree.leaves(draws)[0])
             padded = jax.tree.map(lambda array: np.resize(array, (most, *array.shape[1:])), dict(draws))
-            state, history = compiled(examples, state, place(padded), np.int32(count))
+            state, history = self._in_turn(compiled(examples, state, place(padded), np.int32(count)))
             return state, jax.tree.map(lambda metric: metric[:count], history)
 
         return run
@@ -200,10 +207,21 @@ class Devices:
             lambda array: array.reshape(*array.shape[:axis], local, -1, *array.shape[axis + 1 :]), dict(batch)
         )
 
+    def _in_turn(self, outputs):
+        """On CPUs of several processes, waits: programs in flight at once take each other's threads and lock up."""
+        if self.num_processes > 1 and self.mesh.devices.flat[0].platform == "cpu":
+            jax.block_until_ready(outputs)
+        return outputs
+
     def _gather(self, outputs):
         if self.num_processes == 1:
             return jax.device_get(outputs)
         return multihost_utils.process_allgather(outputs, tiled=True)
+
+
+@functools.cache
+def _any(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(jnp.any, out_shardings=NamedSharding(mesh, P()))
 
 
 def make_devices(config: Parallel) -> Devices:
@@ -234,14 +252,7 @@ def keep_memory() -> None:
 
 
 def start_distributed(coordinator: str, num_processes: int, process: int) -> None:
-    """Joins the other processes: before anything else touches a device.
-
-    Args:
-      coordinator: "host:port" of process 0; "auto" where the environment tells (Slurm, Kubernetes, Cloud TPU).
-      num_processes: how many there are; 0 with "auto".
-      process: index of this one.
-    """
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    else:
-        jax.distributed.initialize(coordinator, num_processes, process)
+    """Joins the other processes, as `processes.join`, and connects their devices."""
+    processes.join(coordinator, num_processes, process)
+    # On a CPU the first collective of a group of devices gives up after 30 s; later ones wait as long as it takes.
+    make_devices(Parallel()).any_process(False)

@@ -9,10 +9,10 @@ from flax import nnx
 
 from segfusion_jax import config, parallel
 from segfusion_jax.models import efficientnet
-from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.models.from_config import make_unet
 from segfusion_jax.models.functional import functional
 from segfusion_jax.models.inverted_residual import ImageClassifier
-from segfusion_jax.models.layers import TENSORFLOW
+from segfusion_jax.models.layers import TENSORFLOW, BatchNorm
 from segfusion_jax.models.unet import EncoderUNet, UNet
 from segfusion_jax.training import steps
 from segfusion_jax.training.state import create_state
@@ -77,42 +77,29 @@ def test_every_device_and_step_draws_its_own_noise(count, api):
     assert not np.isclose(drawn(seed=1), numbers, atol=1e-4).any()
 
 
-def unet_problem():
-    values = config.Segmenter(image_size=(32, 32), filters=2, dropout=0.0, loss="bce_dice")
-    # of seed 0 a maximum of the pooling is decided by rounding, and goes elsewhere on four devices
-    unet = make_unet(values, seed=1, dtype=jnp.float32, axis_name=parallel.AXIS)
-    return unet, steps.segmentation_objective(unet, values)
+@pytest.mark.parametrize(("count", "api"), WAYS)
+def test_without_synchronisation_running_statistics_are_the_devices_average(count, api):
+    module = BatchNorm(3, epsilon=1e-3, momentum=0.9)
+    norm = functional(module)
 
+    def objective(params, batch_stats, batch, key):
+        y, batch_stats = norm.apply(params, batch_stats, batch["x"], train=True)
+        return y.mean(1), batch_stats
 
-def efficientnet_problem():
-    values = config.Classifier(image_size=(32, 32), width=0.25, depth=0.25, dropout=0.0, drop_path=0.0)
-    bridge = config.Bridge()
-    network = make_classifier(values, bridge, seed=0, dtype=jnp.float32, axis_name=parallel.AXIS)
-    return network, steps.classification_objective(network, bridge, values, class_weights=(1.0, 2.0), head_only=False)
-
-
-@pytest.mark.parametrize("problem", [unet_problem, efficientnet_problem])
-def test_networks_train_alike_on_one_device_and_on_four(problem):
-    network, objective = problem()
-    rng = np.random.default_rng(0)
-    label = rng.integers(0, 2, 16).astype(np.int32)
-    mask = np.zeros((16, 32, 32, 1), np.uint8)
-    mask[:, 8:24, 8:24] = 255
-    image = rng.integers(0, 120, (16, 32, 32, 3)) + mask // 4 + 60 * label[:, None, None, None]
-    batch = {"image": image.astype(np.uint8), "mask": mask, "label": label, "weight": np.ones(16, np.float32)}
-    optimizer = optax.sgd(1e-2)
+    optimizer = optax.sgd(0.1)
     step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.0)
-    state = create_state(network.params, network.batch_stats, optimizer, ema_decay=0.0)
-    states, histories = zip(*(run(step, state, [batch] * 5, *way) for way in [*WAYS[:2], WAYS[3]]), strict=True)
+    state = create_state(norm.params, norm.batch_stats, optimizer, ema_decay=0.0)
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32) + np.arange(8)[:, None]
+    state, _ = run(step, state, [{"x": x, "weight": np.ones(8, np.float32)}], count, api)
 
-    one, sharded, mapped = ((s.params, s.batch_stats) for s in states)
-    moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), one, (state.params, state.batch_stats))
-    assert max(jax.tree.leaves(moved[0])) > 1e-3 and max(jax.tree.leaves(moved[1])) > 1e-2
-    assert histories[0][-1]["loss"] < histories[0][0]["loss"]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), sharded, mapped)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), sharded, one)
-    for mine, others in zip(histories[0], histories[1], strict=True):
-        assert mine == pytest.approx(others, rel=1e-4)
+    shares = x.reshape(count, -1, 3)
+    np.testing.assert_allclose(state.batch_stats["mean"], 0.1 * shares.mean(1).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(state.batch_stats["var"], 0.9 + 0.1 * shares.var(1).mean(0), rtol=1e-5)
+
+
+def test_one_process_agrees_without_a_device():
+    answers = [toy.devices(4).any_process(flag) for flag in (True, False)]
+    assert [type(answer) for answer in answers] == [np.bool_, np.bool_] and answers == [True, False]
 
 
 def test_microbatches_of_one_device_are_devices_of_their_own():

@@ -171,7 +171,7 @@ class _Training:
             pending.append(metrics)
             jax.block_until_ready(pending[:-_CALLS_AHEAD][-1:])
             self._wait_for_first(metrics, step)
-            wishes.append(self._devices.any(asked() or self._is_checkpoint_due()))
+            wishes.append(self._devices.any_process(asked() or self._is_checkpoint_due()))
             save = step < end and self._is_agreed(wishes)
             if save or step == end or self._progress.is_due():
                 self._record(pending, step)
@@ -218,7 +218,7 @@ class _Training:
         self._saved = time.monotonic()
 
     def _stop_if(self, asked: bool) -> None:
-        if bool(self._devices.any(asked)):
+        if bool(self._devices.any_process(asked)):
             interruption.stop()
 
     def _record(self, pending: list[dict[str, jax.Array]], stop: int) -> None:
