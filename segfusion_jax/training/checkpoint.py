@@ -159,6 +159,8 @@ class Checkpoints:
     def _refusing(self, step: int | None):
         try:
             yield
+        except jax.errors.JaxRuntimeError:  # another process is gone
+            raise
         except Exception as error:  # TensorStore raises ValueError where the disk is full
             raise OSError(self._not_written(step, _in_short(error))) from error
 
