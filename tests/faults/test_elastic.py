@@ -25,7 +25,10 @@ def eight(tmp_path_factory, cache):
 
 @pytest.mark.parametrize(("devices", "processes"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 2)])
 def test_a_run_on_eight_devices_goes_on_with_others(eight, tmp_path, cache, devices, processes):
-    """From the same example, on the same global batches; the losses differ by rounding."""
+    """From the same example, on the same global batches.
+
+    Its losses differ by rounding; in the U-Nets after it rounding may decide a maximum of the pooling.
+    """
     whole, stopped = eight
     shutil.copytree(stopped.folder, tmp_path / "copied")
     run = Run(tmp_path / "copied", cache, devices=devices, processes=processes, stages=SEGMENT).finish()
@@ -37,7 +40,8 @@ def test_a_run_on_eight_devices_goes_on_with_others(eight, tmp_path, cache, devi
             metric_log.read(one.workdir / f"segmentation/fold_{fold}/metrics.jsonl") for one in (run, whole)
         )
         assert [(line["step"], line["split"]) for line in ours] == [(line["step"], line["split"]) for line in theirs]
-        assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=5e-3)
+        close = pytest.approx([line["loss"] for line in theirs], rel=0.05 if fold else 1e-4)
+        assert [line["loss"] for line in ours] == close
 
 
 @pytest.fixture(scope="module")
