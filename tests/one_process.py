@@ -5,7 +5,6 @@
 
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +22,7 @@ sys.modules |= {name: types.ModuleType(name) for name in _UNUSED}  # main.py nee
 sys.modules[_UNUSED[0]].__dict__["STAGES"] = {}
 
 import main  # noqa: E402
-from segfusion_jax import config, parallel, processes  # noqa: E402
+from segfusion_jax import config, interruption, parallel, processes  # noqa: E402
 from segfusion_jax.models.from_config import make_classifier, make_unet  # noqa: E402
 from segfusion_jax.training import steps  # noqa: E402
 from segfusion_jax.training.state import create_state  # noqa: E402
@@ -185,8 +184,10 @@ def terminated(values, workdir, stages):
     else:
         while not (workdir / "signalled").exists():
             time.sleep(0.1)
-    devices.wait_for_all("all are signalled")
-    devices.wait_for_all(["segment", "bridge"][devices.process])
+    with interruption.deferred() as asked:
+        devices.wait_for_all("all are signalled")
+        print(f"asked {asked()}", flush=True)
+        devices.wait_for_all(["segment", "bridge"][devices.process])
 
 
 def step(values, workdir, stages):
@@ -218,5 +219,4 @@ if __name__ == "__main__":
     flags.FLAGS(sys.argv)
     processes.HEARTBEAT_SECONDS = HEARTBEAT.value
     main.experiment.run = globals()[SCENARIO.value]
-    signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))  # before the processes join
     app.run(main.main)
