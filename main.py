@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
         config = Config.from_config_dict(_CONFIG.value)
         if _COORDINATOR.value or _NUM_PROCESSES.value or _PROCESS.value:
             parallel.start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
+            handler.setLevel(std_logging.INFO if jax.process_index() == 0 else std_logging.WARNING)
         if _DRY_RUN.value:
             needs = experiment.dry_run(config, workdir)
             if jax.process_index() == 0:

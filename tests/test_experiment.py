@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import logging
+import os
+import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from tests import tiny
 from tests.datasets import official
 from tests.models import lukemelas
 from tests.models.filled import filled
+from tests.unwritable import unwritable
 
 EVERY = ["prepare", "segment", "bridge", "classify", "evaluate", "report"]
 FOLDERS = ["splits", "segmentation", "masks", "classification", "evaluation", "report"]
@@ -69,6 +73,18 @@ def test_a_second_run_does_nothing(finished, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         experiment.run(tiny.BASE, finished)
     assert tiny.tree(finished) == before and stages_run(caplog) == []
+
+
+def test_a_copy_that_cannot_be_written_is_read(finished):
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)
+        copied = shutil.copytree(finished, pathlib.Path(base) / "copied")
+        with unwritable(copied):
+            with pytest.raises(PermissionError):
+                (copied / "new").touch()
+            experiment.run(tiny.BASE, copied)
+            (prediction,) = SegFusion.load(copied).predict([np.full((40, 50, 3), 128, np.uint8)])
+            assert 0 <= prediction.probability <= 1
 
 
 def test_how_examples_are_read_may_change(finished):

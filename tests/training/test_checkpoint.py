@@ -15,6 +15,7 @@ import pytest
 from segfusion_jax.training.checkpoint import Checkpoints
 from segfusion_jax.training.state import create_state
 from tests.training import toy
+from tests.unwritable import unwritable
 
 FACTS = {"position": {"next_step": 3}, "best": None, "name": "ø"}
 
@@ -223,25 +224,9 @@ def test_a_folder_that_cannot_be_written_is_read(saved):
         os.chmod(base, 0o755)
         folder = shutil.copytree(saved, pathlib.Path(base) / "copied")
         cut(folder / "12/facts/metadata")
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        with unprivileged():
+        with unwritable(folder):
             with pytest.raises(PermissionError):
                 (folder / "new").touch()
             found, facts = restored(folder, read_only=True)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755)
         assert facts["step"] == 8 and steps(folder) == {"8", "12"}
         equal(found, arrays(8))
-
-
-@contextlib.contextmanager
-def unprivileged():
-    """As root, whom no mode of a file stops, becomes nobody."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
