@@ -18,13 +18,13 @@ from tests import tiny
 
 def get_config():
     return tiny.config(
-        segmenter__training__epochs=4,
+        segmenter__training__epochs=3,
         segmenter__training__ema_decay=0.5,
-        classifier__training__epochs=6,
+        classifier__training__epochs=4,
         classifier__dropout=0.0,
         classifier__drop_path=0.0,
         segmenter__dropout=0.0,
-        checkpoints__seconds=0.0,
+        checkpoints__seconds=0.2,
         input__log_seconds=0.0,
     ).to_config_dict()
 """
