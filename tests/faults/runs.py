@@ -18,9 +18,9 @@ from tests import tiny
 
 def get_config():
     return tiny.config(
-        segmenter__training__epochs=3,
+        segmenter__training__epochs=2,
         segmenter__training__ema_decay=0.5,
-        classifier__training__epochs=4,
+        classifier__training__epochs=3,
         classifier__dropout=0.0,
         classifier__drop_path=0.0,
         segmenter__dropout=0.0,
