@@ -49,13 +49,17 @@ def main(argv: list[str]) -> None:
         logging.debug("stopped", exc_info=True)
         _exit(f"error: {error}")
     except interruption.Stopped as stopped:
-        logging.info("%s; the same command goes on", stopped)
+        message = f"{stopped}; the same command goes on"
+        if jax.distributed.is_initialized() and not stopped.together:
+            processes.leave(message, status=stopped.status)
+        logging.info("%s", message)
         sys.exit(stopped.status)
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise
         logging.exception("stopped")
-        may_be_another = isinstance(error, jax.errors.JaxRuntimeError)
+        # A collective that fails, not memory that runs out.
+        may_be_another = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
         processes.leave(f"error: {type(error).__name__}: {error}", others_first=may_be_another)
     if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
         print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")

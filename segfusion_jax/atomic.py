@@ -12,11 +12,23 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
-    with temporary.open("wb") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_bytes(text.encode())
+    replace(temporary, path)
+
+
+def replace(temporary: pathlib.Path, path: pathlib.Path) -> None:
+    """Renames a file that is written to `path`, in the same folder; after that it outlives a loss of power."""
+    _sync(temporary)
     temporary.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def temporary_name(path: pathlib.Path) -> pathlib.Path:

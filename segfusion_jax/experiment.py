@@ -58,8 +58,8 @@ _ADVICE = "Give another --workdir"
 LOCK = "lock"
 """Name of the file in a workdir that a run holds."""
 
-FREE_SECTIONS = ("input", "checkpoints")
-"""Of the config, which change no result: they may differ when a run goes on."""
+FREE = ("input.", "checkpoints.", "parallel.api", "segmenter.training.remat", "classifier.training.remat")
+"""Fields and sections of the config that change no result: they may differ when a run goes on."""
 
 
 def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STAGES)) -> None:
@@ -83,14 +83,15 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
     _check_owner(config, workdir)
     fingerprint = _fingerprint(config)
     _check_weights(config)
-    _check_fingerprints(workdir, fingerprint)
-    _check_order(workdir, stages)
+    _check_done(workdir, stages, fingerprint)
     if all((workdir / STAGES[name].folder / "done.json").exists() for name in stages):
         logging.info("%s: all is done already", workdir)
         return
     devices.wait_for_all("workdir checked")
     with owned(workdir / LOCK, what=str(workdir)) if devices.is_lead else contextlib.nullcontext():
         if devices.is_lead:
+            _check_owner(config, workdir)  # once more, now that nobody else changes it
+            _check_done(workdir, stages, fingerprint)
             _claim(config, workdir)
         devices.wait_for_all("workdir claimed")
         for name in STAGES:
@@ -148,29 +149,28 @@ def _check_weights(config: Config) -> None:
 def _check_owner(config: Config, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     if not path.exists():
-        if workdir.is_dir() and any(file.name != LOCK for file in workdir.iterdir()):
+        ours = (LOCK, ".config.json.")  # the second of a run that was killed while it wrote
+        if workdir.is_dir() and any(not file.name.startswith(ours) for file in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no config.json: give a new folder as --workdir")
         return
     if not any((workdir / stage.folder / "done.json").exists() for stage in STAGES.values()):
         return
-    theirs = _flatten(json.loads(path.read_text())["config"])
-    ours = _flatten(json.loads(config.to_json()))
-    bound = [name for name in sorted(theirs | ours) if name.partition(".")[0] not in FREE_SECTIONS]
-    unknown = [name for name in bound if name not in theirs or name not in ours]
+    theirs, ours = _bound(json.loads(path.read_text())["config"]), _bound(json.loads(config.to_json()))
+    unknown = sorted(theirs.keys() ^ ours.keys())
     if unknown:
         listed = ", ".join(unknown[:10])
         raise ValueError(
             f"{workdir} was written by another version of segfusion_jax, without or with {listed}. {_ADVICE}"
         )
-    names = [name for name in bound if theirs[name] != ours[name]]
+    names = [name for name in sorted(ours) if theirs[name] != ours[name]]
     if names:
         listed = "; ".join(f"{name} is {theirs[name]!r} there, {ours[name]!r} here" for name in names[:10])
         raise ValueError(f"{workdir} belongs to another config: {listed}. {_ADVICE}")
 
 
 def _fingerprint(config: Config) -> str:
-    """Of what results depend on: the config but for its free sections, and the files that it names."""
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE_SECTIONS}
+    """Of what results depend on: the config but for its free fields, and the files that it names."""
+    values = _bound(dataclasses.asdict(config))
     named = [find_pretrained(section) for section in (config.segmenter, config.classifier) if section.pretrained]
     if config.splits.table:
         named.append(find_table(config.splits))
@@ -179,15 +179,13 @@ def _fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _check_fingerprints(workdir: pathlib.Path, fingerprint: str) -> None:
+def _check_done(workdir: pathlib.Path, stages: Sequence[str], fingerprint: str) -> None:
+    """That what is done is of these files, and that nothing between it and `stages` is missing."""
     for name, stage in STAGES.items():
         marker = workdir / stage.folder / "done.json"
         if marker.exists() and json.loads(marker.read_text())["fingerprint"] != fingerprint:
             changed = "the files of data.root, or the pretrained weights, changed"
             raise ValueError(f"{workdir}: {changed} since its stage {name!r}. {_ADVICE}")
-
-
-def _check_order(workdir: pathlib.Path, stages: Sequence[str]) -> None:
     missing = None
     for name, stage in STAGES.items():
         if (workdir / stage.folder / "done.json").exists():
@@ -214,6 +212,11 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # run from a checkout
         return "not installed"
+
+
+def _bound(values: dict) -> dict:
+    """The fields of a config that are not free, by their dotted names."""
+    return {name: value for name, value in _flatten(values).items() if not name.startswith(FREE)}
 
 
 def _flatten(values: dict, path: str = "") -> dict:

@@ -21,11 +21,13 @@ class Stopped(BaseException):
 
     Attributes:
       status: to exit with.
+      together: whether all processes of the run stop at this point.
     """
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, *, together: bool = False):
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.status = STATUSES[signal.Signals(number)]
+        self.together = together
 
 
 class _Asked:
@@ -57,13 +59,13 @@ def deferred() -> Iterator[Callable[[], bool]]:
         raise Stopped(_Asked.number)
 
 
-def stop() -> None:
-    """Stops this process: it, or another one of the same run, was asked to.
+def stop_together() -> None:
+    """Stops this process, as all others of the run do at this point: one of them was asked to.
 
     Raises:
       Stopped: always.
     """
-    raise Stopped(_Asked.number or signal.SIGTERM)
+    raise Stopped(_Asked.number or signal.SIGTERM, together=True)
 
 
 def _on_signal(number: int, _) -> None:

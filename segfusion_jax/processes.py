@@ -76,13 +76,14 @@ def wait_for_all(name: str) -> None:
         raise ValueError(f"the processes are at different points of the run: {listed}")
 
 
-def leave(message: str, *, others_first: bool) -> None:
-    """Ends this process with status 1 and `message`, and the others too, which name it and repeat the message.
+def leave(message: str, *, others_first: bool = False, status: int = 1) -> None:
+    """Ends this process with `status` and `message`, and the others too, which name it and repeat both.
 
     Args:
-      message: "error: ...", printed at once.
+      message: printed at once; "error: ..." where it is one.
       others_first: whether the death of another process may be the cause; then its name is waited for, with which the
         service or the watch ends this process.
+      status: to exit with.
     """
     print(message, file=sys.stderr, flush=True)
     if others_first:
@@ -91,8 +92,8 @@ def leave(message: str, *, others_first: bool) -> None:
     state = distributed.global_state
     report = f"error: process {state.process_id} of {state.num_processes} ended: {message.removeprefix('error: ')}"
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 is gone already
-        _client().key_value_set(f"{_NAME}/report", report, allow_overwrite=True)
-    _end()
+        _client().key_value_set(f"{_NAME}/report", f"{status} {report}", allow_overwrite=True)
+    _end(status)
 
 
 def _check(coordinator: str, num_processes: int, process: int) -> None:
@@ -128,17 +129,18 @@ def _watch() -> None:
         try:
             report = _client().blocking_key_value_get(f"{_NAME}/report", _SILENCE_SECONDS * 1000)
         except jax.errors.JaxRuntimeError:
-            report = f"error: process 0 of {state.num_processes} does not answer: it died or is frozen"
+            report = f"1 error: process 0 of {state.num_processes} does not answer: it died or is frozen"
         if report and not _leaving.is_set():
-            print(report, file=sys.stderr, flush=True)
-            _end()
+            status, _, message = report.partition(" ")
+            print(message, file=sys.stderr, flush=True)
+            _end(int(status))
 
 
-def _end() -> None:
+def _end(status: int) -> None:
     """Ends this process without waiting for the others; 0, which keeps the report, after they could read it."""
     if distributed.global_state.process_id == 0:
         time.sleep(3 * _WATCH_SECONDS)
-    os._exit(1)
+    os._exit(status)
 
 
 def _client():

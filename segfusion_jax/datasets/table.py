@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from segfusion_jax.atomic import temporary_name
+from segfusion_jax.atomic import replace, temporary_name
 from segfusion_jax.datasets.record import Problem
 
 
@@ -110,7 +110,7 @@ def _write(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[
     # A problem may be that a name is no UTF-8.
     with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *lines])
-    temporary.replace(path)
+    replace(temporary, path)
 
 
 def _text(value: object) -> str:

@@ -2,6 +2,10 @@
 
 import dataclasses
 import functools
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -230,11 +234,24 @@ def _in_threads(config: Input) -> Input:
     return dataclasses.replace(config, num_workers=0)
 
 
+def _serve(*_: int) -> None:
+    """Makes this process a worker that ends with the one it reads for, not by the signals that both get."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
 def _read_ahead(dataset: grain.MapDataset, config: Input) -> grain.DatasetIterator[Batch]:
     if config.num_workers:
         options = grain.MultiprocessingOptions(num_workers=config.num_workers)
-        return iter(
-            dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)).mp_prefetch(options)
-        )
+        read = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+        return iter(read.mp_prefetch(options, worker_init_fn=_serve))
     threads = config.num_threads
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))

@@ -15,6 +15,7 @@ import safetensors
 import safetensors.numpy
 from absl import logging
 
+from segfusion_jax.atomic import replace
 from segfusion_jax.models import preprocessing, weight_files, weight_names
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.preprocessing import Preprocessing
@@ -78,7 +79,7 @@ def save_weights(path: pathlib.Path, model: Functional) -> None:
     content = {"family": model.family, "preprocessing": model.preprocessing._asdict()}
     metadata = {"segfusion_jax": json.dumps(content)}  # one entry: the file's order of several is random
     safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary, metadata)
-    temporary.replace(path)
+    replace(temporary, path)
 
 
 def load_weights(path: pathlib.Path, model: Functional) -> Functional:

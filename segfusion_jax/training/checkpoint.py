@@ -90,13 +90,16 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged: dict[int, str] = {}
         for step in steps:
+            found, what = None, "another process cannot read it"
             try:
                 found = self._read(step, like)
             except _Damaged as error:
-                damaged[step] = str(error)
-                continue
-            self._put_aside(damaged, step)
-            return found
+                what = str(error)
+            if self._devices.any_process(found is None):
+                damaged[step] = what
+            else:
+                self._put_aside(damaged, step)
+                return found
         if damaged:
             listed = "; ".join(f"of step {step}: {what}" for step, what in damaged.items())
             raise ValueError(f"{self._folder}: every checkpoint is damaged ({listed}). Delete the folder to start anew")
@@ -129,7 +132,12 @@ class Checkpoints:
     def _read_item(self, step: int, name: str, args: Any) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
-        except Exception as error:  # whatever Orbax, TensorStore or a JSON parser make of a bad file
+        except (jax.errors.JaxRuntimeError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                raise  # of the reading, not of what is read
+            # whatever Orbax, TensorStore or a JSON parser make of a bad file
             raise _Damaged(f"{name} cannot be read: {_in_short(error)}") from error
 
     def _put_aside(self, damaged: dict[int, str], step: int) -> None:
@@ -159,9 +167,7 @@ class Checkpoints:
     def _refusing(self, step: int | None):
         try:
             yield
-        except jax.errors.JaxRuntimeError:  # another process is gone
-            raise
-        except Exception as error:  # TensorStore raises ValueError where the disk is full
+        except (ValueError, OSError) as error:  # TensorStore raises ValueError where the disk is full
             raise OSError(self._not_written(step, _in_short(error))) from error
 
     def _not_written(self, step: int | None, why: str) -> str:

@@ -89,7 +89,9 @@ def fit(
         state, best = _start(task, devices.replicate(state), checkpoints)
         step = int(state.step)
         with MetricLog(task.folder, from_step=step, enabled=devices.is_lead) as log:
-            training = _Training(task, devices, config, checkpoints, checkpointing.seconds, log, best)
+            training = _Training(
+                task, devices, config, checkpoints, checkpointing.seconds, log, best, int(state.skipped)
+            )
             with contextlib.closing(_epochs(task, step, devices, config)) as epochs:
                 for epoch, batches in epochs:
                     with interruption.deferred() as asked:
@@ -147,6 +149,7 @@ class _Training:
         seconds: float,
         log: MetricLog,
         best: _Best,
+        skipped: int,
     ):
         self.best = best
         self._task = task
@@ -157,7 +160,7 @@ class _Training:
         steps, batch_size = task.epochs * task.steps_per_epoch, task.stream.batch_size
         self._progress = Progress(task.name, steps=steps, batch_size=batch_size, seconds=config.log_seconds, log=log)
         self._saved = time.monotonic()
-        self._skipped = self._skipped_in_a_row = 0
+        self._skipped, self._skipped_in_a_row = skipped, 0
 
     def train(self, state: TrainState, epoch: int, batches: Iterator[dict], asked: Callable[[], bool]) -> TrainState:
         """Makes the steps of an epoch and saves; stops where this process or another one was `asked` to."""
@@ -207,7 +210,7 @@ class _Training:
 
     def _is_agreed(self, wishes: collections.deque[Any]) -> bool:
         """Whether a process wished for a checkpoint: alike on all of them, which hear of each other with a delay."""
-        delay = _CALLS_AHEAD if self._devices.num_processes > 1 else 0
+        delay = 0 if self._devices.num_processes == 1 else 1 if self._task.stream.resident else _CALLS_AHEAD
         return len(wishes) > delay and bool(wishes.popleft())
 
     def _save(self, state: TrainState, step: int) -> None:
@@ -219,7 +222,7 @@ class _Training:
 
     def _stop_if(self, asked: bool) -> None:
         if bool(self._devices.any_process(asked)):
-            interruption.stop()
+            interruption.stop_together()
 
     def _record(self, pending: list[dict[str, jax.Array]], stop: int) -> None:
         """Writes the metrics of the steps that led to `stop`, after checking that they are finite."""
@@ -242,19 +245,19 @@ class _Training:
         good = self._checkpoints.latest_step()
         kept = "there is no checkpoint yet" if good is None else f"the checkpoint of step {good} is good"
         images = ", ".join(self._task.stream.image_ids(start + place))
-        text = f"{self._task.name}: {name} is {value} at step {start + place}; {kept}; images: {images}"
+        text = f"{self._task.name}: {name} is {value} at step {start + place + 1}; {kept}; images: {images}"
         raise FloatingPointError(text)
 
     def _count(self, skipped: np.ndarray, stop: int) -> None:
-        """Warns of skipped steps; stops where a whole epoch's were."""
+        """Warns of skipped steps; stops where those of a whole epoch, and ten at least, were skipped in a row."""
         for one in skipped:
             self._skipped += int(one)
             self._skipped_in_a_row = self._skipped_in_a_row + 1 if one else 0
         if skipped.any():
             text = "%s: %d steps skipped up to step %d: loss or gradient was not finite"
             logging.warning(text, self._task.name, self._skipped, stop)
-        if self._skipped_in_a_row >= self._task.steps_per_epoch:
-            text = f"{self._task.name}: the {self._skipped_in_a_row} steps before step {stop} were all skipped"
+        if self._skipped_in_a_row >= max(self._task.steps_per_epoch, 10):
+            text = f"{self._task.name}: the {self._skipped_in_a_row} steps up to step {stop} were all skipped"
             raise FloatingPointError(f"{text}, since their loss or gradient was not finite")
 
 

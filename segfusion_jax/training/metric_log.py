@@ -65,11 +65,14 @@ class MetricLog:
 
 
 def read(path: pathlib.Path) -> list[dict]:
-    """The lines of a file, [] without one; a last line that was cut off is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    """The lines of a file, [] without one; up to one that was cut off, or that a loss of power left empty."""
+    lines = []
+    if path.exists():
+        for line in path.read_text().splitlines(keepends=True):
+            if not line.startswith("{") or not line.endswith("}\n"):
+                break
+            lines.append(json.loads(line))
+    return lines
 
 
 def _is_before(line: dict[str, Any], step: int) -> bool:

@@ -16,7 +16,8 @@ class TrainState:
     """A pytree of arrays, nothing else.
 
     Attributes:
-      step: int32 number of updates so far.
+      step: int32 number of steps so far.
+      skipped: int32 number of them that changed nothing, see `make_train_step`.
       params: parameters, float32.
       batch_stats: batch-norm statistics, float32.
       opt_state: of the Optax optimiser.
@@ -24,6 +25,7 @@ class TrainState:
     """
 
     step: jax.Array
+    skipped: jax.Array
     params: Variables
     batch_stats: Variables
     opt_state: Any
@@ -40,4 +42,6 @@ def create_state(
 ) -> TrainState:
     """The state before the first step."""
     average = jax.tree.map(jnp.copy, (params, batch_stats)) if ema_decay else ()
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
+    return TrainState(
+        jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average
+    )

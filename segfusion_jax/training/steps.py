@@ -100,8 +100,8 @@ def make_train_step(
       seed: of the randomness.
       ema_decay: of the moving average, where the state has one.
       microbatches: equal parts that a device works its share of the batch through in, one after the other.
-      skip_nonfinite: a step whose loss or gradient norm is not finite changes nothing but the state's step; the metric
-        `skipped`, float32, is 1 for such a step and 0 for others.
+      skip_nonfinite: a step whose loss or gradient norm is not finite changes nothing but the state's counts; the
+        metric `skipped`, float32, is 1 for such a step and 0 for others.
 
     Raises:
       ValueError: when it is traced, if a device's share cannot be cut into that many parts.
@@ -123,12 +123,12 @@ def make_train_step(
         batch_stats = lax.pmean(batch_stats, AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = cast(Variables, optax.apply_updates(state.params, updates))
-        average = _averaged(state.average, (params, batch_stats), ema_decay, state.step)
+        average = _averaged(state.average, (params, batch_stats), ema_decay, state.step - state.skipped)
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-        new = TrainState(state.step + 1, params, batch_stats, opt_state, average)
+        new = TrainState(state.step + 1, state.skipped, params, batch_stats, opt_state, average)
         if skip_nonfinite:
             is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
-            kept = dataclasses.replace(state, step=new.step)
+            kept = dataclasses.replace(state, step=new.step, skipped=state.skipped + 1)
             new = jax.tree.map(functools.partial(jnp.where, is_finite), new, kept)
             metrics["skipped"] = 1 - is_finite.astype(jnp.float32)
         return new, metrics
@@ -273,9 +273,9 @@ def _mean_of_parts(array):
     return array[0] + (array - array[0]).mean(0)
 
 
-def _averaged(average, variables, decay, step):
-    """The moving average; it starts as the mean of the first steps, so that it does not remember initial weights."""
+def _averaged(average, variables, decay, updates):
+    """The moving average; it starts as the mean of the first updates, so that it does not remember initial weights."""
     if not average:
         return ()
-    rate = jnp.minimum(decay, step / (step + 1.0))
+    rate = jnp.minimum(decay, updates / (updates + 1.0))
     return jax.tree.map(lambda old, new: rate * old + (1 - rate) * new, average, variables)

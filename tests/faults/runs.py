@@ -21,9 +21,7 @@ def get_config():
         segmenter__training__epochs=2,
         segmenter__training__ema_decay=0.5,
         classifier__training__epochs=3,
-        classifier__dropout=0.0,
-        classifier__drop_path=0.0,
-        segmenter__dropout=0.0,
+        classifier__frozen_epochs=1,
         checkpoints__seconds=0.2,
         input__log_seconds=0.0,
     ).to_config_dict()
@@ -90,7 +88,11 @@ class Run:
         with (self.folder / "log").open("ab") as log:
             program = str(pathlib.Path(__file__).parent / "recorded_main.py")
             return subprocess.Popen(
-                [*within, sys.executable, program, *arguments], env=environment, stdout=log, stderr=log
+                [*within, sys.executable, program, *arguments],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def finish(self) -> "Run":
@@ -100,13 +102,19 @@ class Run:
         return self
 
     def stop(self, number: signal.Signals, *, after_steps: int) -> list[int]:
-        """Starts it, signals the last process after so many new lines of metrics, and returns the exit statuses."""
+        """Starts it, signals the last process after so many new lines of metrics, and returns the exit statuses.
+
+        Any signal but SIGKILL goes to its group, hence to its workers too.
+        """
         started, before = self.start(), self.steps()
         deadline = time.monotonic() + 120
         while self.steps() < before + after_steps:
             assert all(process.poll() is None for process in started) and time.monotonic() < deadline, self.log()
             time.sleep(0.01)
-        started[-1].send_signal(number)
+        if number == signal.SIGKILL:
+            started[-1].kill()
+        else:
+            os.killpg(started[-1].pid, number)
         return [process.wait(timeout=60) for process in started]
 
     def steps(self) -> int:

@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_a_number_within_a_block_is_of_its_step_and_images(tm
     with pytest.raises(FloatingPointError) as error:
         fit(task, fresh(), devices, INPUT, Checkpointing())
     images = ", ".join(stream(is_resident=False).image_ids(37))
-    assert str(error.value) == f"toy: gradient_norm is nan at step 37; there is no checkpoint yet; images: {images}"
+    assert str(error.value) == f"toy: gradient_norm is nan at step 38; there is no checkpoint yet; images: {images}"
 
 
 def test_a_stopped_training_goes_on(tmp_path):

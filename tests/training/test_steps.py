@@ -290,3 +290,10 @@ def test_the_bridge_gives_the_mask_as_a_fourth_channel():
     black = steps.bridged({"image": image, "mask": mask}, Bridge(mode="black"))
     assert black.shape == (1, 2, 2, 3)
     np.testing.assert_array_equal(black[0, 0, 0], 0)
+
+
+def test_the_moving_average_starts_with_the_first_update_that_is_not_skipped():
+    states, _ = train(flawed, [broken("loss"), broken("loss"), broken("none")], skip_nonfinite=True)
+    assert [int(state.skipped) for state in states] == [1, 2, 2]
+    jax.tree.map(np.testing.assert_array_equal, states[-1].average, (states[-1].params, states[-1].batch_stats))
+    assert np.abs(states[-1].params["weight"]).max() > 0
