@@ -27,7 +27,7 @@ WRITERS = {
     "image_folder": official.write_image_folder,
 }
 SHIPPED = ["synthetic", "ham10000", "ham10000:quick", "isic2017", "isic2018", "isic2019", "isic2020", "image_folder"]
-OFFICIAL = SHIPPED[1:]
+PREPARED_ONLY = ["ham10000", "isic2017", "isic2018"]  # whose stages after that are those of the others
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,17 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", OFFICIAL)
+@pytest.mark.parametrize("name", PREPARED_ONLY)
+def test_official_files_are_prepared(name, data, tmp_path):
+    config = tiny.config(name, data__root=str(data / name), splits__seed=1)
+    experiment.run(config, tmp_path, ["prepare"])
+    rows = tiny.table(tmp_path / "splits/splits.csv")
+    assert len(rows) == 80 and {row["source"] for row in rows} == {name}
+    assert {row["split"] for row in rows if row["has_mask"] == "1"} >= {"train", "validation", "test"}
+    assert len({row["fold"] for row in rows if row["fold"] != "-1"}) == config.splits.num_folds
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED[1:] if name not in PREPARED_ONLY])
 def test_all_stages_run(name, data, tmp_path, monkeypatch):
     collection = name.partition(":")[0]
     config = tiny.config(name, data__root=str(data / collection), splits__seed=1)

@@ -386,13 +386,6 @@ def test_an_id_in_two_parts_is_a_problem(tmp_path):
     assert Problem(ids["Training"][0], "id seen twice: in 2 parts of the collection") in contents.problems
 
 
-def test_threads_that_write_one_file_do_not_meet(tmp_path):
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for written in [pool.submit(table.write_text, tmp_path / "a.json", "x" * 2000) for _ in range(2000)]:
-            written.result()
-    assert tree(tmp_path) == {"a.json": b"x" * 2000}
-
-
 def test_load_dataset_with_other_fields_does_not_disturb(tmp_path):
     first = prepared.load_dataset("synthetic", records=str(tmp_path), synthetic_images=100)
     second = prepared.load_dataset("synthetic", records=str(tmp_path), synthetic_images=120)
