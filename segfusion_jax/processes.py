@@ -90,7 +90,8 @@ def leave(message: str, *, others_first: bool = False, status: int = 1) -> None:
         time.sleep(SECONDS_TO_END)
     _leaving.set()
     state = distributed.global_state
-    report = f"error: process {state.process_id} of {state.num_processes} ended: {message.removeprefix('error: ')}"
+    kind, text = ("error: ", message[7:]) if message.startswith("error: ") else ("", message)
+    report = f"{kind}process {state.process_id} of {state.num_processes} ended: {text}"
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 is gone already
         _client().key_value_set(f"{_NAME}/report", f"{status} {report}", allow_overwrite=True)
     _end(status)

@@ -176,6 +176,13 @@ def bug(values, workdir, stages):
     devices.wait_for_all("never")
 
 
+def idle(values, workdir, stages):
+    """Is in no training."""
+    devices = parallel.make_devices(values.parallel)
+    (workdir / f"ready_{devices.process}").touch()
+    time.sleep(1e6)
+
+
 def terminated(values, workdir, stages):
     """A signal comes while its process waits; then the processes wait by different names."""
     devices = parallel.make_devices(values.parallel)

@@ -119,6 +119,24 @@ def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path):
     assert list(tiny.tree(tmp_path)) == ["thesis.tex"]
 
 
+def test_a_run_that_was_killed_as_it_began_goes_on(tmp_path):
+    (tmp_path / ".config.json.123.456").write_text("{")
+    (tmp_path / "lock").touch()
+    experiment.run(tiny.BASE, tmp_path, ["prepare"])
+    assert (tmp_path / "splits/done.json").exists()
+
+
+def test_a_workdir_that_changes_before_it_is_locked_is_refused(tmp_path, monkeypatch):
+    def other_run_first(*arguments, **options):
+        monkeypatch.undo()
+        experiment.run(changed(bridge__alpha=0.25), tmp_path, ["prepare"])
+        return experiment.owned(*arguments, **options)
+
+    monkeypatch.setattr(experiment, "owned", other_run_first)
+    with pytest.raises(ValueError, match="bridge.alpha is 0.25 there, 0.53 here"):
+        experiment.run(tiny.BASE, tmp_path, ["prepare"])
+
+
 def test_the_advice_to_skip_unusable_images_can_be_followed(tmp_path):
     ids = official.write_ham10000(tmp_path / "official", 60)
     (tmp_path / f"official/HAM10000_images_part_1/{ids[0]}.jpg").write_bytes(b"")

@@ -158,6 +158,17 @@ def test_a_signal_reaches_its_handler_and_strays_are_told(tmp_path):
         assert "different points of the run: process 0 at 'segment', process 1 at 'bridge'" in errors
 
 
+def test_a_signal_to_one_outside_of_a_training_ends_all_with_its_status(tmp_path):
+    running = one_process.start(tmp_path, "idle")
+    wait_until_ready(tmp_path, running)
+    begin = time.monotonic()
+    running[1].send_signal(signal.SIGTERM)
+    (_, first, status), (_, second, own_status) = end(running)
+    assert (status, own_status) == (75, 75) and time.monotonic() - begin < 20
+    assert second.endswith("stopped by SIGTERM; the same command goes on\n")
+    assert first.endswith("process 1 of 2 ended: stopped by SIGTERM; the same command goes on\n")
+
+
 def cluster(kind: str, process: int) -> dict[str, str]:
     """What Slurm or Open MPI tells a process of a job of two on this machine."""
     job, index = os.getpid(), str(process)

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 
+from segfusion_jax.parallel import Devices
 from segfusion_jax.training.checkpoint import Checkpoints
 from segfusion_jax.training.state import create_state
 from tests.training import toy
@@ -135,6 +136,7 @@ def flip(path, bit):
     path.write_bytes(content)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of TensorStore, of arrays not read
 def test_damage_is_found_wherever_it_is(saved, tmp_path, caplog):
     """A file cut in half, and one bit of it turned, at three places each: the numbers read are right, or the older."""
     rng, fallbacks, damages = np.random.default_rng(0), 0, 0
@@ -156,6 +158,30 @@ def test_damage_is_found_wherever_it_is(saved, tmp_path, caplog):
             else:
                 assert facts == FACTS | {"step": 12}
     assert damages >= 40 and fallbacks >= 15  # most of the rest are in files that nobody reads
+
+
+def test_what_another_process_cannot_read_none_goes_on_from(copied, monkeypatch, caplog):
+    answers = iter([True, False])
+    asked = []
+    say = lambda self, flag: asked.append(flag) or np.bool_(next(answers))  # noqa: E731
+    monkeypatch.setattr(Devices, "any_process", say)
+    assert restored(copied)[1]["step"] == 8 and asked == [False, False]
+    assert "step 12 is damaged (another process cannot read it)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), MemoryError(), jax.errors.JaxRuntimeError("x")]
+)
+def test_an_error_of_the_reading_is_no_damage(copied, monkeypatch, error):
+    with opened(copied) as checkpoints:
+
+        def restore(*_, **__):
+            raise error
+
+        monkeypatch.setattr(checkpoints._manager, "restore", restore)
+        with pytest.raises(type(error)):
+            checkpoints.restore(arrays(0))
+    assert steps(copied) == {"8", "12"}
 
 
 def test_after_damage_the_step_is_saved_anew(copied):
