@@ -73,12 +73,18 @@ def save_weights(path: pathlib.Path, model: Functional) -> None:
     Args:
       path: of the file.
       model: whose arrays are written; its preprocessing and its family become metadata.
+
+    Raises:
+      OSError: the file cannot be written, as on a full disk.
     """
     arrays = flatten(model.params) | flatten(model.batch_stats)
     temporary = path.with_name(f".{path.name}")
     content = {"family": model.family, "preprocessing": model.preprocessing._asdict()}
     metadata = {"segfusion_jax": json.dumps(content)}  # one entry: the file's order of several is random
-    safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary, metadata)
+    try:
+        safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary, metadata)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     replace(temporary, path)
 
 

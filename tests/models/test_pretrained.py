@@ -1,6 +1,7 @@
 """Weight files: released ones against a NumPy forward pass on the file itself, faulty ones, our own."""
 
 import json
+import resource
 
 import jax
 import numpy as np
@@ -352,3 +353,15 @@ def test_released_b0_weights_compute_what_numpy_computes_from_them():
         expected = reference.efficientnet_features(dict(file), x.astype(np.float64), lukemelas.STRIDED_BLOCKS_OF_B0)
     assert expected.std() > 0.01
     np.testing.assert_allclose(features(b0, x), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_that_cannot_be_written_say_so(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    model = Functional(lambda *_: (None, {}), {"kernel": np.zeros(5000, np.float32)}, {}, IMAGENET)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, limits[1]))
+    try:
+        with pytest.raises(OSError, match="a.safetensors cannot be written: .*File too large"):
+            save_weights(tmp_path / "a.safetensors", model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "a.safetensors").exists()
