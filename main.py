@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
         experiment.run(config, workdir, _STAGES.value)
     except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("stopped", exc_info=True)
-        _exit(f"error: {error}")
+        _exit(f"error: {error}", error)
     except interruption.Stopped as stopped:
         message = f"{stopped}; the same command goes on"
         if jax.distributed.is_initialized() and not stopped.together:
@@ -58,9 +58,7 @@ def main(argv: list[str]) -> None:
         if not jax.distributed.is_initialized():
             raise
         logging.exception("stopped")
-        # A collective that fails, not memory that runs out.
-        may_be_another = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
-        processes.leave(f"error: {type(error).__name__}: {error}", others_first=may_be_another)
+        _exit(f"error: {type(error).__name__}: {error}", error)
     if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
         print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
 
@@ -82,9 +80,11 @@ def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:
     return record.levelno >= std_logging.WARNING and "orbax" not in path.parts
 
 
-def _exit(message: str) -> None:
+def _exit(message: str, error: Exception) -> None:
     if jax.distributed.is_initialized():
-        processes.leave(message, others_first=False)
+        # A collective that failed, not memory that ran out; Gloo's errors may come as ValueError.
+        of_runtime = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+        processes.leave(message, others_first=of_runtime or "Gloo" in str(error))
     sys.exit(message)
 
 

@@ -58,8 +58,14 @@ _ADVICE = "Give another --workdir"
 LOCK = "lock"
 """Name of the file in a workdir that a run holds."""
 
-FREE = ("input.", "checkpoints.", "parallel.api", "segmenter.training.remat", "classifier.training.remat")
-"""Fields and sections of the config that change no result: they may differ when a run goes on."""
+FREE = (
+    "input.",
+    "checkpoints.",
+    "parallel.api",
+    *(f"{model}.training.{name}" for model in ("segmenter", "classifier") for name in ("remat", "nonfinite")),
+)
+"""Fields and sections of the config that change no result, but a run that stops at what is not finite into one that
+skips it: they may differ when a run goes on."""
 
 
 def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STAGES)) -> None:
@@ -80,6 +86,8 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
     devices = make_devices(config.parallel)
     _check_batch_sizes(config, devices)
+    digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:8]
+    devices.wait_for_all(f"the start, with the workdir {workdir} and a config of digest {digest}")
     _check_owner(config, workdir)
     fingerprint = _fingerprint(config)
     _check_weights(config)

@@ -69,8 +69,10 @@ def stop_together() -> None:
 
 
 def _on_signal(number: int, _) -> None:
-    again, _Asked.number = _Asked.number, _Asked.number or number
-    if again or not _Asked.deferred:
+    if _Asked.number:
+        os._exit(STATUSES[signal.Signals(number)])  # whoever asks twice does not wait for anything
+    _Asked.number = number
+    if not _Asked.deferred:
         raise Stopped(number)
 
 

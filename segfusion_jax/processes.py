@@ -103,7 +103,7 @@ def _check(coordinator: str, num_processes: int, process: int) -> None:
             raise ValueError(f"--num_processes and --process: go with --coordinator=HOST:PORT, not {coordinator!r}")
         return
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(f"--coordinator={coordinator}: must be HOST:PORT of process 0, or auto")
     if num_processes < 1:
         raise ValueError(f"--num_processes={num_processes}: must be at least 1")
