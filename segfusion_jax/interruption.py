@@ -70,7 +70,9 @@ def stop_together() -> None:
 
 def _on_signal(number: int, _) -> None:
     if _Asked.number:
-        os._exit(STATUSES[signal.Signals(number)])  # whoever asks twice does not wait for anything
+        if number == signal.SIGINT:  # whoever types Ctrl-C again waits for nothing
+            os._exit(STATUSES[signal.SIGINT])
+        return  # launchers pass on what the process has got already
     _Asked.number = number
     if not _Asked.deferred:
         raise Stopped(number)

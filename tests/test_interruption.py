@@ -52,7 +52,15 @@ def test_a_deferred_signal_stops_where_it_suits(number, status):
     assert run(DEFERRED, number)[:2] == (["asked", f"stopped by {number.name}"], status)
 
 
-def test_the_second_signal_does_not_wait():
+def test_the_second_sigterm_changes_nothing():
+    body = DEFERRED.replace(
+        "while not asked(): time.sleep(0.01)", "while not asked(): time.sleep(0.01)\n        time.sleep(2)"
+    )
+    lines, status, _ = run(body, signal.SIGTERM, signal.SIGTERM)
+    assert (lines, status) == (["asked", "stopped by SIGTERM"], 75)
+
+
+def test_the_second_ctrl_c_does_not_wait():
     body = DEFERRED.replace("while not asked(): time.sleep(0.01)", "time.sleep(60)")
     lines, status, _ = run(body, signal.SIGINT, signal.SIGINT)
     assert (lines, status) == ([], 130)
