@@ -176,7 +176,7 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     _save(figure, path)
 
 
-def _means(points: Sequence[tuple[float, float]], most: int = 200) -> tuple[list[float], list[float]]:
+def _means(points: Sequence[tuple[float, float]], most: int = 40) -> tuple[list[float], list[float]]:
     """Of neighbours, so that there are at most `most`: the last epoch of each mean, and the mean value."""
     size = math.ceil(len(points) / most)
     parts = [points[start : start + size] for start in range(0, len(points), size)]
