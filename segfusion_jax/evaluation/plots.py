@@ -178,9 +178,8 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 def _means(points: Sequence[tuple[float, float]], most: int = 40) -> tuple[list[float], list[float]]:
     """Of neighbours, so that there are at most `most`: the last epoch of each mean, and the mean value."""
-    size = math.ceil(len(points) / most)
-    parts = [points[start : start + size] for start in range(0, len(points), size)]
-    return [part[-1][0] for part in parts], [sum(value for _, value in part) / len(part) for part in parts]
+    parts = np.array_split(points, min(len(points), most))
+    return [float(part[-1, 0]) for part in parts], [float(part[:, 1].mean()) for part in parts]
 
 
 def segmentation_overlays(

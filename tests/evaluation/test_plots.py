@@ -129,4 +129,4 @@ def test_curves_of_many_steps_are_means_of_neighbours():
     points = [(1.0, 2.0), (2.0, 4.0), (3.0, 9.0)]
     assert plots._means(points, most=3) == ([1, 2, 3], [2, 4, 9])
     assert plots._means(points, most=2) == ([2, 3], [3, 9])
-    assert [len(column) for column in plots._means([(float(step), 0.0) for step in range(1001)])] == [39, 39]
+    assert [len(column) for column in plots._means([(float(step), 0.0) for step in range(1001)])] == [40, 40]
