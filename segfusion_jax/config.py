@@ -43,13 +43,14 @@ BACKBONES = (
     "mobilenet_v3_large",
 )
 FAMILIES = ("tensorflow", "timm", "torchvision")
+VIEWS = (1, 8)
 
 
 def _refuse(section: Any, name: str, accepted: str) -> None:
     raise ValueError(f"{name} = {getattr(section, name)!r}: must be {accepted}")
 
 
-def _one_of(section: Any, name: str, choices: tuple[str, ...]) -> None:
+def _one_of(section: Any, name: str, choices: tuple[str | int, ...]) -> None:
     if getattr(section, name) not in choices:
         _refuse(section, name, "one of " + ", ".join(map(repr, choices)))
 
@@ -194,6 +195,7 @@ class Segmenter:
     filters: int = 16  # at the image's own size; doubled at each of the four levels below
     dropout: float = 0.1
     loss: str = "bce"  # "bce", "dice", or "bce_dice" (their sum)
+    views: int = 1  # of each image that are predicted and averaged: 1, or 8 (flips and quarter turns)
     augmentation: Augmentation = Augmentation()
     training: Training = Training(epochs=10)
 
@@ -204,6 +206,7 @@ class Segmenter:
         _at_least(self, "filters", 1)
         _in_range(self, "dropout", 0.0, 0.95)
         _one_of(self, "loss", ("bce", "dice", "bce_dice"))
+        _one_of(self, "views", VIEWS)
         if self.training.sampling != "shuffled":
             raise ValueError(f"training.sampling = {self.training.sampling!r}: must be 'shuffled'")
         if self.pretrained and not self.encoder:
@@ -215,6 +218,7 @@ class Bridge:
     """The Data Processing Bridge: how the mask meets the image."""
 
     mode: str = "dim"  # one of BRIDGE_MODES
+    masks: str = "predicted"  # by U-Nets that never saw the image's group; or "annotated", where there are such
     alpha: float = 0.53  # what is left of the background in mode "dim"
     threshold: float = 0.5  # probability from which a pixel is lesion
     dilation: float = 0.05  # of the diagonal, in modes "dilate" and "crop_dilate"
@@ -224,6 +228,7 @@ class Bridge:
 
     def __post_init__(self):
         _one_of(self, "mode", BRIDGE_MODES)
+        _one_of(self, "masks", ("predicted", "annotated"))
         _in_range(self, "alpha", 0.0, 1.0)
         _in_range(self, "threshold", 0.01, 0.99)
         _in_range(self, "dilation", 0.0, 0.5)
@@ -250,6 +255,8 @@ class Classifier:
     frozen_epochs: int = 0  # leading epochs, in addition to training.epochs, that train the last layer only
     frozen_learning_rate: float = 1e-3  # constant, in those epochs
     layer_decay: float = 1.0  # each block learns at this times the rate of the block after it; 1 = all at the same
+    fold_ensemble: bool = False  # a classifier a fold, chosen on that fold, trained on the others; test: their mean
+    views: int = 1  # as `segmenter.views`
     augmentation: Augmentation = Augmentation()
     training: Training = Training(epochs=50)
 
@@ -269,8 +276,21 @@ class Classifier:
         _at_least(self, "frozen_epochs", 0)
         _in_range(self, "frozen_learning_rate", 1e-8, 10.0)
         _in_range(self, "layer_decay", 0.01, 1.0)
+        _one_of(self, "views", VIEWS)
         if self.depth != 1 and self.backbone.startswith("mobilenet"):
             _refuse(self, "depth", f"1.0 with backbone {self.backbone!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How the models are judged on the test images."""
+
+    resamples: int = 2000  # of the groups, for each 95 % interval
+    min_subgroup: int = 50  # images; of a smaller subgroup only the size is told
+
+    def __post_init__(self):
+        _at_least(self, "resamples", 100)
+        _at_least(self, "min_subgroup", 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -321,6 +341,7 @@ class Config:
     segmenter: Segmenter = Segmenter()
     bridge: Bridge = Bridge()
     classifier: Classifier = Classifier()
+    evaluation: Evaluation = Evaluation()
     parallel: Parallel = Parallel()
     input: Input = Input()
     checkpoints: Checkpointing = Checkpointing()
