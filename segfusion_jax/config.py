@@ -153,6 +153,7 @@ class Training:
     """Optimisation of one model."""
 
     epochs: int = 10  # passes over the training images
+    images_per_epoch: int = 0  # another length of what is called an epoch, in images; 0 = a pass
     batch_size: int = 32  # images a step over all devices
     optimizer: str = "adam"  # "adam", "adamw" or "sgd" (Nesterov momentum 0.9)
     learning_rate: float = 1e-3  # at its peak
@@ -169,6 +170,7 @@ class Training:
 
     def __post_init__(self):
         _at_least(self, "epochs", 1)
+        _at_least(self, "images_per_epoch", 0)
         _at_least(self, "batch_size", 1)
         _one_of(self, "optimizer", ("adam", "adamw", "sgd"))
         _in_range(self, "learning_rate", 1e-8, 10.0)
@@ -254,6 +256,7 @@ class Classifier:
     class_weights: str = "none"  # "balanced" weights classes by inverse frequency
     frozen_epochs: int = 0  # leading epochs, in addition to training.epochs, that train the last layer only
     frozen_learning_rate: float = 1e-3  # constant, in those epochs
+    seed: int = 0  # beside the run's own: another one makes another classifier on the same masks
     layer_decay: float = 1.0  # each block learns at this times the rate of the block after it; 1 = all at the same
     fold_ensemble: bool = False  # a classifier a fold, chosen on that fold, trained on the others; test: their mean
     views: int = 1  # as `segmenter.views`
@@ -273,6 +276,7 @@ class Classifier:
         _one_of(self, "class_weights", ("none", "balanced"))
         if self.class_weights == "balanced" and self.training.sampling == "balanced":
             _refuse(self, "class_weights", '"none" with training.sampling "balanced", which balances them already')
+        _at_least(self, "seed", 0)
         _at_least(self, "frozen_epochs", 0)
         _in_range(self, "frozen_learning_rate", 1e-8, 10.0)
         _in_range(self, "layer_decay", 0.01, 1.0)

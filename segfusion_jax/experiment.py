@@ -5,8 +5,10 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
+import shutil
 import time
 from collections.abc import Callable, Sequence
 
@@ -37,19 +39,21 @@ class Stage:
     Attributes:
       run: writes `folder` in the workdir from what the stages before wrote.
       folder: its name.
+      fields: of the config, or sections, that its result depends on beside those of the stages before.
     """
 
     run: Callable[[Config, pathlib.Path], None]
     folder: str
+    fields: tuple[str, ...]
 
 
 STAGES = {
-    "prepare": Stage(prepare, "splits"),
-    "segment": Stage(segment, "segmentation"),
-    "bridge": Stage(bridge, "masks"),
-    "classify": Stage(classify, "classification"),
-    "evaluate": Stage(evaluate, "evaluation"),
-    "report": Stage(report, "report"),
+    "prepare": Stage(prepare, "splits", ("data.", "splits.")),
+    "segment": Stage(segment, "segmentation", ("seed", "compute_dtype", "parallel.", "segmenter.")),
+    "bridge": Stage(bridge, "masks", ("bridge.masks", "bridge.threshold", "bridge.min_area", "bridge.max_border")),
+    "classify": Stage(classify, "classification", ("bridge.", "classifier.")),
+    "evaluate": Stage(evaluate, "evaluation", ("evaluation.",)),
+    "report": Stage(report, "report", ()),
 }
 """In the order in which they run."""
 
@@ -68,13 +72,20 @@ FREE = (
 skips it: they may differ when a run goes on."""
 
 
-def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STAGES)) -> None:
+def run(
+    config: Config,
+    workdir: pathlib.Path,
+    stages: Sequence[str] = tuple(STAGES),
+    *,
+    relatives: Sequence[pathlib.Path] = (),
+) -> None:
     """Runs stages in their order; one that is done already is skipped, one that was stopped goes on.
 
     Args:
       config: of the experiment.
       workdir: a new folder, or one that the same config wrote.
       stages: which ones.
+      relatives: workdirs of other configs, whose leading stages are taken over where theirs would do the same.
 
     Raises:
       ValueError: an unknown stage, a stage whose input is not there yet, a batch that the devices cannot share, or a
@@ -89,9 +100,9 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
     digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:8]
     devices.wait_for_all(f"the start, with the workdir {workdir} and a config of digest {digest}")
     _check_owner(config, workdir)
-    fingerprint = _fingerprint(config)
+    fingerprints = _fingerprints(config)
     _check_weights(config)
-    _check_done(workdir, stages, fingerprint)
+    _check_done(workdir, stages, fingerprints)
     if all((workdir / STAGES[name].folder / "done.json").exists() for name in stages):
         logging.info("%s: all is done already", workdir)
         return
@@ -99,12 +110,13 @@ def run(config: Config, workdir: pathlib.Path, stages: Sequence[str] = tuple(STA
     with owned(workdir / LOCK, what=str(workdir)) if devices.is_lead else contextlib.nullcontext():
         if devices.is_lead:
             _check_owner(config, workdir)  # once more, now that nobody else changes it
-            _check_done(workdir, stages, fingerprint)
+            _check_done(workdir, stages, fingerprints)
             _claim(config, workdir)
+            _take_over(workdir, relatives, fingerprints)
         devices.wait_for_all("workdir claimed")
         for name in STAGES:
             if name in stages:
-                _run_stage(name, config, workdir, devices, fingerprint)
+                _run_stage(name, config, workdir, devices, fingerprints[name])
 
 
 def _run_stage(name: str, config: Config, workdir: pathlib.Path, devices: Devices, fingerprint: str) -> None:
@@ -176,22 +188,56 @@ def _check_owner(config: Config, workdir: pathlib.Path) -> None:
         raise ValueError(f"{workdir} belongs to another config: {listed}. {_ADVICE}")
 
 
-def _fingerprint(config: Config) -> str:
-    """Of what results depend on: the config but for its free fields, and the files that it names."""
+def _fingerprints(config: Config) -> dict[str, str]:
+    """Of what each stage's result depends on: fields of the config that are not free, and the files that they name."""
     values = _bound(dataclasses.asdict(config))
-    named = [find_pretrained(section) for section in (config.segmenter, config.classifier) if section.pretrained]
+    files = {"data.": prepared.fingerprint(config.data)}
+    for name, section in (("segmenter.", config.segmenter), ("classifier.", config.classifier)):
+        if section.pretrained:
+            files[name] = hashlib.sha256(find_pretrained(section).read_bytes()).hexdigest()
     if config.splits.table:
-        named.append(find_table(config.splits))
-    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named]
-    parts = [values, prepared.fingerprint(config.data), contents]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        files["splits."] = hashlib.sha256(find_table(config.splits).read_bytes()).hexdigest()
+    fields, fingerprints = (), {}
+    for stage in STAGES:
+        fields += STAGES[stage].fields
+        parts = [{name: value for name, value in part.items() if name.startswith(fields)} for part in (values, files)]
+        fingerprints[stage] = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return fingerprints
 
 
-def _check_done(workdir: pathlib.Path, stages: Sequence[str], fingerprint: str) -> None:
+def _take_over(workdir: pathlib.Path, relatives: Sequence[pathlib.Path], fingerprints: dict[str, str]) -> None:
+    """Links the folders of leading stages from the first relative whose stage has the same fingerprint."""
+    for name, stage in STAGES.items():
+        target = workdir / stage.folder
+        if (target / "done.json").exists():
+            continue
+        sources = [path / stage.folder for path in relatives if _done(path / stage.folder) == fingerprints[name]]
+        if not sources:
+            return
+        logging.info("stage %s is taken over from %s", name, sources[0])
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(sources[0], target, copy_function=_link, ignore=shutil.ignore_patterns("done.json"))
+        _link(sources[0] / "done.json", target / "done.json")
+
+
+def _done(folder: pathlib.Path) -> str | None:
+    """The fingerprint of the stage that wrote `folder`; None = it is not done."""
+    marker = folder / "done.json"
+    return json.loads(marker.read_text())["fingerprint"] if marker.exists() else None
+
+
+def _link(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
+    """A stage that is done is never written again, so that two workdirs may share its files."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def _check_done(workdir: pathlib.Path, stages: Sequence[str], fingerprints: dict[str, str]) -> None:
     """That what is done is of these files, and that nothing between it and `stages` is missing."""
     for name, stage in STAGES.items():
-        marker = workdir / stage.folder / "done.json"
-        if marker.exists() and json.loads(marker.read_text())["fingerprint"] != fingerprint:
+        if _done(workdir / stage.folder) not in (None, fingerprints[name]):
             changed = "the files of data.root, or the pretrained weights, changed"
             raise ValueError(f"{workdir}: {changed} since its stage {name!r}. {_ADVICE}")
     missing = None

@@ -14,7 +14,7 @@ class MaskRow(NamedTuple):
 
     Attributes:
       image_id: of the image.
-      unets: folds of the U-Nets that made it, joined by '+'; none of them saw the image's group.
+      unets: folds of the U-Nets that made it, joined by '+', none of which saw the image's group; or "annotation".
       area: share of the image that is lesion.
       fallback: why it is the whole image, "" where it is not.
     """

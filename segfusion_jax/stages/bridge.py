@@ -22,13 +22,19 @@ def bridge(config: Config, workdir: pathlib.Path) -> None:
     """Writes `masks/`: the cleaned masks of the config's own collection, but for unused images, and whence they are.
 
     An image in fold k gets the mask of the U-Net that never saw fold k; a test image, which is in no fold, the mean of
-    all U-Nets.
+    all U-Nets. With `bridge.masks` "annotated" each gets its annotation.
+
+    Raises:
+      ValueError: annotated masks are asked for and an image has none.
     """
     devices = make_devices(config.parallel)
     prepared = load_prepared(config, workdir)
     used = ("train", "validation", "test")
     rows = [row for row in prepared.rows if row.source == config.data.collection and row.split in used]
-    found = masks(config, Segmenters(config, devices, unet_weights(config, workdir)), prepared, rows)
+    if config.bridge.masks == "annotated":
+        found = annotated_masks(config, prepared, rows)
+    else:
+        found = masks(config, Segmenters(config, devices, unet_weights(config, workdir)), prepared, rows)
     if not devices.is_lead:
         collections.deque(found, maxlen=0)
         return
@@ -52,7 +58,26 @@ def masks(
         unets = unets_for(members[0], config)
         logging.info("bridge: %d images by U-Net %s", len(members), "+".join(map(str, unets)))
         for row, probability in segmenters.predict(Examples(prepared, members, config.segmenter.image_size), unets):
-            mask, fallback = bridging.clean(np.round(probability * bridging.WHOLE).astype(np.uint8), config.bridge)
-            area = float((mask >= config.bridge.threshold * bridging.WHOLE).mean())
-            names = "+".join(map(str, unets))
-            yield mask_store.MaskRow(row.image_id, names, round(area, 5), fallback), decode.encode_mask(mask)
+            lesion = np.round(probability * bridging.WHOLE).astype(np.uint8)
+            yield _stored(row, lesion, "+".join(map(str, unets)), config)
+
+
+def annotated_masks(
+    config: Config, prepared: Prepared, rows: Sequence[Row]
+) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
+    """The annotated masks of `rows`, cleaned like predicted ones and of their resolution, encoded.
+
+    Raises:
+      ValueError: an image has none.
+    """
+    for row in rows:
+        _, annotation = decode.read(prepared, row)
+        if annotation is None:
+            raise ValueError(f"config.bridge.masks = 'annotated': image {row.image_id} has no annotated mask")
+        yield _stored(row, decode.resize(annotation, config.segmenter.image_size), "annotation", config)
+
+
+def _stored(row: Row, lesion: np.ndarray, maker: str, config: Config) -> tuple[mask_store.MaskRow, bytes]:
+    mask, fallback = bridging.clean(lesion, config.bridge)
+    area = float((mask >= config.bridge.threshold * bridging.WHOLE).mean())
+    return mask_store.MaskRow(row.image_id, maker, round(area, 5), fallback), decode.encode_mask(mask)

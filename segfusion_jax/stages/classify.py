@@ -66,7 +66,7 @@ def make_network(config: Config, devices: Devices, classes: Classes) -> Function
     return make_classifier(
         config.classifier,
         config.bridge,
-        seed=derive_seed(config.seed, "classify", "weights"),
+        seed=derive_seed(config.seed, "classify", "weights", config.classifier.seed),
         dtype=devices.compute_dtype(config.compute_dtype),
         axis_name=AXIS if config.parallel.sync_batch_norm else None,
         remat=config.classifier.training.remat,
@@ -85,7 +85,8 @@ def class_weights(config: Config, classes: Classes, train: Sequence[Row]) -> tup
 
 def steps_per_epoch(config: Config, train: Sequence[Row]) -> int:
     """Of all phases."""
-    return max(1, len(train) // config.classifier.training.batch_size)
+    training = config.classifier.training
+    return max(1, (training.images_per_epoch or len(train)) // training.batch_size)
 
 
 def train_step(
@@ -111,7 +112,7 @@ def train_step(
     step = steps.make_train_step(
         objective,
         optimizer,
-        seed=derive_seed(config.seed, "classify", phase),
+        seed=derive_seed(config.seed, "classify", phase, config.classifier.seed),
         ema_decay=training.ema_decay,
         microbatches=training.microbatches,
         skip_nonfinite=training.nonfinite == "skip",
@@ -157,7 +158,7 @@ class _Trainer:
             self.train_examples,
             self.config.classifier.augmentation,
             training.batch_size,
-            derive_seed(derive_seed(self.config.seed, "classify", phase), "input"),
+            derive_seed(self.config.seed, "classify", phase, self.config.classifier.seed, "input"),
             resident=training.resident,
             weights=self._sampling_weights(),
         )

@@ -77,7 +77,8 @@ def steps_per_epoch(config: Config, train: Mapping[int, Sequence[Row]]) -> int:
       config: of the run.
       train: the images of each U-Net.
     """
-    return max(1, sum(map(len, train.values())) // len(train) // config.segmenter.training.batch_size)
+    training = config.segmenter.training
+    return max(1, (training.images_per_epoch or sum(map(len, train.values())) // len(train)) // training.batch_size)
 
 
 def make_network(config: Config, devices: Devices, *, seed: int) -> Functional:
