@@ -22,6 +22,7 @@ AUGMENTATION = {
 }
 TRAINING = {
     "epochs": (3, 0),
+    "images_per_epoch": (1000, -1),
     "batch_size": (1, 0),
     "optimizer": ("sgd", "Adam"),
     "learning_rate": (1.0, 0.0),
@@ -69,7 +70,9 @@ FIELDS = {
     "segmenter.filters": (1, 0),
     "segmenter.dropout": (0.0, 1.0),
     "segmenter.loss": ("dice", "iou"),
+    "segmenter.views": (8, 4),
     "bridge.mode": ("crop_dilate", "Crop"),
+    "bridge.masks": ("annotated", "true"),
     "bridge.alpha": (0.0, 1.01),
     "bridge.threshold": (0.99, 1.0),
     "bridge.dilation": (0.5, 0.6),
@@ -89,7 +92,12 @@ FIELDS = {
     "classifier.class_weights": ("balanced", "inverse"),
     "classifier.frozen_epochs": (3, -1),
     "classifier.frozen_learning_rate": (0.1, 0.0),
+    "classifier.seed": (1, -1),
     "classifier.layer_decay": (0.5, 0.0),
+    "classifier.fold_ensemble": (True, 1),
+    "classifier.views": (8, 0),
+    "evaluation.resamples": (100, 99),
+    "evaluation.min_subgroup": (1, 0),
     "parallel.api": ("pmap", "pjit"),
     "parallel.sync_batch_norm": (False, 1),
     "input.num_threads": (1, 0),
@@ -191,7 +199,7 @@ def test_a_wrong_value_is_refused_with_path_value_and_what_is_accepted(field):
         ({"classifier.image_size": 224}, "config.classifier.image_size = 224: .* two whole numbers"),
         ({"bridge": "dim"}, "config.bridge = 'dim': must be a section of fields"),
         ({"nonsense": 1}, r"config.nonsense = 1: unknown field; accepted are seed, compute_dtype, data, splits"),
-        ({"bridge.mod": "dim"}, "config.bridge.mod = 'dim': unknown field; accepted are mode, alpha, threshold"),
+        ({"bridge.mod": "dim"}, "config.bridge.mod = 'dim': unknown field; accepted are mode, masks, alpha, threshold"),
     ],
 )
 def test_combinations_and_structure(changes, message):

@@ -11,7 +11,7 @@ from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem, Record
 from segfusion_jax.datasets.sources import SOURCES, ham10000, isic2020, official
 
-_FORMAT = 3  # raise when the same input would be stored otherwise
+_FORMAT = 4  # raise when the same input would be stored otherwise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Record:
       age: years; NaN = unknown.
       sex: "female", "male", or "" = unknown.
       site: place on the body, in the collection's words; "" = unknown.
+      skin_tone: of the patient, in the collection's words; "" = unknown.
       confirmation: how the diagnosis was made, in the collection's words; "" = unknown.
       origin: clinic or device within the collection; "" = unknown.
       partition: "train", "validation" or "test", as the publisher divides the collection; "" = undivided.
@@ -37,6 +38,7 @@ class Record:
     age: float = float("nan")
     sex: str = ""
     site: str = ""
+    skin_tone: str = ""
     confirmation: str = ""
     origin: str = ""
     partition: str = ""

@@ -19,7 +19,7 @@ from segfusion_jax.datasets.record import Problem, Record
 
 TEXTS = (
     *("image_id", "lesion_id", "patient_id", "diagnosis", "sex", "site"),
-    *("confirmation", "origin", "partition", "source"),
+    *("skin_tone", "confirmation", "origin", "partition", "source"),
 )
 """Fields of a record that are stored as they are."""
 

@@ -29,6 +29,7 @@ class Row:
       age: years; NaN = unknown.
       sex: "" = unknown.
       site: "" = unknown.
+      skin_tone: "" = unknown.
       confirmation: how the diagnosis was made; "" = unknown.
       origin: clinic or device within the collection; "" = unknown.
       partition: "train", "validation", "test" as published; "" = undivided.
@@ -57,6 +58,7 @@ class Row:
     age: float
     sex: str
     site: str
+    skin_tone: str
     confirmation: str
     origin: str
     partition: str

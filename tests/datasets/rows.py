@@ -22,6 +22,7 @@ def row(number: int, **facts: Any) -> Row:
         age=50.0,
         sex="",
         site="",
+        skin_tone="",
         confirmation="",
         origin="",
         partition="",

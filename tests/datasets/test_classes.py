@@ -13,7 +13,9 @@ CLASSES = ("melanoma", "actinic keratosis", "nevus", "dermatofibroma")
 
 
 def row(image_id: str, target: int, split: str) -> Row:
-    facts = dict.fromkeys(("lesion_id", "patient_id", "sex", "site", "confirmation", "origin", "partition"), "")
+    facts = dict.fromkeys(
+        ("lesion_id", "patient_id", "sex", "site", "skin_tone", "confirmation", "origin", "partition"), ""
+    )
     numbers = dict(position=0, age=math.nan, malignant=-1, width=1, height=1, file_bytes=1, has_mask=False)
     hashes = dict(sha256="", perceptual_hash="", diagnosis="", source="isic2019")
     return Row(image_id=image_id, target=target, split=split, **facts, **numbers, **hashes)

@@ -8,6 +8,7 @@ With a table, `labels.csv`, `metadata.csv` or the only .csv there, of one row an
     mask                                 path in the folder or in its `masks/`; empty = not annotated
     lesion_id, patient_id, group         images that share one of them are never parted
     age, sex, site | localization        of the patient, in years; of the lesion
+    skin_tone | fitzpatrick              of the patient, in any scale: its values become subgroups of the report
     split                                train, validation or test
 
 Only the first is needed. Of columns between bars the first counts that is there; column names may have any case.
@@ -33,6 +34,8 @@ ADDRESS = "nowhere (these are your own images)"
 _IMAGE = ("image", "image_id", "filename", "file")
 _LABEL = ("label", "dx", "diagnosis")
 _SITE = ("site", "localization")
+_SKIN_TONE = ("skin_tone", "fitzpatrick")
+_NAMES = (_IMAGE, _LABEL, _SITE, _SKIN_TONE)
 _OTHERS = ("mask", "group", "lesion_id", "patient_id", "age", "sex", "split")
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _MASK_ENDING = "_segmentation"
@@ -99,7 +102,7 @@ def _table(root: Folder) -> File | None:
 def _table_rows(table: File, tree: "_Tree") -> list[official.Row]:
     """Rows with the names of columns that this module's docstring lists first, and "path", the image's path."""
     written = {name.lower(): name for name in official.header(table)}
-    columns = {names[0]: name for names in (_IMAGE, _LABEL, _SITE) for name in reversed(names) if name in written}
+    columns = {names[0]: name for names in _NAMES for name in reversed(names) if name in written}
     columns |= {name: name for name in _OTHERS if name in written}
     if "image" not in columns:
         raise ValueError(f"{table}: no column of images ({', '.join(_IMAGE)}); it has {', '.join(written.values())}")
@@ -209,6 +212,7 @@ def _record(row: official.Row, image_id: str, image: File, mask: File | None, re
         age=official.age(row.get("age", "")),
         sex=official.sex(row.get("sex", "")),
         site=official.known(row.get("site", "")),
+        skin_tone=official.known(row.get("skin_tone", "")),
         partition=partition,
         source="image_folder",
     )

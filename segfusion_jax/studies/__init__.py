@@ -1,0 +1,1 @@
+"""Questions that take several runs to answer, each a function `(config, workdir)` of one command."""

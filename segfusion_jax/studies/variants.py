@@ -1,0 +1,47 @@
+"""Runs of a study: variants of one config in folders of one workdir, which share what is the same in them."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable
+
+from absl import logging
+
+from segfusion_jax import experiment
+from segfusion_jax.config import Config
+
+
+def run(variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Runs variants one after the other, each in `workdir/<its name>`; what is done already is not done again.
+
+    Stages that an earlier variant did in the same way, such as the U-Nets where only the classifiers differ, are taken
+    over from it.
+
+    Args:
+      variants: names and configs; may be a generator that looks at what the variants before wrote.
+      workdir: of the study.
+
+    Returns:
+      Their workdirs by name.
+
+    Raises:
+      ValueError: as `experiment.run`.
+    """
+    workdirs: dict[str, pathlib.Path] = {}
+    for name, config in variants:
+        logging.info("variant %s", name)
+        experiment.run(config, workdir / name, relatives=tuple(workdirs.values()))
+        workdirs[name] = workdir / name
+    return workdirs
+
+
+def with_shared_records(config: Config, workdir: pathlib.Path) -> Config:
+    """`config` with one store of records for all variants."""
+    return changed(config, "data", records=config.data.records or str(workdir / "records"))
+
+
+def changed(config: Config, section: str, **fields: object) -> Config:
+    """`config` with other values in a section, named by its dotted path."""
+    name, _, inner = section.partition(".")
+    part = getattr(config, name)
+    part = changed(part, inner, **fields) if inner else dataclasses.replace(part, **fields)
+    return dataclasses.replace(config, **{name: part})
