@@ -206,18 +206,20 @@ def _fingerprints(config: Config) -> dict[str, str]:
 
 
 def _take_over(workdir: pathlib.Path, relatives: Sequence[pathlib.Path], fingerprints: dict[str, str]) -> None:
-    """Links the folders of leading stages from the first relative whose stage has the same fingerprint."""
+    """Links what leading stages wrote from the first relative whose stage has the same fingerprint."""
     for name, stage in STAGES.items():
-        target = workdir / stage.folder
-        if (target / "done.json").exists():
+        if (workdir / stage.folder / "done.json").exists():
             continue
-        sources = [path / stage.folder for path in relatives if _done(path / stage.folder) == fingerprints[name]]
-        if not sources:
+        same = [path for path in relatives if _done(path / stage.folder) == fingerprints[name]]
+        if not same:
             return
-        logging.info("stage %s is taken over from %s", name, sources[0])
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(sources[0], target, copy_function=_link, ignore=shutil.ignore_patterns("done.json"))
-        _link(sources[0] / "done.json", target / "done.json")
+        logging.info("stage %s is taken over from %s", name, same[0])
+        records = ["records"] if name == "prepare" and (same[0] / "records").exists() else []
+        for folder in (*records, stage.folder):
+            shutil.rmtree(workdir / folder, ignore_errors=True)
+            unfinished = shutil.ignore_patterns("done.json")
+            shutil.copytree(same[0] / folder, workdir / folder, copy_function=_link, ignore=unfinished)
+        _link(same[0] / stage.folder / "done.json", workdir / stage.folder / "done.json")
 
 
 def _done(folder: pathlib.Path) -> str | None:

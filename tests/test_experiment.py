@@ -70,6 +70,25 @@ def test_every_stage_leaves_its_mark(finished):
     assert {"jax", "flax", "optax", "python", "segfusion_jax"} <= set(written["versions"])
 
 
+def test_each_field_is_one_that_a_stage_depends_on_or_free():
+    fields = [field for stage in experiment.STAGES.values() for field in stage.fields]
+    assert all(
+        name.startswith((*fields, *experiment.FREE)) for name in experiment._flatten(dataclasses.asdict(tiny.BASE))
+    )
+
+
+def test_what_another_config_did_in_the_same_way_is_taken_over(finished, tmp_path, caplog):
+    other = changed(**{"bridge.mode": "black", "classifier.training.epochs": 1})
+    before = tiny.tree(finished)
+    with caplog.at_level(logging.INFO, logger="absl"):
+        experiment.run(other, tmp_path / "other", ("prepare", "segment", "bridge"), relatives=(tmp_path, finished))
+    assert stages_run(caplog) == []
+    for folder in ("records", *FOLDERS[:3]):
+        same, theirs = tiny.tree(tmp_path / "other" / folder), tiny.tree(finished / folder)
+        assert same.keys() == theirs.keys() and {v[0] for v in same.values()} == {v[0] for v in theirs.values()}
+    assert not (tmp_path / "other" / "classification").exists() and tiny.tree(finished) == before
+
+
 def test_a_second_run_does_nothing(finished, caplog):
     before = tiny.tree(finished)
     with caplog.at_level(logging.INFO, logger="absl"):

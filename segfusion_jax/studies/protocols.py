@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from segfusion_jax.config import Config
 from segfusion_jax.stages import classify, segment
 from segfusion_jax.stages.workdir import classifier_rows, load_prepared
-from segfusion_jax.studies import variants
 from segfusion_jax.studies.variants import changed
 
 PROTOCOLS = ("grouped", "by_image", "paper")
@@ -19,7 +18,6 @@ def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config
 
     All train for as many steps: the paper's, whose copies make ten times as many images, no longer than the honest one.
     """
-    config = variants.with_shared_records(config, workdir)
     for protocol in PROTOCOLS:
         for mode in dict.fromkeys((config.bridge.mode, "none")):
             variant = changed(changed(config, "splits", protocol=protocol), "bridge", mode=mode)

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 from absl import logging
 
@@ -34,13 +35,8 @@ def run(variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[s
     return workdirs
 
 
-def with_shared_records(config: Config, workdir: pathlib.Path) -> Config:
-    """`config` with one store of records for all variants."""
-    return changed(config, "data", records=config.data.records or str(workdir / "records"))
-
-
-def changed(config: Config, section: str, **fields: object) -> Config:
-    """`config` with other values in a section, named by its dotted path."""
+def changed(config: Any, section: str, **fields: object) -> Any:
+    """`config`, or a section of it, with other values in the section that the dotted path names."""
     name, _, inner = section.partition(".")
     part = getattr(config, name)
     part = changed(part, inner, **fields) if inner else dataclasses.replace(part, **fields)

@@ -51,15 +51,16 @@ def test_a_table_of_ids(tmp_path, form):
 
 
 def test_every_column(tmp_path):
-    table = """File;Label;Mask;Lesion_ID;Patient_ID;Age;Sex;Site;Split
-a.jpg;bcc;m/x.png;L1;P1;50;f;arm;val
-sub\\b.PNG;benign;;L2;unknown;0;;;
-./sub/c.jpg;;y.png;NA;P3;85+;m;unknown;test
+    table = """File;Label;Mask;Lesion_ID;Patient_ID;Age;Sex;Site;Fitzpatrick;Split
+a.jpg;bcc;m/x.png;L1;P1;50;f;arm;IV;val
+sub\\b.PNG;benign;;L2;unknown;0;;;;
+./sub/c.jpg;;y.png;NA;P3;85+;m;unknown;unknown;test
 """
     write(tmp_path, "a.jpg", "sub/b.PNG", "sub/c.jpg", "m/x.png", "masks/y.png", table=table)
     (a, b, c), problems = read(tmp_path)
     assert problems == []
     assert (a.image_id, a.lesion_id, a.patient_id, a.age, a.sex, a.site) == ("a", "L1", "P1", 50, "female", "arm")
+    assert [record.skin_tone for record in (a, b, c)] == ["IV", "", ""]
     assert (a.diagnosis, a.malignant, a.partition) == ("basal cell carcinoma", 1, "validation")
     assert (b.diagnosis, b.malignant, b.patient_id, b.partition) == ("", 0, "", "")
     assert (c.diagnosis, c.malignant, c.lesion_id, c.site, c.partition) == ("", -1, "", "", "test")
