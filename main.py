@@ -11,10 +11,17 @@ from ml_collections import config_flags
 from segfusion_jax import experiment, interruption, parallel, processes
 from segfusion_jax.config import Config, cache_folder
 from segfusion_jax.stages import evaluate
+from segfusion_jax.studies import bridge_modes, protocols
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that the run writes.", required=True)
 _STAGES = flags.DEFINE_list("stages", list(experiment.STAGES), "Stages to run, in their order.")
+_STUDY = flags.DEFINE_enum(
+    "study", None, ["bridge", "protocols"], "Several runs of variants of the config, and a page of them."
+)
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 1, "Classifiers of each mode, with other seeds, in --study=bridge.", lower_bound=1
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile the training steps, print what they need, and stop.")
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", 'host:port of process 0 of several; "auto" on Slurm, Open MPI, Kubernetes, Cloud TPU.'
@@ -44,6 +51,9 @@ def main(argv: list[str]) -> None:
             if jax.process_index() == 0:
                 print(needs)
             return
+        if _STUDY.value:
+            _study(config, workdir)
+            return
         experiment.run(config, workdir, _STAGES.value)
     except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("stopped", exc_info=True)
@@ -61,6 +71,15 @@ def main(argv: list[str]) -> None:
         _exit(f"error: {type(error).__name__}: {error}", error)
     if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
         print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
+
+
+def _study(config: Config, workdir: pathlib.Path) -> None:
+    if _STUDY.value == "bridge":
+        report = bridge_modes.study(config, workdir, _REPEATS.value)
+    else:
+        report = protocols.study(config, workdir)
+    if jax.process_index() == 0:
+        print(f"report: {report}")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

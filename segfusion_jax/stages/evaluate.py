@@ -3,87 +3,100 @@
 import csv
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
-from sklearn.metrics import confusion_matrix
 
-from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.evaluation import bootstrap, classification, plots, segmentation
-from segfusion_jax.evaluation.report import table
-from segfusion_jax.inference import Classes, Classifier, Segmenters
+from segfusion_jax.evaluation import (
+    bootstrap,
+    calibration,
+    classification,
+    explanation,
+    plots,
+    report,
+    segmentation,
+    subgroups,
+    weighted,
+)
+from segfusion_jax.inference import Classifiers, Segmenters
 from segfusion_jax.input import decode
-from segfusion_jax.input.augment import augment
 from segfusion_jax.input.loader import Examples
-from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.input.mask_store import MaskRow, MaskStore
 from segfusion_jax.parallel import make_devices
-from segfusion_jax.stages.classify import examples
-from segfusion_jax.stages.workdir import classifier_weights, fold_folder, load_classes, load_prepared, unet_weights
-from segfusion_jax.training import metric_log
+from segfusion_jax.stages import figures
+from segfusion_jax.stages.classify import examples, trained_on
+from segfusion_jax.stages.predicted import Predicted, predict, predict_validation
+from segfusion_jax.stages.workdir import (
+    classifier_rows,
+    classifier_weights,
+    load_classes,
+    load_prepared,
+    unet_weights,
+)
 
-Predicted = tuple[Row, float, np.ndarray]
-"""A test image, its probability of 'malignant', and those of the classes, [classes]."""
-CURVES = ("loss", "dice", "roc_auc")
-"""Metrics of a training that are worth a curve."""
+LEVELS = (0.8, 0.9, 0.95)
+"""Sensitivities and specificities at which the model is judged too."""
+
+Overlaps = Sequence[tuple[Row, dict[str, float]]]
+"""Annotated test images and the scores of their predicted masks."""
 
 
 def evaluate(config: Config, workdir: pathlib.Path) -> None:
-    """Writes `metrics.json`, `predictions.csv`, `segmentation.csv` and `figures/*.png` in `evaluation/`.
+    """Writes `metrics.json`, `predictions.csv`, `validation.csv`, `segmentation.csv` and `figures/` in `evaluation/`.
 
-    The classifier's threshold is the best on the split 'validation'. Masks are compared at the annotations' own size.
+    Temperature and thresholds are fitted on the images that chose the classifiers' weights. Masks are compared at the
+    annotations' own size.
     """
     devices = make_devices(config.parallel)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
-    classes = load_classes(config, workdir)
-    classifier = Classifier(config, devices, classifier_weights(workdir), classes)
-    threshold = classification.choose_threshold(
-        *_scores(classifier.predict(examples(config, prepared, masks, "validation")), classes)
-    )
-    test = examples(config, prepared, masks, "test")
-    predictions = list(classifier.predict(test))
+    classifiers = Classifiers(config, devices, classifier_weights(config, workdir), load_classes(config, workdir))
+    validation = predict_validation(config, prepared, masks, classifiers)
+    source = examples(config, prepared, masks, classifier_rows(prepared, config, "test"))
+    test = predict(classifiers, source, validation.calibration)
+    evidence = [evidence for _, evidence in classifiers.explain(source)]
     segmenters = Segmenters(config, devices, unet_weights(config, workdir))
     annotated = tuple(row for row in prepared.rows if row.split == "test" and row.has_mask)
     overlaps = _overlaps(segmenters, Examples(prepared, annotated, config.segmenter.image_size), config)
-    panels = _overlay_panels(prepared, segmenters, overlaps, config)
+    overlays = figures.overlays(config, prepared, segmenters, overlaps)
     if not devices.is_lead:  # from here on nothing is predicted, which all processes must do together
         return
     folder = workdir / "evaluation"
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    metrics = {
-        "segmentation": _segmentation_metrics(overlaps),
-        "classification": _classification_metrics(predictions, classes, threshold),
+    folder.mkdir(parents=True, exist_ok=True)
+    shares = [explanation.inside_share(one, source[place]["mask"][..., 0]) for place, one in enumerate(evidence)]
+    fallbacks = {row.image_id: row for row in masks.rows}
+    threshold = classification.choose_threshold(validation.labels, validation.malignancy)
+    metrics = _classification(config, validation, test, threshold) | {
+        "segmentation": _segmentation(config, overlaps),
+        "subgroups": _subgroups(config, test, threshold, fallbacks, overlaps),
+        "explanation": _explanation(config, test, shares),
     }
-    if classes.num_logits > 1:
-        metrics |= _diagnosis_metrics(predictions, classes)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    _write_predictions(folder / "predictions.csv", predictions, classes)
-    names = ("dice", "jaccard", "thresholded_jaccard", "sensitivity", "specificity", "accuracy")
-    rows = ((row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)) for row, scores in overlaps)
-    _write_csv(folder / "segmentation.csv", ("image_id", "group", *names), rows)
-    _draw_scores(folder / "figures", *_scores(predictions, classes), threshold, classes.sides)
-    _draw_training(folder / "figures", config, workdir)
-    if panels:
-        plots.segmentation_overlays(folder / "figures" / "segmentation_overlays.png", panels)
-    _draw_bridge(folder / "figures", test, config, classes)
-    _draw_augmentation(folder / "figures", examples(config, prepared, masks, "train"), config)
-    logging.info("evaluate: %d classified and %d segmented test images", len(predictions), len(overlaps))
+    _write_predictions(folder / "validation.csv", validation, fallbacks)
+    _write_predictions(folder / "predictions.csv", test, fallbacks)
+    names = list(overlaps[0][1]) if overlaps else ["dice"]
+    lines = ((row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)) for row, scores in overlaps)
+    _write_csv(folder / "segmentation.csv", ("image_id", "group", *names), lines)
+    drawings = folder / "figures"
+    figures.draw_scores(drawings, test, threshold, metrics["subgroups"])
+    figures.draw_training(drawings, config, workdir)
+    for name, panels in overlays.items():
+        plots.segmentation_overlays(drawings / f"overlays_{name}.png", panels)
+    figures.draw_bridge(drawings, config, test, source)
+    figures.draw_missed(drawings, config, test, source, threshold)
+    figures.draw_evidence(drawings, config, test, source, evidence, shares)
+    figures.draw_augmentation(drawings, config, examples(config, prepared, masks, trained_on(config, prepared)[0]))
+    logging.info("evaluate: %d classified and %d segmented test images", len(test.rows), len(overlaps))
 
 
 def metrics_table(workdir: pathlib.Path) -> str:
     """The metrics of a finished run as text."""
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
-    metrics.pop("confusion", None)
-    return table(metrics)
-
-
-def _scores(predictions: Iterable[Predicted], classes: Classes) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each image is malignant, [n] int, and the probabilities of it, [n]."""
-    rows, probabilities, _ = zip(*predictions, strict=True)
-    return np.array([int(classes.positive[row.target]) for row in rows]), np.array(probabilities)
+    sections = ("classification", "diagnosis", "segmentation")
+    return report.table({name: metrics[name] for name in sections if metrics.get(name)})
 
 
 def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[tuple[Row, dict[str, float]]]:
@@ -91,66 +104,138 @@ def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[
     for row, probability in segmenters.predict(source):
         _, annotation = decode.read(source.records, row)
         assert annotation is not None  # of rows that have a mask
-        overlaps.append((row, segmentation.overlap(_lesion(probability, annotation.shape, config), annotation > 128)))
+        size = annotation.shape[0], annotation.shape[1]
+        lesion = decode.resize(probability, size) >= config.bridge.threshold
+        overlaps.append((row, segmentation.score(lesion, segmentation.binarise(annotation))))
     return overlaps
 
 
-def _lesion(probability: np.ndarray, size: tuple[int, ...], config: Config) -> np.ndarray:
-    """Lesion probability at the network's resolution to a mask of `size`."""
-    return decode.resize(probability, (size[0], size[1])) >= config.bridge.threshold
-
-
-def _segmentation_metrics(overlaps: Sequence[tuple[Row, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    if not overlaps:
-        return {}
-    rows, per_image = zip(*overlaps, strict=True)
-    statistics = bootstrap.segmentation_statistics(per_image)
-    return _with_intervals(segmentation.summarise(per_image), statistics, rows)
-
-
-def _classification_metrics(
-    predictions: Sequence[Predicted], classes: Classes, threshold: float
-) -> dict[str, dict[str, float]]:
-    labels, probabilities = _scores(predictions, classes)
-    statistics = bootstrap.classification_statistics(labels, probabilities, threshold)
+def _classification(config: Config, validation: Predicted, test: Predicted, threshold: float) -> dict[str, Any]:
+    labels, probabilities, groups = test.labels, test.malignancy, test.groups
     values = classification.metrics(labels, probabilities, threshold)
-    return _with_intervals(values, statistics, [row for row, *_ in predictions])
+    statistics = weighted.classification_statistics(labels, probabilities, threshold)
+    raw = classification.metrics(labels, test.uncalibrated, 0.5)
+    raw_statistics = weighted.classification_statistics(labels, test.uncalibrated, 0.5)
+    before = ("brier", "log_loss", "ece")
+    low, high = calibration.calibrated_ece(probabilities, groups)
+    metrics = {
+        "classification": _entries(config, values, statistics, groups) | {"groups": {"value": len(set(groups))}},
+        "uncalibrated": _entries(
+            config,
+            {name: raw[name] for name in before},
+            {name: raw_statistics[name] for name in before if name in raw_statistics},
+            groups,
+        ),
+        "calibration": {
+            "temperature": test.calibration.temperature,
+            "shift": list(test.calibration.shift),
+            "fitted_on": len(validation.rows),
+            "prevalence": float(validation.labels.mean()),
+            "ece_by_chance": {"low": low, "high": high},
+        },
+        "operating_points": [_operating_point(config, aim, level, validation, test) for aim, level in _aims()],
+    }
+    return metrics | (_diagnosis(config, test) if test.classes.num_logits > 1 else {})
 
 
-def _diagnosis_metrics(predictions: Sequence[Predicted], classes: Classes) -> dict[str, dict]:
+def _aims() -> Iterable[tuple[str, float]]:
+    return ((aim, level) for aim in ("sensitivity", "specificity") for level in LEVELS)
+
+
+def _operating_point(config: Config, aim: str, level: float, validation: Predicted, test: Predicted) -> dict[str, Any]:
+    choose = {
+        "sensitivity": classification.threshold_for_sensitivity,
+        "specificity": classification.threshold_for_specificity,
+    }[aim]
+    threshold = choose(validation.labels, validation.malignancy, level)
+    values = classification.operating_point(test.labels, test.malignancy, threshold)
+    statistics = weighted.operating_statistics(test.labels, test.malignancy, threshold)
+    section = _entries(config, values, statistics, test.groups)
+    return {"aim": aim, "level": level, "threshold": threshold} | section
+
+
+def _diagnosis(config: Config, test: Predicted) -> dict[str, Any]:
     """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given."""
-    rows, _, probabilities = zip(*predictions, strict=True)
-    targets, decisions = np.array([row.target for row in rows]), np.argmax(probabilities, axis=1)
-    recall = bootstrap.macro_recall(targets, decisions)
-    values = {"balanced_accuracy": recall(np.ones(len(rows))), "n": float(len(rows))}
-    counts = confusion_matrix(targets, decisions, labels=range(len(classes.names))).tolist()
+    targets, of_classes, names = test.targets, test.of_classes, test.classes.names
+    values = classification.multiclass_metrics(targets, of_classes)
+    counts = classification.confusion_matrix(targets, of_classes.argmax(axis=1), len(names))
     return {
-        "diagnosis": _with_intervals(values, {"balanced_accuracy": recall}, rows),
+        "diagnosis": _entries(config, values, weighted.multiclass_statistics(targets, of_classes), test.groups),
         "confusion": {
-            name: dict(zip(classes.names, row, strict=True)) for name, row in zip(classes.names, counts, strict=True)
+            name: dict(zip(names, row, strict=True)) for name, row in zip(names, counts.tolist(), strict=True)
         },
     }
 
 
-def _with_intervals(values: dict, statistics: dict, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+def _segmentation(config: Config, overlaps: Overlaps) -> dict[str, Any]:
+    if not overlaps:
+        return {}
+    rows, per_image = zip(*overlaps, strict=True)
     groups = [row.group for row in rows]
-    entries = {name: {"value": value} for name, value in values.items()}
-    for name, statistic in statistics.items():
-        low, high = bootstrap.interval(statistic, groups)
-        entries[name] |= {"low": low, "high": high}
-    return entries
+    values, statistics = segmentation.summarise(per_image), weighted.segmentation_statistics(per_image)
+    return _entries(config, values, statistics, groups) | {"groups": {"value": len(set(groups))}}
 
 
-def _write_predictions(path: pathlib.Path, predictions: Sequence[Predicted], classes: Classes) -> None:
+def _subgroups(
+    config: Config, test: Predicted, threshold: float, fallbacks: Mapping[str, MaskRow], overlaps: Overlaps
+) -> list[dict]:
+    facts = {
+        "sex": [row.sex for row in test.rows],
+        "age": [subgroups.age_band(row.age) for row in test.rows],
+        "site": [row.site for row in test.rows],
+        "skin tone": [row.skin_tone for row in test.rows],
+        "collection": [row.source for row in test.rows],
+        "origin": [row.origin for row in test.rows],
+        "confirmation": [row.confirmation for row in test.rows],
+        "image size": [subgroups.size_band(row.width, row.height) for row in test.rows],
+        "mask": [
+            f"whole image ({reason})" if (reason := fallbacks[row.image_id].fallback) else "lesion" for row in test.rows
+        ],
+    }
+    scores = {row.image_id: score for row, score in overlaps}
+    return subgroups.by_subgroup(
+        facts,
+        test.labels,
+        test.malignancy,
+        threshold,
+        test.groups,
+        min_size=config.evaluation.min_subgroup,
+        resamples=config.evaluation.resamples,
+        per_image=[scores.get(row.image_id) for row in test.rows],
+    )
+
+
+def _explanation(config: Config, test: Predicted, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Means over the images that have evidence of malignancy at all."""
+    told = [(share, area, row) for (share, area), row in zip(shares, test.rows, strict=True) if not np.isnan(share)]
+    if not told:
+        return {}
+    inside, area, rows = zip(*told, strict=True)
+    values = {"inside_share": float(np.mean(inside)), "area_share": float(np.mean(area)), "n": float(len(rows))}
+    statistics = {"inside_share": weighted.mean(np.array(inside)), "area_share": weighted.mean(np.array(area))}
+    return _entries(config, values, statistics, [row.group for row in rows])
+
+
+def _entries(config: Config, values: dict, statistics: dict, groups: Sequence[str]) -> dict[str, Any]:
+    return bootstrap.entries(values, statistics, groups, resamples=config.evaluation.resamples)
+
+
+def _write_predictions(path: pathlib.Path, predicted: Predicted, fallbacks: Mapping[str, MaskRow]) -> None:
     """`label` is 1 where `probability` should be high; with more than one logit, then the diagnosis and each class."""
-    columns = ["image_id", "group", "label", "probability"]
+    classes = predicted.classes
+    many = classes.num_logits > 1
+    names = classes.names if many else classes.names[1:]
+    columns = ["image_id", "group", "label", "probability", "fallback", *(f"logit of {name}" for name in names)]
     lines = [
-        [row.image_id, row.group, int(classes.positive[row.target]), repr(probability)]
-        for row, probability, _ in predictions
+        [row.image_id, row.group, int(label), repr(float(probability)), fallbacks[row.image_id].fallback]
+        + [repr(float(logit)) for logit in logits]
+        for row, label, probability, logits in zip(
+            predicted.rows, predicted.labels, predicted.malignancy, predicted.logits, strict=True
+        )
     ]
-    if classes.num_logits > 1:
+    if many:
         columns += ["diagnosis", *classes.names]
-        for line, (row, _, probabilities) in zip(lines, predictions, strict=True):
+        for line, row, probabilities in zip(lines, predicted.rows, predicted.of_classes, strict=True):
             line += [classes.names[row.target], *map(repr, probabilities.tolist())]
     _write_csv(path, columns, lines)
 
@@ -158,67 +243,3 @@ def _write_predictions(path: pathlib.Path, predictions: Sequence[Predicted], cla
 def _write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
-
-
-def _draw_scores(
-    folder: pathlib.Path, labels: np.ndarray, probabilities: np.ndarray, threshold: float, names: tuple[str, str]
-) -> None:
-    plots.roc_curve(folder / "roc_curve.png", labels, probabilities, threshold)
-    plots.pr_curve(folder / "pr_curve.png", labels, probabilities, threshold)
-    plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, names)
-    plots.probability_histogram(folder / "probabilities.png", labels, probabilities, threshold, names)
-
-
-def _draw_training(folder: pathlib.Path, config: Config, workdir: pathlib.Path) -> None:
-    trainings = {f"unet_{fold}": fold_folder(workdir, fold) for fold in range(config.splits.num_folds)}
-    trainings["classifier"] = workdir / "classification" / "all"
-    for name, source in trainings.items():
-        history = [
-            {key: line[key] for key in ("step", "epoch", "split", *CURVES) if key in line}
-            for line in metric_log.read(source / "metrics.jsonl")
-        ]
-        plots.training_curves(folder / f"training_curves_{name}.png", history)
-
-
-def _overlay_panels(
-    prepared: Prepared, segmenters: Segmenters, overlaps: Sequence[tuple[Row, dict[str, float]]], config: Config
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, str]]:
-    """Image, annotation, prediction and title of the worst four, and of eight from the worst to the best."""
-    ordered = sorted(overlaps, key=lambda pair: pair[1]["dice"])
-    places = {*range(min(4, len(ordered))), *np.linspace(0, len(ordered) - 1, 8).astype(int)} if ordered else set()
-    chosen = [ordered[place] for place in sorted(places)]
-    source = Examples(prepared, tuple(row for row, _ in chosen), config.segmenter.image_size)
-    panels = []
-    for (row, probability), (_, scores) in zip(segmenters.predict(source), chosen, strict=True):
-        image, mask = decode.read(prepared, row)
-        assert mask is not None
-        annotation = decode.resize(mask, (image.shape[0], image.shape[1])) > 128
-        prediction = _lesion(probability, image.shape, config)
-        panels.append((image, annotation, prediction, f"{row.image_id}, Dice {scores['dice']:.2f}"))
-    return panels
-
-
-def _draw_bridge(folder: pathlib.Path, test: Examples, config: Config, classes: Classes) -> None:
-    """Three malignant and three benign test images."""
-    labels = [classes.positive[row.target] for row in test.rows]
-    by_label = ([i for i, label in enumerate(labels) if label == wanted][:3] for wanted in (True, False))
-    panels = []
-    for index in (index for indices in by_label for index in indices):
-        example = test[index]
-        bridged = bridging.apply(example["image"] / 255.0, example["mask"] / 255.0, config.bridge)
-        title = f"{test.rows[index].image_id}\n{classes.names[test.rows[index].target]}"
-        panels.append(
-            (example["image"], example["mask"][..., 0], np.round(255 * bridged[..., :3]).astype(np.uint8), title)
-        )
-    plots.bridge_panels(folder / "bridge_panels.png", panels)
-
-
-def _draw_augmentation(folder: pathlib.Path, train: Examples, config: Config) -> None:
-    """Three training images, each as it is and five times augmented."""
-    rng = np.random.default_rng(config.seed)
-    sheet = []
-    for index in range(min(3, len(train))):
-        image, mask = train[index]["image"], train[index]["mask"][..., 0]
-        copies = [augment(image, mask, config.classifier.augmentation, rng) for _ in range(5)]
-        sheet.append([(image, mask), *copies])
-    plots.augmentation_sheet(folder / "augmentation.png", sheet)

@@ -1,0 +1,97 @@
+"""What the classifiers say of images, calibrated on images that none of them was trained on."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
+from segfusion_jax.inference import Classes, Classifiers, class_probabilities, malignant_probability
+from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.stages.classify import examples, held_out, trained_on
+
+
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """Images with what the classifiers say of them.
+
+    Attributes:
+      rows: the images.
+      logits: float64 [n, logits], as they are.
+      calibration: what makes probabilities of them.
+      classes: what is told apart.
+    """
+
+    rows: tuple[Row, ...]
+    logits: np.ndarray
+    calibration: Calibration
+    classes: Classes
+
+    @property
+    def groups(self) -> list[str]:
+        """The group of each image."""
+        return [row.group for row in self.rows]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The number of each image's class, [n]."""
+        return np.array([row.target for row in self.rows])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Whether each image is malignant, [n] bool."""
+        return np.array(self.classes.positive)[self.targets]
+
+    @property
+    def of_classes(self) -> np.ndarray:
+        """Calibrated probability of each class, [n, classes]."""
+        return class_probabilities(self.calibration.apply(self.logits))
+
+    @property
+    def malignancy(self) -> np.ndarray:
+        """Calibrated probability of malignancy, [n]."""
+        return malignant_probability(self.calibration.apply(self.logits), self.classes)
+
+    @property
+    def uncalibrated(self) -> np.ndarray:
+        """Probability of malignancy as the networks give it, [n]."""
+        return malignant_probability(self.logits, self.classes)
+
+
+def predict_validation(config: Config, prepared: Prepared, masks: MaskStore, classifiers: Classifiers) -> Predicted:
+    """Every image that some classifier was not trained on, by that one, with the calibration that these fit best.
+
+    Where classes were sampled or weighted to be equal, the calibration first takes that back.
+    """
+    parts = [
+        pair
+        for number, rows in held_out(config, prepared)
+        for pair in classifiers.predict(examples(config, prepared, masks, rows), [number])
+    ]
+    rows, logits = zip(*parts, strict=True)
+    shift = _shift(config, trained_on(config, prepared), classifiers.classes)
+    values = np.array(logits)
+    temperature = fit_temperature(np.array([row.target for row in rows]), values, shift)
+    return Predicted(rows, values, Calibration(temperature, shift), classifiers.classes)
+
+
+def predict(classifiers: Classifiers, source: Iterable, calibration: Calibration) -> Predicted:
+    """The images of `source`, examples, by all classifiers."""
+    rows, logits = zip(*classifiers.predict(source), strict=True)
+    return Predicted(rows, np.array(logits), calibration, classifiers.classes)
+
+
+def _shift(config: Config, trained: Sequence[Sequence[Row]], classes: Classes) -> tuple[float, ...]:
+    """From equal shares of the classes, where training had such, to those of the images."""
+    balanced = config.classifier.training.sampling == "balanced" or config.classifier.class_weights == "balanced"
+    if not balanced:
+        return (0.0,) * classes.num_logits
+    counts = collections.Counter(row.target for rows in trained for row in rows)
+    numbers = [counts[target] for target in range(len(classes.names))]
+    if classes.num_logits == 1:
+        return prior_shift(numbers[1] / sum(numbers), 0.5)
+    return prior_shift(numbers, [1.0] * len(numbers))
