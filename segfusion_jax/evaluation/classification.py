@@ -1,14 +1,33 @@
-"""Benign or malignant: the threshold, chosen on validation data, and the metrics of the decisions and the scores.
+"""Benign or malignant: thresholds, chosen on validation data, and the metrics of the decisions and the scores.
 
 Everywhere, label 1 is malignant and an image is called malignant when its probability is at least the threshold.
 """
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 from sklearn import metrics as sk_metrics
 
+from segfusion_jax.evaluation import arrays, calibration
+
+MIN_SENSITIVITY = 0.8  # below it, ISIC 2024 does not look at the ROC curve
+
+
+class PredictiveValues(NamedTuple):
+    """How often a call is right.
+
+    Attributes:
+      ppv: share of malignant images among those called malignant.
+      npv: share of benign images among those called benign.
+    """
+
+    ppv: float
+    npv: float
+
 
 def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities that can be scored.
+    """Labels and probabilities of both classes.
 
     Args:
       labels: [n] bool or integers, 0 benign and 1 malignant, both present.
@@ -18,22 +37,13 @@ def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np
       The labels as bool [n] and the probabilities as float64 [n].
 
     Raises:
-      ValueError: shapes differ, a label is neither 0 nor 1, only one class is present, or a probability is not a number
-        in [0, 1].
+      ValueError: as `arrays.binary`, or only one class is present.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if labels.ndim != 1 or labels.shape != probabilities.shape:
-        raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape}: must be of one shape, (n,)")
-    strange = labels[~np.isin(labels, (0, 1))]
-    if strange.size:
-        raise ValueError(f"labels hold {strange[0]!r}: must be 0 (benign) or 1 (malignant)")
+    labels, probabilities = arrays.binary(labels, probabilities)
     malignant = int(np.count_nonzero(labels))
     if malignant in (0, labels.size):
         raise ValueError(f"{malignant} of {labels.size} images are malignant: both classes must be present")
-    strange = probabilities[~((probabilities >= 0) & (probabilities <= 1))]  # true for NaN too
-    if strange.size:
-        raise ValueError(f"probabilities hold {strange[0]}: must be in [0, 1]")
-    return labels.astype(bool), probabilities
+    return labels, probabilities
 
 
 def choose_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -53,18 +63,129 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
     Raises:
       ValueError: as `check`.
     """
-    labels, probabilities = check(labels, probabilities)
-    scores, index = np.unique(probabilities, return_inverse=True)
-    malignant = np.bincount(index, labels)
-    benign = np.bincount(index, ~labels)
+    scores, malignant, benign = _below(labels, probabilities)
     # J = [benign below / benign] - [malignant below / malignant], multiplied out: whole numbers, so that ties are exact
-    youden = np.cumsum(benign) * malignant.sum() - np.cumsum(malignant) * benign.sum()
-    best = int(np.argmax(youden))
-    if youden[best] <= 0:
-        return 0.0
-    low, high = scores[best], scores[best + 1]
-    middle = low + (high - low) / 2
-    return float(middle if middle > low else high)  # nothing fits between neighbouring floats
+    youden = benign * malignant[-1] - malignant * benign[-1]
+    return _cut(scores, int(np.argmax(youden)))
+
+
+def threshold_for_sensitivity(labels: np.ndarray, probabilities: np.ndarray, level: float) -> float:
+    """The largest threshold whose sensitivity is at least `level`.
+
+    For validation data only, as `choose_threshold`, and half-way between neighbouring scores like it.
+
+    Args:
+      labels: as in `check`.
+      probabilities: as in `check`.
+      level: sensitivity to reach, in (0, 1].
+
+    Returns:
+      A threshold in [0, 1]; 0, which calls everything malignant, if the image with the lowest score must be called.
+
+    Raises:
+      ValueError: as `check`, or a level outside (0, 1].
+    """
+    _check_level(level)
+    scores, malignant, _ = _below(labels, probabilities)
+    reached = (malignant[-1] - malignant) / malignant[-1] >= level
+    return _cut(scores, int(np.flatnonzero(reached)[-1]))
+
+
+def threshold_for_specificity(labels: np.ndarray, probabilities: np.ndarray, level: float) -> float:
+    """The smallest threshold whose specificity is at least `level`.
+
+    For validation data only, as `choose_threshold`, and half-way between neighbouring scores like it.
+
+    Args:
+      labels: as in `check`.
+      probabilities: as in `check`.
+      level: specificity to reach, in (0, 1].
+
+    Returns:
+      A threshold in [0, 1]. If not even the highest score may be called malignant, it lies half-way between that score
+      and 1; if that score is 1, it is the next number above 1.
+
+    Raises:
+      ValueError: as `check`, or a level outside (0, 1].
+    """
+    _check_level(level)
+    scores, _, benign = _below(labels, probabilities)
+    return _cut(scores, int(np.argmax(benign / benign[-1] >= level)))
+
+
+def operating_point(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+    """What a threshold achieves.
+
+    Args:
+      labels: as in `check`.
+      probabilities: as in `check`.
+      threshold: at least 0; above 1, nothing is called malignant.
+
+    Returns:
+      `sensitivity`, `specificity`, `ppv` and `npv`, each in [0, 1]. `ppv` is 0 when nothing is called malignant, `npv`
+      is 0 when nothing is called benign. Both hold for the prevalence of these images: see `predictive_values`.
+
+    Raises:
+      ValueError: as `check`, or the threshold is negative or not a number.
+    """
+    labels, probabilities = check(labels, probabilities)
+    if not threshold >= 0:
+        raise ValueError(f"threshold = {threshold}: must be at least 0")
+    called = probabilities >= threshold
+    return {
+        "sensitivity": float(called[labels].mean()),
+        "specificity": float(1 - called[~labels].mean()),
+        "ppv": float(labels[called].mean()) if called.any() else 0.0,
+        "npv": float(1 - labels[~called].mean()) if not called.all() else 0.0,
+    }
+
+
+def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> PredictiveValues:
+    """Predictive values where the malignant share is `prevalence`, by Bayes' theorem.
+
+    Sensitivity and specificity are taken to be the same there, which holds if only the shares of the classes differ.
+    A value is 0 where nothing is called, as in `operating_point`.
+
+    Raises:
+      ValueError: an argument is outside [0, 1].
+    """
+    for name, value in (("sensitivity", sensitivity), ("specificity", specificity), ("prevalence", prevalence)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} = {value}: must be in [0, 1]")
+    hits, misses = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    alarms, rejections = (1 - specificity) * (1 - prevalence), specificity * (1 - prevalence)
+    return PredictiveValues(
+        ppv=hits / (hits + alarms) if hits + alarms else 0.0,
+        npv=rejections / (rejections + misses) if rejections + misses else 0.0,
+    )
+
+
+def partial_auc(labels: np.ndarray, probabilities: np.ndarray, min_sensitivity: float = MIN_SENSITIVITY) -> float:
+    """Area between the ROC curve and the line sensitivity = `min_sensitivity`, the metric of ISIC 2024.
+
+    By the challenge's definition, labels and scores are flipped and the area is taken up to a false positive rate of
+    1 - `min_sensitivity`, without McClish's correction (scikit-learn's `max_fpr` applies it). That is the mean
+    specificity over the sensitivities from `min_sensitivity` to 1, times 1 - `min_sensitivity`.
+
+    Args:
+      labels: as in `check`.
+      probabilities: as in `check`.
+      min_sensitivity: in [0, 1).
+
+    Returns:
+      The area, in [0, 1 - `min_sensitivity`]; at 0.8, chance is 0.02 and the best 0.2.
+
+    Raises:
+      ValueError: as `check`, or `min_sensitivity` outside [0, 1).
+    """
+    labels, probabilities = check(labels, probabilities)
+    if not 0 <= min_sensitivity < 1:
+        raise ValueError(f"min_sensitivity = {min_sensitivity}: must be in [0, 1)")
+    misses, specificity, _ = sk_metrics.roc_curve(~labels, -probabilities)
+    end = 1 - min_sensitivity
+    inside = misses <= end
+    heights = np.append(specificity[inside], np.interp(end, misses, specificity))
+    return float(np.trapezoid(heights, np.append(misses[inside], end)))
 
 
 def metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
@@ -77,8 +198,9 @@ def metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> 
 
     Returns:
       `accuracy`, `precision` (0 when nothing is called malignant), `recall`, `f1`, `mcc` (Matthews correlation, 0 when
-      all decisions agree), `roc_auc`, `pr_auc` (average precision; its chance level is the prevalence),
-      `balanced_accuracy`, `sensitivity`, `specificity`, `brier`, `log_loss` (nats), `prevalence`, `threshold` and `n`.
+      all decisions agree), `roc_auc`, `pr_auc` (average precision; its chance level is the prevalence), `partial_auc`,
+      `balanced_accuracy`, `sensitivity`, `specificity`, `brier`, `log_loss` (nats), `ece` (as
+      `calibration.expected_calibration_error`), `prevalence`, `threshold` and `n`.
 
     Raises:
       ValueError: as `check`, or the threshold is outside [0, 1].
@@ -96,13 +218,101 @@ def metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> 
         "mcc": sk_metrics.matthews_corrcoef(labels, decisions),
         "roc_auc": sk_metrics.roc_auc_score(labels, probabilities),
         "pr_auc": sk_metrics.average_precision_score(labels, probabilities),
+        "partial_auc": partial_auc(labels, probabilities),
         "balanced_accuracy": sk_metrics.balanced_accuracy_score(labels, decisions),
         "sensitivity": sensitivity,
         "specificity": sk_metrics.recall_score(labels, decisions, pos_label=False),
         "brier": sk_metrics.brier_score_loss(labels, probabilities),
         "log_loss": sk_metrics.log_loss(labels, probabilities),
+        "ece": calibration.expected_calibration_error(labels, probabilities),
         "prevalence": labels.mean(),
         "threshold": threshold,
         "n": labels.size,
     }
     return {name: float(value) for name, value in values.items()}
+
+
+def multiclass_metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Metrics of a diagnosis among several.
+
+    Args:
+      targets: [n] integers, the number of each image's class.
+      probabilities: [n, classes], rows sum to 1. An image is given its most probable class, of equals the first.
+
+    Returns:
+      `balanced_accuracy` (mean recall), `macro_roc_auc` (mean over classes of one class against the rest), each over
+      the classes that `targets` hold, `accuracy` and `n`.
+
+    Raises:
+      ValueError: as `arrays.multiclass`, or all images are of one class.
+    """
+    targets, probabilities = arrays.multiclass(targets, probabilities)
+    present = np.unique(targets)
+    if present.size < 2:
+        raise ValueError(f"all {targets.size} images are of class {present[0]}: at least 2 classes must be present")
+    right = probabilities.argmax(axis=1) == targets
+    return {
+        "balanced_accuracy": float(np.mean([right[targets == number].mean() for number in present])),
+        "macro_roc_auc": float(
+            np.mean([sk_metrics.roc_auc_score(targets == number, probabilities[:, number]) for number in present])
+        ),
+        "accuracy": float(right.mean()),
+        "n": float(targets.size),
+    }
+
+
+def confusion_matrix(targets: np.ndarray, decisions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Numbers of images, [num_classes, num_classes] integers: a row an image's class, a column the one it is given.
+
+    Args:
+      targets: [n] numbers of the images' classes, from 0.
+      decisions: [n] numbers of the classes that they are given.
+      num_classes: how many there are.
+
+    Raises:
+      ValueError: `targets` and `decisions` differ in length or hold what is no class.
+    """
+    targets, decisions = arrays.classes(targets, num_classes), arrays.classes(decisions, num_classes)
+    return sk_metrics.confusion_matrix(targets, decisions, labels=range(num_classes))
+
+
+def malignancy(probabilities: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """The probability that an image is malignant, [n]: the sum over the malignant classes.
+
+    Args:
+      probabilities: [n, classes], rows sum to 1.
+      positive: [classes] bool, True for the malignant classes.
+
+    Raises:
+      ValueError: `positive` is not bool or not of as many classes.
+    """
+    probabilities, positive = np.asarray(probabilities, dtype=np.float64), np.asarray(positive)
+    if positive.dtype != bool or probabilities.ndim != 2 or positive.shape != probabilities.shape[1:]:
+        raise ValueError(
+            f"positive: {positive.dtype} array of shape {positive.shape}: must be bool, one a class of probabilities"
+            f" {probabilities.shape}"
+        )
+    return np.minimum(probabilities[:, positive].sum(axis=1), 1.0)  # a sum may round to just above 1
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level <= 1:
+        raise ValueError(f"level = {level}: must be above 0 and at most 1")
+
+
+def _below(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct scores, rising, and how many malignant and benign images lie below each, and in the end in all."""
+    labels, probabilities = check(labels, probabilities)
+    scores, index = np.unique(probabilities, return_inverse=True)
+    malignant, benign = (np.bincount(index[of_class], minlength=scores.size) for of_class in (labels, ~labels))
+    return scores, np.append(0, np.cumsum(malignant)), np.append(0, np.cumsum(benign))
+
+
+def _cut(scores: np.ndarray, place: int) -> float:
+    """The threshold from which scores[place] is called malignant and scores[place - 1] is not."""
+    if place == 0:
+        return 0.0
+    low = scores[place - 1]
+    high = scores[place] if place < scores.size else max(1.0, math.nextafter(low, 2))
+    middle = low + (high - low) / 2
+    return float(middle if middle > low else high)  # nothing fits between neighbouring floats
