@@ -66,7 +66,7 @@ def score(prediction: np.ndarray, annotation: np.ndarray) -> dict[str, float]:
     jaccard = _ratio(hits, union)
     diagonal = float(np.hypot(*annotation.shape))
     lesions = _cut(prediction, annotation)
-    hausdorff_95, surface_distance = _distances(*lesions, diagonal)
+    hausdorff_95, surface_distance = _distances(lesions, diagonal)
     return {
         "dice": _ratio(2 * hits, predicted + annotated),
         "jaccard": jaccard,
@@ -74,7 +74,7 @@ def score(prediction: np.ndarray, annotation: np.ndarray) -> dict[str, float]:
         "sensitivity": _ratio(hits, annotated),
         "specificity": _ratio(rejected, annotation.size - annotated),
         "accuracy": _ratio(hits + rejected, annotation.size),
-        "boundary_iou": _boundary_iou(*lesions, width=max(1, round(BOUNDARY * diagonal))),
+        "boundary_iou": _boundary_iou(lesions, max(1, round(BOUNDARY * diagonal))),
         "hausdorff_95": hausdorff_95,
         "hausdorff_95_diagonal": 100 * hausdorff_95 / diagonal,
         "surface_distance": surface_distance,
@@ -112,25 +112,27 @@ def _ratio(numerator: int, denominator: int) -> float:
     return numerator / denominator if denominator else 1.0
 
 
-def _cut(*masks: np.ndarray) -> list[np.ndarray]:
-    """The masks as uint8, cut to the box around all of them with a margin of one pixel of skin."""
-    left, top, width, height = cv2.boundingRect(np.logical_or.reduce(masks).astype(np.uint8))
-    return [np.pad(mask[top : top + height, left : left + width].astype(np.uint8), 1) for mask in masks]
+def _cut(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The masks as uint8, cut to the box around both with a margin of one pixel of skin."""
+    left, top, width, height = cv2.boundingRect((first | second).astype(np.uint8))
+    box = np.s_[top : top + height, left : left + width]
+    return np.pad(first[box].astype(np.uint8), 1), np.pad(second[box].astype(np.uint8), 1)
 
 
-def _boundary_iou(first: np.ndarray, second: np.ndarray, width: int) -> float:
+def _boundary_iou(lesions: tuple[np.ndarray, np.ndarray], width: int) -> float:
     square = np.ones((3, 3), np.uint8)
-    first, second = (mask - cv2.erode(mask, square, iterations=width) for mask in (first, second))
+    first, second = (lesion - cv2.erode(lesion, square, iterations=width) for lesion in lesions)
     return _ratio(int((first & second).sum()), int((first | second).sum()))
 
 
-def _distances(first: np.ndarray, second: np.ndarray, diagonal: float) -> tuple[float, float]:
+def _distances(lesions: tuple[np.ndarray, np.ndarray], diagonal: float) -> tuple[float, float]:
     """The 95th percentile of the Hausdorff distance and the average symmetric surface distance, in pixels."""
-    if not first.any() or not second.any():
-        distance = diagonal if first.any() or second.any() else 0.0
+    present = [lesion.any() for lesion in lesions]
+    if not all(present):
+        distance = diagonal if any(present) else 0.0
         return distance, distance
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    surfaces = [np.argwhere(mask - cv2.erode(mask, cross)) for mask in (first, second)]
+    surfaces = [np.argwhere(lesion - cv2.erode(lesion, cross)) for lesion in lesions]
     there, back = (KDTree(goal).query(start)[0] for start, goal in (surfaces, surfaces[::-1]))
     return (
         float(max(np.percentile(there, 95), np.percentile(back, 95))),
