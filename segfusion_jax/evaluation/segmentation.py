@@ -122,7 +122,7 @@ def _cut(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def _boundary_iou(lesions: tuple[np.ndarray, np.ndarray], width: int) -> float:
     square = np.ones((3, 3), np.uint8)
     first, second = (lesion - cv2.erode(lesion, square, iterations=width) for lesion in lesions)
-    return _ratio(int((first & second).sum()), int((first | second).sum()))
+    return _ratio(int(np.minimum(first, second).sum()), int(np.maximum(first, second).sum()))
 
 
 def _distances(lesions: tuple[np.ndarray, np.ndarray], diagonal: float) -> tuple[float, float]:
