@@ -1,0 +1,99 @@
+"""The look that all figures share, and how they are written.
+
+Colours are of the Okabe-Ito palette, which stays distinct under every kind of colour blindness; line style says the
+same again.
+"""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
+
+BLUE, VERMILLION, SKY, YELLOW = "#0072B2", "#D55E00", "#56B4E9", "#F0E442"
+INK, FAINT = "#333333", "#D9D9D9"
+SIDES = ("benign", "malignant")  # what labels 0 and 1 are called
+DRAWING_DPI = 300
+GALLERY_DPI = 150  # of photographs, whose own pixels are fewer than a drawing's
+SQUARE = (4.4, 4.2)  # inches, of the figures that stand side by side in the report
+BAND = 0.22  # opacity of a 95 % band
+
+_settings = threading.Lock()  # of matplotlib, which knows the two for SVG only as global ones
+
+
+def single(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    """A square figure with one pair of axes."""
+    figure = Figure(figsize=SQUARE, dpi=DRAWING_DPI, layout="constrained")
+    axes = figure.subplots()
+    dress(axes, title, x_label, y_label)
+    return figure, axes
+
+
+def dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    """Title, labels, faint grid, no box."""
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set_title(title, fontsize=11, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def legend(axes: Axes, place: str) -> None:
+    """Names what is drawn in `axes`, legible over it."""
+    axes.legend(loc=place, fontsize=9, frameon=True, framealpha=0.85, edgecolor="none")
+
+
+def legend_above(figure: Figure, lines: Mapping[str, tuple[str, LineStyleType]], *, outlined: bool = False) -> None:
+    """Names colours and line styles above all axes.
+
+    Args:
+      figure: has a constrained or compressed layout.
+      lines: name -> colour and line style.
+      outlined: as contours over photographs are.
+    """
+    effects = [patheffects.withStroke(linewidth=3, foreground="black", alpha=0.5)] if outlined else []
+    handles = [
+        Line2D([], [], color=colour, linestyle=line, linewidth=1.8, label=name, path_effects=effects)
+        for name, (colour, line) in lines.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+
+
+def save_drawing(figure: Figure, path: Path) -> None:
+    """Writes `path`, a PNG of 300 dpi, and beside it an SVG with text as text.
+
+    Equal figures give equal bytes.
+
+    Args:
+      figure: what to write.
+      path: ends in ".png"; its folder is created.
+
+    Raises:
+      ValueError: `path` ends otherwise.
+    """
+    save_gallery(figure, path)
+    with _settings, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segfusion_jax"}):
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def save_gallery(figure: Figure, path: Path) -> None:
+    """Writes `path`, a PNG of the figure's own resolution.
+
+    Args:
+      figure: what to write.
+      path: ends in ".png"; its folder is created.
+
+    Raises:
+      ValueError: `path` ends otherwise.
+    """
+    if path.suffix != ".png":
+        raise ValueError(f"figure {path}: must end in .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
