@@ -14,7 +14,8 @@ from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import bootstrap, classification, plots, segmentation
-from segfusion_jax.evaluation.report import table
+from segfusion_jax.evaluation.report.labels import SECTIONS
+from segfusion_jax.evaluation.report.text import table
 from segfusion_jax.inference import Classes, Classifier, Segmenters
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
@@ -39,7 +40,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     devices = make_devices(config.parallel)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
     classes = load_classes(config, workdir)
-    classifier = Classifier(config, devices, classifier_weights(workdir), classes)
+    classifier = Classifier(config, devices, classifier_weights(config, workdir)[0], classes)
     threshold = classification.choose_threshold(
         *_scores(classifier.predict(examples(config, prepared, masks, "validation")), classes)
     )
@@ -76,8 +77,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
 def metrics_table(workdir: pathlib.Path) -> str:
     """The metrics of a finished run as text."""
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
-    metrics.pop("confusion", None)
-    return table(metrics)
+    return table({name: section for name, section in metrics.items() if name in SECTIONS})
 
 
 def _scores(predictions: Iterable[Predicted], classes: Classes) -> tuple[np.ndarray, np.ndarray]:
