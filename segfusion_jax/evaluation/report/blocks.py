@@ -132,6 +132,11 @@ class Page:
     footer: str = "Research use only. Not a medical device."
 
 
+def percent(value: float, digits: int = 1) -> str:
+    """A share of 1 as percentage."""
+    return f"{100 * value:.{digits}f} %"
+
+
 def number(value: float, digits: int = 3) -> str:
     """`value` with `digits` after the point and thousands apart; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"

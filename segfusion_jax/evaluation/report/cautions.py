@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from segfusion_jax.evaluation.report import labels
+from segfusion_jax.evaluation.report.blocks import percent
 from segfusion_jax.evaluation.report.run import Run
 
 SHORTCUT_AUC = 0.6
@@ -36,9 +37,9 @@ def _data(run: Run) -> Iterator[str]:
         yield "The images are drawn by a program: these numbers say nothing about patients."
     if _siblings(run, "this_split"):
         yield (
-            f"The split leaks, by protocol '{run.config.splits.protocol}': {_siblings(run, 'this_split'):.1%} of test "
-            "images have a sibling in training, the same picture, a near duplicate, or one of the same lesion or "
-            "patient. The metrics flatter."
+            f"The split leaks, by protocol '{run.config.splits.protocol}': {percent(_siblings(run, 'this_split'))} "
+            "of test images have a sibling in training, the same picture, a near duplicate, or one of the same "
+            "lesion or patient. The metrics flatter."
         )
     for name, auc in run.audit["shortcuts"].items():
         if auc >= SHORTCUT_AUC:
@@ -86,8 +87,9 @@ def _explanation(run: Run) -> Iterator[str]:
     inside, area = shares["inside_share"], shares["area_share"]["value"]
     if inside.get("low", inside["value"]) <= area:
         yield (
-            f"Of the classifier's positive evidence (Grad-CAM) {inside['value']:.0%} lies within the lesion, which "
-            f"covers {area:.0%} of the picture: it is not shown to look at the lesion rather than anywhere."
+            f"Of the classifier's positive evidence (Grad-CAM) {percent(inside['value'], 0)} lies within the lesion, "
+            f"which covers {percent(area, 0)} of the picture: it is not shown to look at the lesion rather than "
+            "anywhere."
         )
 
 
@@ -110,12 +112,12 @@ def _left_out(run: Run) -> Iterator[str]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
         yield f"Left out as unusable: {left_out}; splits/problems.csv lists them."
     fallbacks, masks = sum(n for reason, n in run.fallbacks.items() if reason), sum(run.fallbacks.values())
-    yield f"{fallbacks} of {masks} images had no usable mask; the classifier saw the whole image."
+    yield f"{fallbacks:,} of {masks:,} images had no usable mask; the classifier saw the whole image."
 
 
 def _clean(run: Run) -> Iterator[str]:
     if not _siblings(run, "this_split"):
         yield (
             "No test image has a sibling in training. A random split of the images would have put one there for "
-            f"{_siblings(run, 'random_split'):.1%} of them."
+            f"{percent(_siblings(run, 'random_split'))} of them."
         )

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from segfusion_jax.config import Augmentation, Training
+from segfusion_jax.evaluation.report.blocks import percent
 from segfusion_jax.evaluation.report.run import Run
 
 ANSWERED, PARTLY, AUTHORS = "answered by this run", "partly", "for the authors"
@@ -53,7 +54,7 @@ def _data(run: Run) -> Iterator[Item]:
         "Source of the data",
         "CLAIM; TRIPOD+AI 5, 6",
         PARTLY,
-        f"Collection '{data.collection}': {run.source}. Dates, places, and how patients came to be in it: to add.",
+        f"{run.collection}: {run.address}. Dates, places, and how patients came to be in it: to add.",
     )
     left_out = ", ".join(f"{count} {kind}" for kind, count in audit["left_out"].items()) or "none"
     unused = audit["splits"].get("unused", {}).get("images", 0)
@@ -102,8 +103,8 @@ def _data(run: Run) -> Iterator[Item]:
         "CLAIM; TRIPOD+AI 12",
         ANSWERED,
         f"Divided by {unit}, stratified by collection and class, protocol '{splits.protocol}', seed {splits.seed}: "
-        f"{_parts(run)}. Test images with kin in training or validation: {here:.1%}. splits/splits.csv lists every "
-        "image.",
+        f"{_parts(run)}. Test images with kin in training or validation: {percent(here)}. splits/splits.csv lists "
+        "every image.",
     )
 
 
@@ -187,8 +188,9 @@ def _training(training: Training) -> str:
 def _augmentation(drawn: Augmentation) -> str:
     flips = [name for name in ("horizontal", "vertical") if getattr(drawn, f"flip_{name}")]
     return (
-        f"rotated up to {drawn.rotation:g}°, shifted up to {drawn.shift_height:.0%} and {drawn.shift_width:.0%}, "
-        f"zoomed up to {drawn.zoom:.0%}, flipped: {', '.join(flips) or 'never'}"
+        f"rotated up to {drawn.rotation:g}°, shifted up to {percent(drawn.shift_height, 0)} and "
+        f"{percent(drawn.shift_width, 0)}, zoomed up to {percent(drawn.zoom, 0)}, flipped: "
+        f"{', '.join(flips) or 'never'}"
     )
 
 
@@ -249,7 +251,7 @@ def _results(run: Run) -> Iterator[Item]:
         "Internal test",
         "CLAIM; TRIPOD+AI 16, 23",
         ANSWERED,
-        f"{run.num_test:,} held-out images of the same collection, {run.prevalence:.1%} {run.sides[1]}, "
+        f"{run.num_test:,} held-out images of the same collection, {percent(run.prevalence)} {run.sides[1]}, "
         + ("its official test set." if run.config.splits.official_test else "never used before the evaluation."),
     )
     yield Item(
@@ -301,5 +303,5 @@ def _openness(run: Run) -> Iterator[Item]:
         "Availability of the data",
         "CLAIM; TRIPOD+AI 18",
         PARTLY,
-        f"{run.source}. splits/splits.csv has the split; licences: to add.",
+        f"{run.collection}: {run.address}. splits/splits.csv has the split; licences: to add.",
     )

@@ -1,6 +1,6 @@
 """The page of a run: its sections, each from what the run knows."""
 
-import dataclasses
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +17,10 @@ from segfusion_jax.evaluation.report.blocks import (
     Step,
     Table,
     Text,
+    percent,
 )
 from segfusion_jax.evaluation.report.cautions import cautions
-from segfusion_jax.evaluation.report.checklist import checklist
+from segfusion_jax.evaluation.report.checklist import ANSWERED, AUTHORS, PARTLY, checklist
 from segfusion_jax.evaluation.report.run import Run, headlines, sample, verdict
 
 NUM_FAILURES = 50
@@ -31,7 +32,7 @@ FAILURE = 0.65
 def page(run: Run) -> Page:
     """What the run came to, from the verdict to the config."""
     return Page(
-        title=f"SegFusion on {run.config.data.collection}",
+        title=f"SegFusion on {run.collection}",
         verdict=verdict(run),
         sample=sample(run),
         headlines=headlines(run),
@@ -110,7 +111,7 @@ def _share(value: float) -> Estimate:
 
 def _shortcuts(run: Run) -> list[Table]:
     rows = [(name.capitalize(), auc) for name, auc in run.audit["shortcuts"].items()]
-    note = "ROC-AUC with which facts that are no looks of the lesion tell malignant from benign, each alone; 0.5 = not."
+    note = "ROC-AUC of facts that are no looks of the lesion, each alone, for malignant against benign; 0.5 = chance."
     return [Table("Shortcuts", ("Fact", "ROC-AUC"), rows, note)] if rows else []
 
 
@@ -124,13 +125,13 @@ def _classification(run: Run) -> Section:
 def _operating_points(run: Run) -> Section:
     names = ("sensitivity", "specificity", "ppv", "npv")
     rows = [
-        (f"{point['aim']} {point['level']:.0%}", float(point["threshold"]), *labels.estimates(names, point))
+        (f"{point['aim']} {percent(point['level'], 0)}", float(point["threshold"]), *labels.estimates(names, point))
         for point in run.metrics.get("operating_points", [])
     ]
     headings = ("Aim", "Threshold", *map(labels.label, names))
     note = (
         "Each threshold reaches its aim on validation images; what it reaches on test images stands here. Predictive "
-        f"values hold at the prevalence of the test images, {run.prevalence:.1%}."
+        f"values hold at the prevalence of the test images, {percent(run.prevalence)}."
     )
     return Section("Operating points", [Table("Thresholds for an aim", headings, rows, note)] if rows else [])
 
@@ -256,9 +257,12 @@ def _of(shown: int, there: int) -> str:
 
 
 def _checklist(run: Run) -> Section:
-    rows = [dataclasses.astuple(item) for item in checklist(run)]
+    items = checklist(run)
+    rows = [(item.topic, item.status, item.answer, item.guidelines) for item in items]
+    counts = collections.Counter(item.status for item in items)
     intro = (
         "What reviewers ask for, by CLAIM (2024 update) and TRIPOD+AI, as far as a run can tell. Topics are in our own "
-        "words; numbers are those of TRIPOD+AI's items."
+        f"words; numbers are those of TRIPOD+AI's items. Of {len(items)} topics {counts[ANSWERED]} are answered by "
+        f"this run, {counts[PARTLY]} partly, and {counts[AUTHORS]} are for the authors."
     )
-    return Section("Checklist", [Table("Items", ("Topic", "Guideline", "Status", "Answer"), rows)], intro)
+    return Section("Checklist", [Table("Items", ("Topic", "Status", "Answer", "Guideline"), rows)], intro)

@@ -69,15 +69,14 @@ def metrics_table(title: str, section: Entries, note: str = "") -> Table:
     rows = []
     for name, entry in section.items():
         shown = estimate(name, entry)
-        scale = None if name in _OFF_SCALE else Scale(*shown[:3])
-        value = int(shown.value) if not shown.digits else shown
-        rows.append((label(name), value, scale))
+        scale = "" if name in _OFF_SCALE else Scale(*shown[:3])
+        rows.append((label(name), Estimate(shown.value, digits=shown.digits), shown.interval, scale))
     undefined = [
         f"{label(name)} in {entry['undefined']:.0f}" for name, entry in section.items() if "undefined" in entry
     ]
     if undefined:
         note = f"{note} Resamples without a value, which the interval passes over: {', '.join(undefined)}.".strip()
-    return Table(title, ("Metric", "Value and 95 % interval", "0 to 1"), rows, note)
+    return Table(title, ("Metric", "Value", "95 % interval", "0 to 1"), rows, note)
 
 
 def estimates(names: Iterable[str], section: Mapping[str, Any]) -> list[Estimate | None]:

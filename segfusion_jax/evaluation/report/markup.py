@@ -124,12 +124,11 @@ def _table(table: Table) -> str:
         + "</tr>\n"
         for row in table.rows
     )
-    several = sum(any(isinstance(cell, Estimate) for cell in cells) for cells in columns) > 1
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     title = escape(table.title)
     return (
         f'<div class="table"><h3>{title}</h3>{note}<div class="scroll" role="region" aria-label="{title}">'
-        f"<table{_class('stacked' if several else '')}><thead><tr>{heads}</tr></thead>\n"
+        f"<table{_class('text' if 'prose' in styles[1:] else '')}><thead><tr>{heads}</tr></thead>\n"
         f"<tbody>\n{rows}</tbody></table></div></div>"
     )
 
@@ -163,7 +162,7 @@ def _content(cell: Cell) -> str:
         case Scale():
             return _scale(cell)
         case Estimate():
-            interval = f' <span class="interval">{cell.interval}</span>' if cell.interval else ""
+            interval = f'<span class="interval">{cell.interval}</span>' if cell.interval else ""
             return number(cell.value, cell.digits) + interval
         case int():
             return f"{cell:,}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from segfusion_jax.config import Config
 from segfusion_jax.evaluation.report import labels
-from segfusion_jax.evaluation.report.blocks import Estimate, Headline
+from segfusion_jax.evaluation.report.blocks import Estimate, Headline, percent
 
 _HEADLINES = (  # section, metric and its short name, in the order shown
     ("classification", "roc_auc", "ROC-AUC"),
@@ -18,6 +18,7 @@ _HEADLINES = (  # section, metric and its short name, in the order shown
     ("segmentation", "dice", "Dice"),
     ("segmentation", "jaccard", "Jaccard"),
 )
+_TILES = 6  # in a row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class Run:
       audit: of splits/audit.json.
       classes: names, by number.
       sides: what the classes of label 0 and those of label 1 are called.
-      source: title and address of the collection.
+      collection: what the collection is called.
+      address: where it is published.
       fallbacks: image ids that the bridge took whole, by reason; images with a mask are under "".
       predictions: rows of evaluation/predictions.csv.
       overlaps: rows of evaluation/segmentation.csv.
@@ -44,7 +46,8 @@ class Run:
     audit: Mapping[str, Any]
     classes: Sequence[str]
     sides: tuple[str, str]
-    source: str
+    collection: str
+    address: str
     fallbacks: Mapping[str, int]
     predictions: Sequence[Mapping[str, str]]
     overlaps: Sequence[Mapping[str, str]]
@@ -76,7 +79,7 @@ def verdict(run: Run) -> str:
     """The outcome in some sentences."""
     metrics, (negative, positive) = run.metrics, run.sides
     text = (
-        f"{negative.capitalize()} against {positive} on {run.num_test:,} held-out images ({run.prevalence:.1%} "
+        f"{negative.capitalize()} against {positive} on {run.num_test:,} held-out images ({percent(run.prevalence)} "
         f"{positive}), bridge mode '{run.config.bridge.mode}': ROC-AUC {_told(metrics['classification']['roc_auc'])}."
     )
     if "diagnosis" in metrics:
@@ -108,7 +111,7 @@ def sample(run: Run) -> str:
 def headlines(run: Run) -> list[Headline]:
     """The metrics at the top of the page."""
     found = ((run.metrics.get(section, {}).get(name), name, short) for section, name, short in _HEADLINES)
-    return [Headline(short, labels.estimate(name, entry)) for entry, name, short in found if entry]
+    return [Headline(short, labels.estimate(name, entry)) for entry, name, short in found if entry][:_TILES]
 
 
 def _told(entry: Mapping[str, float]) -> str:
