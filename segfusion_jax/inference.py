@@ -187,7 +187,7 @@ class SegFusion:
         segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]])
         names, positive = tuple(metadata["classes"]), metadata["positive"]
         classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
-        classifier = Classifier(config, devices, folders[0] / metadata["classifier"], classes)
+        classifier = Classifier(config, devices, folders[0] / metadata["classifiers"][0], classes)
         return cls(config, segmenters, classifier, metadata["threshold"])
 
     def predict(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[Prediction]:

@@ -52,7 +52,7 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
     if devices.is_lead:
         params, batch_stats = variables
         trained = classifier._replace(params=params, batch_stats=batch_stats)
-        save_weights(classifier_weights(workdir), trained)
+        save_weights(classifier_weights(config, workdir)[0], trained)
 
 
 def examples(config: Config, prepared: Prepared, masks: MaskStore, split: str) -> Examples:

@@ -37,9 +37,12 @@ def unet_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
     return [fold_folder(workdir, fold) / "weights.safetensors" for fold in range(config.splits.num_folds)]
 
 
-def classifier_weights(workdir: pathlib.Path) -> pathlib.Path:
-    """Weight file of the classifier."""
-    return workdir / "classification" / "weights.safetensors"
+def classifier_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Weight files of the classifiers: one, or, of a fold ensemble, by the fold that each was chosen on."""
+    folder = workdir / "classification"
+    if not config.classifier.fold_ensemble:
+        return [folder / "weights.safetensors"]
+    return [folder / f"fold_{fold}" / "weights.safetensors" for fold in range(config.splits.num_folds)]
 
 
 def classifier_rows(prepared: Prepared, config: Config, split: str) -> tuple[Row, ...]:

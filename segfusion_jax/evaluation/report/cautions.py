@@ -1,0 +1,123 @@
+"""What a reader must know before believing a run's numbers, the gravest first."""
+
+from collections.abc import Iterator
+
+from segfusion_jax.evaluation.report import labels
+from segfusion_jax.evaluation.report.blocks import percent
+from segfusion_jax.evaluation.report.run import Run
+
+SHORTCUT_AUC = 0.6
+"""From which on a fact that tells the classes apart is worth a warning."""
+MAX_ECE = 0.1
+"""Expected calibration error above which probabilities should not be read as such."""
+MIN_POSITIVES = 100
+"""Of test images; with fewer, sensitivity is known to some 0.1 at best."""
+
+
+def cautions(run: Run) -> list[str]:
+    """Sentences."""
+    return [
+        *_data(run),
+        *_discrimination(run),
+        *_calibration(run),
+        *_subgroups(run),
+        *_explanation(run),
+        *_undefined(run),
+        *_left_out(run),
+        *_clean(run),
+    ]
+
+
+def _siblings(run: Run, split: str) -> float:
+    return run.audit["siblings_in_training"][split]["any of these"]
+
+
+def _data(run: Run) -> Iterator[str]:
+    if run.config.data.collection == "synthetic":
+        yield "The images are drawn by a program: these numbers say nothing about patients."
+    if _siblings(run, "this_split"):
+        yield (
+            f"The split leaks, by protocol '{run.config.splits.protocol}': {percent(_siblings(run, 'this_split'))} "
+            "of test images have a sibling in training, the same picture, a near duplicate, or one of the same "
+            "lesion or patient. The metrics flatter."
+        )
+    for name, auc in run.audit["shortcuts"].items():
+        if auc >= SHORTCUT_AUC:
+            yield f"{name.capitalize()} alone tells malignant from benign with a ROC-AUC of {auc:.2f}: a shortcut."
+    if run.num_positive < MIN_POSITIVES:
+        yield (
+            f"Only {run.num_positive} test images are {run.sides[1]}: sensitivity and what depends on it are known "
+            "roughly; mind the intervals."
+        )
+
+
+def _discrimination(run: Run) -> Iterator[str]:
+    if run.threshold == 0:
+        yield f"No threshold beats chance on the validation images: everything is called {run.sides[1]}."
+    low = run.metrics["classification"]["roc_auc"].get("low")
+    if low is not None and low <= 0.5:
+        yield "The interval of the ROC-AUC includes 0.5: the classifier may be no better than chance."
+
+
+def _calibration(run: Run) -> Iterator[str]:
+    error = run.metrics["classification"].get("ece")
+    if error and error["value"] > MAX_ECE:
+        yield (
+            f"The probabilities are poorly calibrated: expected calibration error {error['value']:.2f}. Rank by them, "
+            "but do not read them as risks."
+        )
+
+
+def _subgroups(run: Run) -> Iterator[str]:
+    overall = run.metrics["classification"]["roc_auc"]["value"]
+    for group in run.metrics.get("subgroups", []):
+        high = group.get("classification", {}).get("roc_auc", {}).get("high")
+        if not group["withheld"] and high is not None and high < overall:
+            value = labels.estimate("roc_auc", group["classification"]["roc_auc"])
+            yield (
+                f"Where {group['fact']} is {group['value']} ({group['n']:,} images), the ROC-AUC is {value.value:.3f} "
+                f"({value.interval}), wholly below the overall {overall:.3f}."
+            )
+
+
+def _explanation(run: Run) -> Iterator[str]:
+    shares = run.metrics.get("explanation", {})
+    if "inside_share" not in shares or "area_share" not in shares:
+        return
+    inside, area = shares["inside_share"], shares["area_share"]["value"]
+    if inside.get("low", inside["value"]) <= area:
+        yield (
+            f"Of the classifier's positive evidence (Grad-CAM) {percent(inside['value'], 0)} lies within the lesion, "
+            f"which covers {percent(area, 0)} of the picture: it is not shown to look at the lesion rather than "
+            "anywhere."
+        )
+
+
+def _undefined(run: Run) -> Iterator[str]:
+    names = [
+        f"{labels.label(name)} ({entry['undefined']:,.0f})"
+        for section in labels.SECTIONS
+        for name, entry in run.metrics.get(section, {}).items()
+        if entry.get("undefined")
+    ]
+    if names:
+        yield (
+            f"In some of {run.config.evaluation.resamples:,} resamples a metric had no value, and its interval passes "
+            f"over them: {', '.join(names)}."
+        )
+
+
+def _left_out(run: Run) -> Iterator[str]:
+    if run.audit["left_out"]:
+        left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
+        yield f"Left out as unusable: {left_out}; splits/problems.csv lists them."
+    fallbacks, masks = sum(n for reason, n in run.fallbacks.items() if reason), sum(run.fallbacks.values())
+    yield f"{fallbacks:,} of {masks:,} images had no usable mask; the classifier saw the whole image."
+
+
+def _clean(run: Run) -> Iterator[str]:
+    if not _siblings(run, "this_split"):
+        yield (
+            "No test image has a sibling in training. A random split of the images would have put one there for "
+            f"{percent(_siblings(run, 'random_split'))} of them."
+        )

@@ -1,0 +1,268 @@
+"""The page of a run: its sections, each from what the run knows."""
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segfusion_jax.evaluation.report import figures, labels
+from segfusion_jax.evaluation.report.blocks import (
+    Block,
+    Cell,
+    Details,
+    Estimate,
+    Facts,
+    Flow,
+    Page,
+    Section,
+    Step,
+    Table,
+    Text,
+    percent,
+)
+from segfusion_jax.evaluation.report.cautions import cautions
+from segfusion_jax.evaluation.report.checklist import ANSWERED, AUTHORS, PARTLY, checklist
+from segfusion_jax.evaluation.report.run import Run, headlines, sample, verdict
+
+NUM_FAILURES = 50
+"""Rows of each table of failures; the files in evaluation/ have all."""
+FAILURE = 0.65
+"""Jaccard index below which a segmentation counts as failed, as in ISIC 2018."""
+
+
+def page(run: Run) -> Page:
+    """What the run came to, from the verdict to the config."""
+    return Page(
+        title=f"SegFusion on {run.collection}",
+        verdict=verdict(run),
+        sample=sample(run),
+        headlines=headlines(run),
+        warnings=cautions(run),
+        sections=[
+            _data(run),
+            _classification(run),
+            _operating_points(run),
+            _calibration(run),
+            _diagnoses(run),
+            _segmentation(run),
+            _pictures(run),
+            _subgroups(run),
+            _failures(run),
+            Section("Training", figures.training(run.figures)),
+            _checklist(run),
+            Section("How it was made", [Facts(run.facts), Details("Configuration", run.config.to_json())]),
+        ],
+    )
+
+
+def _data(run: Run) -> Section:
+    audit, splits = run.audit, run.audit["splits"]
+    apart = {
+        "repeat another picture, contradict it, or belong to an official test set's groups": _images(splits, "unused"),
+        "official test set, kept apart": _images(splits, "official_test"),
+    }
+    unusable = {f"left out: {kind}": count for kind, count in audit["left_out"].items()}
+    used = [name for name in ("train", "validation", "test") if name in splits]
+    steps = [
+        Step("images found", audit["images"] + sum(unusable.values()), leaving=unusable),
+        Step("usable images", audit["images"], note=f"{audit['groups']:,} groups", leaving=apart),
+        Step("images take part", sum(_images(splits, name) for name in used)),
+    ]
+    parts = [Step(name, _images(splits, name), note=_inside(splits[name])) for name in used]
+    return Section("Data", [Flow(steps, parts), _counts(splits), *_leakage(run), *_shortcuts(run)])
+
+
+def _images(splits: Mapping[str, Any], name: str) -> int:
+    return splits.get(name, {}).get("images", 0)
+
+
+def _inside(counts: Mapping[str, Any]) -> str:
+    targets = ", ".join(f"{count:,} {name}" for name, count in _targets(counts).items() if count)
+    return f"{counts['groups']:,} groups: {targets}"
+
+
+def _targets(counts: Mapping[str, Any]) -> dict[str, int]:
+    return {"without label" if name == "none" else name: count for name, count in counts["targets"].items()}
+
+
+def _counts(splits: Mapping[str, Any]) -> Table:
+    targets = list(dict.fromkeys(name for counts in splits.values() for name in _targets(counts)))
+    rows = [
+        (
+            split.replace("_", " ").capitalize(),
+            *(counts[name] for name in ("images", "groups", "with_mask")),
+            *(_targets(counts).get(name, 0) for name in targets),
+        )
+        for split, counts in splits.items()
+    ]
+    headings = ("Split", "Images", "Groups", "With annotated mask", *(name.capitalize() for name in targets))
+    return Table("Images by split", headings, rows)
+
+
+def _leakage(run: Run) -> list[Table]:
+    here, at_random = (run.audit["siblings_in_training"][name] for name in ("this_split", "random_split"))
+    rows = [(kin.capitalize(), _share(here[kin]), _share(at_random[kin])) for kin in here]
+    note = "Share of test images with kin in training or validation; at random, what one by one would have given."
+    return [Table("Leakage", ("Kin", "This split (%)", "At random (%)"), rows, note)]
+
+
+def _share(value: float) -> Estimate:
+    return Estimate(100 * value, digits=1)
+
+
+def _shortcuts(run: Run) -> list[Table]:
+    rows = [(name.capitalize(), auc) for name, auc in run.audit["shortcuts"].items()]
+    note = "ROC-AUC of facts that are no looks of the lesion, each alone, for malignant against benign; 0.5 = chance."
+    return [Table("Shortcuts", ("Fact", "ROC-AUC"), rows, note)] if rows else []
+
+
+def _classification(run: Run) -> Section:
+    shown = {name: entry for name, entry in run.metrics["classification"].items() if name != "threshold"}
+    curves = figures.find(run.figures, ("roc_curve", "pr_curve", "decision_curve", "probabilities"))
+    note = f"Test images; those at or above the threshold {run.threshold:.3f} are called {run.sides[1]}."
+    return Section("Classification", [*curves, labels.metrics_table("Classification metrics", shown, note)])
+
+
+def _operating_points(run: Run) -> Section:
+    names = ("sensitivity", "specificity", "ppv", "npv")
+    rows = [
+        (f"{point['aim']} {percent(point['level'], 0)}", float(point["threshold"]), *labels.estimates(names, point))
+        for point in run.metrics.get("operating_points", [])
+    ]
+    headings = ("Aim", "Threshold", *map(labels.label, names))
+    note = (
+        "Each threshold reaches its aim on validation images; what it reaches on test images stands here. Predictive "
+        f"values hold at the prevalence of the test images, {percent(run.prevalence)}."
+    )
+    return Section("Operating points", [Table("Thresholds for an aim", headings, rows, note)] if rows else [])
+
+
+def _calibration(run: Run) -> Section:
+    before, after = run.metrics.get("uncalibrated", {}), run.metrics["classification"]
+    rows = [
+        (labels.label(name), *labels.estimates([name], before), *labels.estimates([name], after)) for name in before
+    ]
+    blocks = [Table("Before and after", ("Metric", "Before", "After"), rows, "Less is better.")] if rows else []
+    scaling = run.metrics.get("calibration")
+    if scaling:
+        shift = ", ".join(f"{value:.3f}" for value in scaling["shift"])
+        text = (
+            f"Logits are divided by {scaling['temperature']:.3f} (temperature), then {shift} is added (shift); both "
+            f"fitted on {scaling['fitted_on']:,} validation images."
+        )
+        blocks = [Text(text), *blocks]
+    return Section("Calibration", [*blocks, *figures.find(run.figures, ("reliability",))])
+
+
+def _diagnoses(run: Run) -> Section:
+    blocks = []
+    if "diagnosis" in run.metrics:
+        blocks.append(
+            labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
+        )
+    confusion = run.metrics.get("confusion", {})
+    if confusion:
+        rows = [
+            (
+                name,
+                *(given[other] for other in confusion),
+                given[name] / total if (total := sum(given.values())) else None,
+            )
+            for name, given in confusion.items()
+        ]
+        note = "Test images by their diagnosis (rows) and the one they are given (columns)."
+        blocks.append(Table("Confusion", ("Diagnosis", *confusion, "Share right"), rows, note))
+    title = "Diagnoses" if "diagnosis" in run.metrics else "Confusion"
+    return Section(title, [*figures.find(run.figures, ("confusion_matrix",)), *blocks])
+
+
+def _segmentation(run: Run) -> Section:
+    if not run.metrics["segmentation"]:
+        return Section("Segmentation", [])
+    note = "Test images with an annotated mask, at its own size, before the bridge cleans the mask."
+    table = labels.metrics_table("Segmentation metrics", run.metrics["segmentation"], note)
+    names = ("overlays_worst", "overlays_random", "overlays_best")
+    return Section("Segmentation", [table, *figures.find(run.figures, names)])
+
+
+def _pictures(run: Run) -> Section:
+    blocks: list[Block] = [*figures.find(run.figures, ("false_negatives", "grad_cam"))]
+    if run.metrics.get("explanation"):
+        note = (
+            "Share of the positive Grad-CAM evidence within the lesion's mask, beside the mask's share of the picture."
+        )
+        blocks.append(labels.metrics_table("Evidence", run.metrics["explanation"], note))
+    blocks += figures.find(run.figures, ("bridge_panels", "augmentation"))
+    return Section("Pictures", blocks + figures.others(run.figures))
+
+
+def _subgroups(run: Run) -> Section:
+    groups = run.metrics.get("subgroups", [])
+    if not groups:
+        return Section("Subgroups", [])
+    classified, segmented = ("roc_auc", "sensitivity", "specificity"), ("dice", "failure_rate")
+    rows: list[Sequence[Cell]] = []
+    for group in groups:
+        measured = labels.estimates(classified, group.get("classification", {}))
+        measured += labels.estimates(segmented, group.get("segmentation", {}))
+        value = f"{group['value']} (withheld)" if group["withheld"] else str(group["value"])
+        rows.append((f"{group['fact']}: {value}", group["n"], group["positives"], group["groups"], *measured))
+    headings = ("Subgroup", "Images", run.sides[1].capitalize(), "Groups", *map(labels.label, classified + segmented))
+    smallest = run.config.evaluation.min_subgroup
+    note = f"Test images. Of subgroups below {smallest} images only the size is told; a dash is undefined or withheld."
+    return Section("Subgroups", [*figures.find(run.figures, ("subgroups",)), Table("Subgroups", headings, rows, note)])
+
+
+def _failures(run: Run) -> Section:
+    """The most certain errors first, missed positive ones before false alarms; then the worst masks."""
+    overlaps = {line["image_id"]: line for line in run.overlaps}
+    wrong = [
+        line for line in run.predictions if (float(line["probability"]) >= run.threshold) != (line["label"] == "1")
+    ]
+    wrong.sort(key=lambda line: (line["label"] == "0", -abs(float(line["probability"]) - run.threshold)))
+    failed = [line for line in run.overlaps if float(line["jaccard"]) < FAILURE]
+    failed.sort(key=lambda line: float(line["jaccard"]))
+    classified = [
+        (
+            line["image_id"],
+            line["group"],
+            run.sides[int(line["label"])],
+            float(line["probability"]),
+            float(overlaps[line["image_id"]]["dice"]) if line["image_id"] in overlaps else None,
+        )
+        for line in wrong[:NUM_FAILURES]
+    ]
+    segmented = [
+        (line["image_id"], line["group"], float(line["dice"]), float(line["jaccard"])) for line in failed[:NUM_FAILURES]
+    ]
+    tables = [
+        Table(
+            "Misclassified",
+            ("Image", "Group", "Label", f"Probability of '{run.sides[1]}'", "Dice"),
+            classified,
+            f"{_of(len(classified), len(wrong))}; missed ones first, evaluation/predictions.csv has all.",
+        ),
+        Table(
+            "Failed segmentations",
+            ("Image", "Group", "Dice", "Jaccard"),
+            segmented,
+            f"{_of(len(segmented), len(failed))} with a Jaccard index below {FAILURE}; evaluation/segmentation.csv "
+            "has all.",
+        ),
+    ]
+    return Section("Failures", [table for table in tables if table.rows])
+
+
+def _of(shown: int, there: int) -> str:
+    return f"All {there:,}" if shown == there else f"{shown:,} of {there:,}"
+
+
+def _checklist(run: Run) -> Section:
+    items = checklist(run)
+    rows = [(item.topic, item.status, item.answer, item.guidelines) for item in items]
+    counts = collections.Counter(item.status for item in items)
+    intro = (
+        "What reviewers ask for, by CLAIM (2024 update) and TRIPOD+AI, as far as a run can tell. Topics are in our own "
+        f"words; numbers are those of TRIPOD+AI's items. Of {len(items)} topics {counts[ANSWERED]} are answered by "
+        f"this run, {counts[PARTLY]} partly, and {counts[AUTHORS]} are for the authors."
+    )
+    return Section("Checklist", [Table("Items", ("Topic", "Status", "Answer", "Guideline"), rows)], intro)
