@@ -17,11 +17,11 @@ from segfusion_jax.evaluation import (
     classification,
     explanation,
     plots,
-    report,
     segmentation,
     subgroups,
     weighted,
 )
+from segfusion_jax.evaluation.report import text
 from segfusion_jax.inference import Classifiers, Segmenters
 from segfusion_jax.input import decode
 from segfusion_jax.input.loader import Examples
@@ -96,7 +96,7 @@ def metrics_table(workdir: pathlib.Path) -> str:
     """The metrics of a finished run as text."""
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
     sections = ("classification", "diagnosis", "segmentation")
-    return report.table({name: metrics[name] for name in sections if metrics.get(name)})
+    return text.table({name: metrics[name] for name in sections if metrics.get(name)})
 
 
 def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[tuple[Row, dict[str, float]]]:

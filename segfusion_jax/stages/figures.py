@@ -122,7 +122,7 @@ def draw_missed(folder: pathlib.Path, config: Config, test: Predicted, source: E
             test.rows[place].image_id,
             source[place]["image"],
             source[place]["mask"][..., 0] >= config.bridge.threshold * bridging.WHOLE,
-            test.malignancy[place],
+            float(test.malignancy[place]),
         )
         for place in missed[np.argsort(test.malignancy[missed], kind="stable")][:PANELS]
     ]

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
 from segfusion_jax.inference import Classes, Classifiers, class_probabilities, malignant_probability
+from segfusion_jax.input.loader import Source
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.stages.classify import examples, held_out, trained_on
 
@@ -79,7 +80,7 @@ def predict_validation(config: Config, prepared: Prepared, masks: MaskStore, cla
     return Predicted(rows, values, Calibration(temperature, shift), classifiers.classes)
 
 
-def predict(classifiers: Classifiers, source: Iterable, calibration: Calibration) -> Predicted:
+def predict(classifiers: Classifiers, source: Source, calibration: Calibration) -> Predicted:
     """The images of `source`, examples, by all classifiers."""
     rows, logits = zip(*classifiers.predict(source), strict=True)
     return Predicted(rows, np.array(logits), calibration, classifiers.classes)

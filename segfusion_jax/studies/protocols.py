@@ -162,7 +162,7 @@ def write(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]], config: 
 
 def verdict(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> str:
     """The same models under the paper's protocol, under the honest one, and what the paper claims."""
-    first = {run["protocol"]: run for run in reversed(found.values())}
+    first = {run["protocol"]: run for run in reversed(list(found.values()))}
     honest, paper = first["grouped"], first["paper"]
     sentences = [
         f"{_told(paper, 'roc_auc')} and balanced accuracy {_told(paper, 'balanced_accuracy', named=False)} under the "
