@@ -15,14 +15,22 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import bootstrap, classification, plots, segmentation
 from segfusion_jax.evaluation.report import table
-from segfusion_jax.inference import Classes, Classifier, Segmenters
+from segfusion_jax.inference import Classes, Classifiers, Segmenters, class_probabilities, malignant_probability
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.parallel import make_devices
-from segfusion_jax.stages.classify import examples
-from segfusion_jax.stages.workdir import classifier_weights, fold_folder, load_classes, load_prepared, unet_weights
+from segfusion_jax.stages.classify import examples, held_out
+from segfusion_jax.stages.workdir import (
+    classifier_folders,
+    classifier_rows,
+    classifier_weights,
+    fold_folder,
+    load_classes,
+    load_prepared,
+    unet_weights,
+)
 from segfusion_jax.training import metric_log
 
 Predicted = tuple[Row, float, np.ndarray]
@@ -39,12 +47,15 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     devices = make_devices(config.parallel)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
     classes = load_classes(config, workdir)
-    classifier = Classifier(config, devices, classifier_weights(workdir), classes)
-    threshold = classification.choose_threshold(
-        *_scores(classifier.predict(examples(config, prepared, masks, "validation")), classes)
-    )
-    test = examples(config, prepared, masks, "test")
-    predictions = list(classifier.predict(test))
+    classifiers = Classifiers(config, devices, classifier_weights(config, workdir), classes)
+    validation = [
+        prediction
+        for number, rows in held_out(config, prepared)
+        for prediction in _predict(classifiers, examples(config, prepared, masks, rows), [number])
+    ]
+    threshold = classification.choose_threshold(*_scores(validation, classes))
+    test = examples(config, prepared, masks, classifier_rows(prepared, config, "test"))
+    predictions = _predict(classifiers, test, None)
     segmenters = Segmenters(config, devices, unet_weights(config, workdir))
     annotated = tuple(row for row in prepared.rows if row.split == "test" and row.has_mask)
     overlaps = _overlaps(segmenters, Examples(prepared, annotated, config.segmenter.image_size), config)
@@ -69,7 +80,8 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     if panels:
         plots.segmentation_overlays(folder / "figures" / "segmentation_overlays.png", panels)
     _draw_bridge(folder / "figures", test, config, classes)
-    _draw_augmentation(folder / "figures", examples(config, prepared, masks, "train"), config)
+    train = examples(config, prepared, masks, classifier_rows(prepared, config, "train"), reduced=True)
+    _draw_augmentation(folder / "figures", train, config)
     logging.info("evaluate: %d classified and %d segmented test images", len(predictions), len(overlaps))
 
 
@@ -78,6 +90,14 @@ def metrics_table(workdir: pathlib.Path) -> str:
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
     metrics.pop("confusion", None)
     return table(metrics)
+
+
+def _predict(classifiers: Classifiers, source: Examples, members: Sequence[int] | None) -> list[Predicted]:
+    classes = classifiers.classes
+    return [
+        (row, float(malignant_probability(logits, classes)), class_probabilities(logits))
+        for row, logits in classifiers.predict(source, members)
+    ]
 
 
 def _scores(predictions: Iterable[Predicted], classes: Classes) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +191,9 @@ def _draw_scores(
 
 def _draw_training(folder: pathlib.Path, config: Config, workdir: pathlib.Path) -> None:
     trainings = {f"unet_{fold}": fold_folder(workdir, fold) for fold in range(config.splits.num_folds)}
-    trainings["classifier"] = workdir / "classification" / "all"
+    folders = classifier_folders(config, workdir)
+    names = [f"classifier_{fold}" for fold in range(len(folders))] if len(folders) > 1 else ["classifier"]
+    trainings |= {name: source / "all" for name, source in zip(names, folders, strict=True)}
     for name, source in trainings.items():
         history = [
             {key: line[key] for key in ("step", "epoch", "split", *CURVES) if key in line}

@@ -60,18 +60,24 @@ def _release(config: Config, workdir: pathlib.Path, metrics: dict, classes: Clas
     """Writes the weights and what is needed to use them: the folder `model`."""
     folder = workdir / "model"
     folder.mkdir(exist_ok=True)
-    names = [f"unet_{number}.safetensors" for number in range(config.splits.num_folds)]
-    for source, name in zip(unet_weights(config, workdir), names, strict=True):
+    folds = range(config.splits.num_folds)
+    unets = [f"unet_{fold}.safetensors" for fold in folds]
+    ensemble = [f"classifier_{fold}.safetensors" for fold in folds]
+    classifiers = ensemble if config.classifier.fold_ensemble else ["classifier.safetensors"]
+    sources = [*unet_weights(config, workdir), *classifier_weights(config, workdir)]
+    for source, name in zip(sources, [*unets, *classifiers], strict=True):
         shutil.copyfile(source, folder / name)
-    shutil.copyfile(classifier_weights(workdir), folder / "classifier.safetensors")
     data = dataclasses.replace(config.data, root="", mask_root="", records="")  # this machine's paths concern nobody
     metadata = {
         "config": json.loads(dataclasses.replace(config, data=data).to_json()),
-        "unets": names,
-        "classifier": "classifier.safetensors",
+        "unets": unets,
+        "classifiers": classifiers,
         "classes": classes.names,
         "positive": [name for name, positive in zip(classes.names, classes.positive, strict=True) if positive],
         "num_logits": classes.num_logits,
+        "temperature": 1.0,
+        "shift": [0.0] * classes.num_logits,
+        "prevalence": metrics["classification"]["prevalence"]["value"],
         "threshold": metrics["classification"]["threshold"]["value"],
         "metrics": metrics,
         "use": "Research use only. Not a medical device.",
