@@ -69,7 +69,7 @@ def _prediction(args, config: Config, devices: Devices, prepared: Prepared, fold
     size = config.segmenter.training.batch_size
     batch = jax.device_put(next(iter(evaluation_batches(examples, size, config.input))))
     segment = jax.jit(make_segment(unet))
-    variables = jax.tree.map(lambda array: array[None], (unet.params, unet.batch_stats))
+    variables = unet.params, unet.batch_stats
     rates: dict[str, list[float]] = {"U-Net alone": [], "masks stored": []}
     segmenters = Segmenters(config, devices, [weights])
     for _ in range(args.rounds + 1):

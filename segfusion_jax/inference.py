@@ -1,4 +1,4 @@
-"""Trained models, ready to predict: the U-Nets, the classifier, and `SegFusion`, which joins them."""
+"""Trained models, ready to predict: the U-Nets, the classifiers, and `SegFusion`, which joins them."""
 
 import dataclasses
 import json
@@ -12,11 +12,10 @@ import numpy as np
 from scipy import special
 
 from segfusion_jax import bridge as bridging
-from segfusion_jax.config import Config, Input
-from segfusion_jax.datasets import images as image_files
-from segfusion_jax.datasets.files import DiskFile
-from segfusion_jax.input import decode
-from segfusion_jax.input.loader import Batch, Source
+from segfusion_jax.config import Bridge, Config, Input
+from segfusion_jax.evaluation.calibration import Calibration
+from segfusion_jax.input import arrays, decode
+from segfusion_jax.input.loader import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.pretrained import load_weights
 from segfusion_jax.parallel import Devices, make_devices
@@ -51,7 +50,7 @@ class Segmenters:
     """The cross-fitted U-Nets.
 
     Args:
-      config: of the run that trained them.
+      config: of the run that trained them; `segmenter.views` says how many views of an image they predict.
       devices: where they run.
       weights: their files, by the fold that each never saw.
     """
@@ -59,70 +58,63 @@ class Segmenters:
     def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path]):
         unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
         unets = [load_weights(path, unet) for path in weights]
+        segment = steps.make_segment(unets[0], config.segmenter.views)
+        self._compiled = devices.compile_predict(steps.make_ensemble(segment))
         self._variables = [(unet.params, unet.batch_stats) for unet in unets]
-        self._compiled = devices.compile_predict(steps.make_segment(unets[0]))
         self._config = config
         self._devices = devices
 
     def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and lesion probability [height, width] float32.
 
-        It is the mean of the U-Nets named by `unets`, or of all.
+        It is the mean of the U-Nets named by `unets`, or of all, and of their views.
         """
-        chosen = self._variables if unets is None else [self._variables[unet] for unet in unets]
-        variables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *chosen)
-        batch_size = self._devices.round_up(self._config.segmenter.training.batch_size)
-        return predict(
-            self._compiled,
-            variables,
-            source,
-            batch_size=batch_size,
-            devices=self._devices,
-            config=self._config.input,
-        )
+        size = self._devices.round_up(self._config.segmenter.training.batch_size)
+        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
+        return predict(self._compiled, _stacked(self._variables, unets), source, **common)
 
 
-class Classifier:
-    """The classifier.
+class Classifiers:
+    """The classifier, or those of an ensemble.
 
     Args:
-      config: of the run that trained it.
-      devices: where it runs.
-      weights: its file.
-      classes: what it tells apart.
+      config: of the run that trained them; `classifier.views` says how many views of an image they predict.
+      devices: where they run.
+      weights: their files; of an ensemble, by the fold that each is not trained on.
+      classes: what they tell apart.
     """
 
-    def __init__(self, config: Config, devices: Devices, weights: pathlib.Path, classes: Classes):
+    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], classes: Classes):
         dtype = devices.compute_dtype(config.compute_dtype)
-        classifier = make_classifier(
-            config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits
-        )
-        classifier = load_weights(weights, classifier)
+        network = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits)
+        members = [load_weights(path, network) for path in weights]
+        classify = steps.make_classify(members[0], config.bridge, config.classifier.views)
+        explain = steps.make_explain(members[0], config.bridge, classes.positive)
         self.classes = classes
-        self._variables = (classifier.params, classifier.batch_stats)
-        class_scores = steps.make_class_scores(classifier, config.bridge, classes.positive)
-        self._compiled = devices.compile_predict(class_scores)
+        self._classify = devices.compile_predict(steps.make_ensemble(classify))
+        self._explain = devices.compile_predict(steps.make_ensemble(explain))
+        self._variables = [(member.params, member.batch_stats) for member in members]
         self._config = config
         self._devices = devices
 
-    def predict(self, source: Source) -> Iterator[tuple[Any, float, np.ndarray]]:
-        """Yields each example's row, probability of 'malignant', and probabilities of the classes, float64 [classes].
+    def predict(self, source: Source, members: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and logits, float64 [logits], not calibrated. The examples bring their masks.
 
-        The examples bring their masks.
+        They are the mean of the classifiers named by `members`, or of all, and of their views.
         """
-        batch_size = self._devices.round_up(self._config.classifier.training.batch_size)
-        predicted = predict(
-            self._compiled,
-            self._variables,
-            source,
-            batch_size=batch_size,
-            devices=self._devices,
-            config=self._config.input,
-        )
-        return (
-            (row, float(sigmoid(scores["malignant"])), class_probabilities(scores["logits"]))
-            for row, scores in predicted
-        )
+        return ((row, logits.astype(np.float64)) for row, logits in self._run(self._classify, source, members))
+
+    def explain(self, source: Source) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and signed evidence for malignancy, float32 [rows, columns] of a coarse grid.
+
+        It is the mean of all classifiers, see `steps.make_explain`, and of the image as it is, not of its views.
+        """
+        return self._run(self._explain, source, None)
+
+    def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
+        size = self._devices.round_up(self._config.classifier.training.batch_size)
+        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
+        return predict(compiled, _stacked(self._variables, members), source, **common)
 
 
 class Prediction(NamedTuple):
@@ -144,27 +136,40 @@ class Prediction(NamedTuple):
 
 
 class SegFusion:
-    """The whole chain: image, U-Nets, Data Processing Bridge, classifier.
+    """The whole chain: image, U-Nets, Data Processing Bridge, classifiers.
 
     Research use only: not a medical device.
 
     Args:
       config: of the run that trained the models.
       segmenters: the U-Nets; an image's mask is the mean of all.
-      classifier: the classifier.
-      threshold: probability from which an image is called malignant.
+      classifiers: whose mean is taken.
+      calibration: of their logits.
+      prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
+      threshold: probability, at that prevalence, from which an image is called malignant.
     """
 
-    def __init__(self, config: Config, segmenters: Segmenters, classifier: Classifier, threshold: float):
+    def __init__(
+        self,
+        config: Config,
+        segmenters: Segmenters,
+        classifiers: Classifiers,
+        *,
+        calibration: Calibration,
+        prevalence: float,
+        threshold: float,
+    ):
         self.config = config
+        self.calibration = calibration
+        self.prevalence = prevalence
         self.threshold = threshold
         self._segmenters = segmenters
-        self._classifier = classifier
+        self._classifiers = classifiers
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of what the classifier tells apart."""
-        return self._classifier.classes.names
+        """Names of what the classifiers tell apart."""
+        return self._classifiers.classes.names
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> Self:
@@ -187,93 +192,119 @@ class SegFusion:
         segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]])
         names, positive = tuple(metadata["classes"]), metadata["positive"]
         classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
-        classifier = Classifier(config, devices, folders[0] / metadata["classifiers"][0], classes)
-        return cls(config, segmenters, classifier, metadata["threshold"])
+        classifiers = Classifiers(config, devices, [folders[0] / name for name in metadata["classifiers"]], classes)
+        return cls(
+            config,
+            segmenters,
+            classifiers,
+            calibration=Calibration(metadata["temperature"], tuple(metadata["shift"])),
+            prevalence=metadata["prevalence"],
+            threshold=metadata["threshold"],
+        )
 
-    def predict(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[Prediction]:
+    def predict(
+        self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path], *, prevalence: float | None = None
+    ) -> list[Prediction]:
         """Segments and classifies images.
 
         Args:
           images: uint8 [N, height, width, 3] RGB, or a sequence of uint8 [height, width, 3] arrays and paths of JPEG
             or PNG files, of any sizes.
+          prevalence: share of malignant images, in (0, 1), where the model is used; None for the model's own. It
+            changes the probabilities: the odds of malignancy are multiplied by those of this prevalence over those of
+            the own one (Saerens et al., Neural Computation 14, 2002). The decisions stay what they are at the own
+            prevalence, since the operating point is a trade of sensitivity for specificity, which no prevalence moves.
 
         Raises:
-          ValueError: an array is not uint8 [height, width, 3], a file is not an image, or `images` is a single path.
+          ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single path, or
+            the prevalence is not in (0, 1).
         """
-        if isinstance(images, str | pathlib.Path):
-            raise ValueError(f"images = {str(images)!r}: must be a sequence, such as [{str(images)!r}]")
-        loaded = [_load(image, number) for number, image in enumerate(images)]
+        if prevalence is not None and not 0 < prevalence < 1:
+            raise ValueError(f"prevalence = {prevalence!r}: must be in (0, 1)")
+        loaded = arrays.load(images)
         if not loaded:
             return []
-        probabilities = self._segmenters.predict(_Images(loaded, self.config.segmenter.image_size))
-        quantised = [np.round(p * bridging.WHOLE).astype(np.uint8) for _, p in probabilities]
-        masks, fallbacks = zip(*(bridging.clean(mask, self.config.bridge) for mask in quantised), strict=True)
-        framed = [bridging.frame(*pair, self.config.bridge) for pair in zip(loaded, masks, strict=True)]
-        inputs, input_masks = zip(*framed, strict=True)
-        classified = self._classifier.predict(_Images(inputs, self.config.classifier.image_size, input_masks))
+        masks, fallbacks = self._masks(loaded)
+        classified = self._classifiers.predict(self._bridged(loaded, masks))
         limit = self.config.bridge.threshold * bridging.WHOLE
         return [
-            Prediction(
-                decode.resize(mask, image.shape[:2]) >= limit,
-                probability,
-                probability >= self.threshold,
-                fallback,
-                dict(zip(self.classes, of_classes.tolist(), strict=True)),
-            )
-            for image, mask, (_, probability, of_classes), fallback in zip(
-                loaded, masks, classified, fallbacks, strict=True
-            )
+            self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence)
+            for image, mask, (_, logits), fallback in zip(loaded, masks, classified, fallbacks, strict=True)
         ]
 
+    def explain(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[np.ndarray]:
+        """Where in each image the classifiers find evidence for malignancy (above 0) and against it (below 0).
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-logits)) in float64."""
-    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+        Args:
+          images: as in `predict`.
+
+        Returns:
+          float32 [height, width] of each image: evidence as `steps.make_explain` defines it, interpolated from its
+          coarse grid; 0 outside of what a crop mode shows the classifiers.
+
+        Raises:
+          ValueError: as `predict`.
+        """
+        loaded = arrays.load(images)
+        if not loaded:
+            return []
+        masks, _ = self._masks(loaded)
+        explained = self._classifiers.explain(self._bridged(loaded, masks))
+        return [
+            _placed(evidence, image.shape[:2], mask, self.config.bridge)
+            for image, mask, (_, evidence) in zip(loaded, masks, explained, strict=True)
+        ]
+
+    def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
+        """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
+        probabilities = self._segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
+        quantised = [np.round(p * bridging.WHOLE).astype(np.uint8) for _, p in probabilities]
+        masks, fallbacks = zip(*(bridging.clean(mask, self.config.bridge) for mask in quantised), strict=True)
+        return list(masks), list(fallbacks)
+
+    def _bridged(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> arrays.Arrays:
+        framed = [bridging.frame(*pair, self.config.bridge) for pair in zip(images, masks, strict=True)]
+        inputs, input_masks = zip(*framed, strict=True)
+        return arrays.Arrays(inputs, self.config.classifier.image_size, input_masks)
+
+    def _prediction(self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None) -> Prediction:
+        positive = np.array(self._classifiers.classes.positive)
+        shares = class_probabilities(self.calibration.apply(logits[None])[0])
+        malignant = bool(shares[positive].sum() >= self.threshold)
+        if prevalence is not None:
+            own = self.prevalence
+            shares = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
+            shares = shares / shares.sum()
+        probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
+        return Prediction(mask, min(float(shares[positive].sum()), 1.0), malignant, fallback, probabilities)
 
 
 def class_probabilities(logits: np.ndarray) -> np.ndarray:
     """Logits [..., 1] (sigmoid) or [..., classes] (softmax) to probabilities of the classes, float64 [..., classes]."""
+    logits = np.asarray(logits, np.float64)
     if logits.shape[-1] == 1:
-        second = sigmoid(logits)
-        return np.concatenate([1 - second, second], axis=-1)
-    return special.softmax(np.asarray(logits, np.float64), axis=-1)
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    return special.softmax(logits, axis=-1)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Images:
-    """Arrays as a source of examples; rows are their numbers."""
-
-    images: Sequence[np.ndarray]
-    image_size: tuple[int, int]
-    masks: Sequence[np.ndarray] | None = None
-
-    @property
-    def rows(self) -> Sequence[int]:
-        return range(len(self.images))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Batch:
-        mask = np.zeros(self.image_size, np.uint8) if self.masks is None else self.masks[index]
-        return {
-            "image": decode.resize(self.images[index], self.image_size),
-            "mask": decode.resize(mask, self.image_size)[..., None],
-            "label": np.int32(-1),
-            "weight": np.float32(1),
-        }
+def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
+    """Probability that the class is one of the positive ones, float64 [...], of logits as in `class_probabilities`."""
+    shares = class_probabilities(logits)[..., np.array(classes.positive)]
+    return np.minimum(shares.sum(-1), 1.0)  # a sum may round to just above 1
 
 
-def _load(image: np.ndarray | str | pathlib.Path, number: int) -> np.ndarray:
-    if isinstance(image, str | pathlib.Path):
-        path = pathlib.Path(image).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(f"{image}: no such file")
-        try:
-            return image_files.read(DiskFile(path, path.stat().st_size))
-        except ValueError as error:
-            raise ValueError(f"{image}: {error}") from error
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(f"image {number} is {array.dtype} {array.shape}: must be uint8 (height, width, 3)")
-    return array
+def _stacked(variables: Sequence[Any], members: Sequence[int] | None) -> Any:
+    """Of the named models, or of all, with a leading axis, one entry a model."""
+    chosen = variables if members is None else [variables[member] for member in members]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *chosen)
+
+
+def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:
+    """Evidence on the grid of what the bridge shows, in the frame of the image, which is of `size`."""
+    height, width = size
+    numbers, _ = bridging.frame(np.arange(height * width, dtype=np.int32).reshape(size), mask, bridge)
+    top, left = divmod(int(numbers[0, 0]), width)
+    rows, columns = numbers.shape
+    placed = np.zeros(size, np.float32)
+    placed[top : top + rows, left : left + columns] = decode.resize(evidence, (rows, columns))
+    return placed

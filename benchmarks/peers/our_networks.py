@@ -23,7 +23,6 @@ def main() -> None:
         model = functional(UNet(dtype=dtype, rngs=nnx.Rngs(0)))
         objective = training_steps.segmentation_objective(model, Segmenter())
         predict = training_steps.make_segment(model)
-        variables = jax.tree.map(lambda array: array[None], (model.params, model.batch_stats))
     else:
         options = dict(num_classes=1, dropout=0.1, drop_path=0.2, family="timm", dtype=dtype)
         model = functional(EfficientNet(args.network, **options, rngs=nnx.Rngs(0)))
@@ -31,7 +30,7 @@ def main() -> None:
             model, bridge, Classifier(), class_weights=(1.0, 1.0), head_only=False
         )
         predict = training_steps.make_classify(model, bridge)
-        variables = model.params, model.batch_stats
+    variables = model.params, model.batch_stats
     rng = np.random.default_rng(0)
     batch = jax.device_put(
         {

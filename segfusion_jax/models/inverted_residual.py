@@ -257,8 +257,15 @@ class ImageClassifier(Encoder):
 
     def features(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """What the last layer reads: [batch, height, width, channels] -> [batch, features] float32."""
-        x = self.outputs(x, train=train, key=key)[-1]
-        pooled = self.top(x, train=train).mean((1, 2), dtype=jnp.float32)
+        return self.pool(self.maps(x, train=train, key=key))
+
+    def maps(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
+        """The last convolution's: [batch, height, width, channels] -> [batch, height / 32, width / 32, top]."""
+        return self.top(self.outputs(x, train=train, key=key)[-1], train=train)
+
+    def pool(self, maps: jax.Array) -> jax.Array:
+        """Features of `maps`: [batch, height, width, top] -> [batch, features] float32."""
+        pooled = maps.mean((1, 2), dtype=jnp.float32)
         return pooled if self.hidden is None else self.activation(self.hidden(pooled))
 
     def classify(self, features: jax.Array, *, key: jax.Array | None = None) -> jax.Array:

@@ -1,10 +1,8 @@
-"""Stage 4: the classifier, on bridged images."""
+"""Stage 4: the classifier, or one a fold, on bridged images."""
 
 import collections
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import optax
@@ -14,7 +12,7 @@ from sklearn import metrics
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.inference import Classes, class_probabilities, sigmoid
+from segfusion_jax.inference import Classes, class_probabilities, malignant_probability
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.input.sampling import class_balanced
@@ -35,38 +33,71 @@ from segfusion_jax.training.state import create_state
 def classify(config: Config, workdir: pathlib.Path) -> None:
     """Trains on the images of the split 'train' and chooses the weights by ROC-AUC on 'validation'.
 
-    With `frozen_epochs`, the last layer alone is trained first. Writes `classification/weights.safetensors` and, for
-    each phase, `classification/<phase>/metrics.jsonl`.
+    With `fold_ensemble`, classifier k is trained on all folds but k, of both splits, and chosen on fold k. With
+    `frozen_epochs`, the last layer alone is trained first. Writes `classification/weights.safetensors` and, for each
+    phase, `classification/<phase>/metrics.jsonl`; of an ensemble in `classification/fold_<k>`.
+
+    Raises:
+      ValueError: the images that a classifier is trained or chosen on are all of one side.
     """
     devices = make_devices(config.parallel)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
     classes = load_classes(config, workdir)
-    train, validation = (examples(config, prepared, masks, split) for split in ("train", "validation"))
-    classifier = load_backbone(config.classifier, make_network(config, devices, classes))
-    logging.info("classifier starts from %s", config.classifier.pretrained or "random weights")
-    trainer = _Trainer(config, devices, workdir / "classification", train, validation, classifier, classes)
-    variables = (classifier.params, classifier.batch_stats)
-    if config.classifier.frozen_epochs:
-        variables = trainer.train("frozen", variables)
-    variables = trainer.train("all", variables)
-    if devices.is_lead:
-        params, batch_stats = variables
-        trained = classifier._replace(params=params, batch_stats=batch_stats)
-        save_weights(classifier_weights(config, workdir)[0], trained)
+    train, choose = trained_on(config, prepared), held_out(config, prepared)
+    _check_sides(train, choose, classes)
+    trainer = _Trainer(config, devices, classes, train)
+    for (number, rows), weights in zip(choose, classifier_weights(config, workdir), strict=True):
+        if weights.exists():
+            logging.info("classifier %d: done before", number)
+            continue
+        to_train = examples(config, prepared, masks, train[number], reduced=True)
+        classifier = trainer.train(number, weights.parent, to_train, examples(config, prepared, masks, rows))
+        if devices.is_lead:
+            save_weights(weights, classifier)
 
 
-def examples(config: Config, prepared: Prepared, masks: MaskStore, split: str) -> Examples:
-    """The bridged images of a split."""
-    rows, size = classifier_rows(prepared, config, split), config.classifier.image_size
-    return Examples(prepared, rows, size, masks, config.bridge, reduced=split == "train")
+def trained_on(config: Config, prepared: Prepared) -> list[tuple[Row, ...]]:
+    """The rows that each classifier is trained on."""
+    if not config.classifier.fold_ensemble:
+        return [classifier_rows(prepared, config, "train")]
+    rows = classifier_rows(prepared, config, "train", "validation")
+    return [tuple(row for row in rows if row.fold != fold) for fold in range(config.splits.num_folds)]
 
 
-def make_network(config: Config, devices: Devices, classes: Classes) -> Functional:
-    """The classifier with initial weights."""
+def held_out(config: Config, prepared: Prepared) -> list[tuple[int, tuple[Row, ...]]]:
+    """The number of each classifier, and the rows that choose its weights: it is not trained on their groups.
+
+    They are also what temperature and thresholds are fitted on. Those of an ensemble are all that are not in 'test'.
+    """
+    if not config.classifier.fold_ensemble:
+        return [(0, classifier_rows(prepared, config, "validation"))]
+    rows = classifier_rows(prepared, config, "train", "validation")
+    return [(fold, tuple(row for row in rows if row.fold == fold)) for fold in range(config.splits.num_folds)]
+
+
+def _check_sides(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Sequence[Row]]], classes: Classes) -> None:
+    for (number, chosen), trained in zip(choose, train, strict=True):
+        for what, rows in (("trained", trained), ("chosen", chosen)):
+            if len({classes.positive[row.target] for row in rows}) < 2:
+                raise ValueError(
+                    f"the {len(rows)} images that classifier {number} is {what} on must be of both sides, "
+                    f"{classes.sides[0]} and {classes.sides[1]}"
+                )
+
+
+def examples(
+    config: Config, prepared: Prepared, masks: MaskStore, rows: Sequence[Row], *, reduced: bool = False
+) -> Examples:
+    """The bridged images of `rows`; `reduced` as in `Examples`."""
+    return Examples(prepared, rows, config.classifier.image_size, masks, config.bridge, reduced=reduced)
+
+
+def make_network(config: Config, devices: Devices, classes: Classes, *, seed: int) -> Functional:
+    """A classifier with initial weights drawn from `seed`."""
     return make_classifier(
         config.classifier,
         config.bridge,
-        seed=derive_seed(config.seed, "classify", "weights", config.classifier.seed),
+        seed=seed,
         dtype=devices.compute_dtype(config.compute_dtype),
         axis_name=AXIS if config.parallel.sync_batch_norm else None,
         remat=config.classifier.training.remat,
@@ -74,19 +105,26 @@ def make_network(config: Config, devices: Devices, classes: Classes) -> Function
     )
 
 
-def class_weights(config: Config, classes: Classes, train: Sequence[Row]) -> tuple[float, ...]:
-    """Of each class; balanced ones are inverse frequencies, 1 on average over the training images."""
+def class_weights(config: Config, classes: Classes, train: Sequence[Sequence[Row]]) -> tuple[float, ...]:
+    """Of each class; balanced ones are inverse frequencies, 1 on average over the images of all classifiers."""
     number = len(classes.names)
     if config.classifier.class_weights == "none":
         return (1.0,) * number
-    counts = collections.Counter(row.target for row in train)
-    return tuple(len(train) / (number * counts[target]) for target in range(number))
+    counts = collections.Counter(row.target for rows in train for row in rows)
+    return tuple(counts.total() / (number * counts[target]) for target in range(number))
 
 
-def steps_per_epoch(config: Config, train: Sequence[Row]) -> int:
-    """Of all phases."""
+def sampling_weights(config: Config, train: Sequence[Row]) -> np.ndarray | None:
+    """How often each image is drawn; None for all alike."""
+    if config.classifier.training.sampling == "shuffled":
+        return None
+    return class_balanced([row.target for row in train])
+
+
+def steps_per_epoch(config: Config, train: Sequence[Sequence[Row]]) -> int:
+    """Of all classifiers and phases alike: what the images of an average classifier make."""
     training = config.classifier.training
-    return max(1, (training.images_per_epoch or len(train)) // training.batch_size)
+    return max(1, (training.images_per_epoch or sum(map(len, train)) // len(train)) // training.batch_size)
 
 
 def train_step(
@@ -136,67 +174,80 @@ def _training(config: Config, phase: str) -> Training:
     )
 
 
-@dataclasses.dataclass(frozen=True)
 class _Trainer:
-    config: Config
-    devices: Devices
-    folder: pathlib.Path
-    train_examples: Examples
-    validation_examples: Examples
-    classifier: Functional
-    classes: Classes
+    """Trains classifiers one after the other with steps that are compiled once, all for the same number of steps."""
 
-    def train(self, phase: str, variables: tuple[Variables, Variables]) -> Any:
-        """Trains all weights, or the last layer in the phase "frozen"; returns the best params and batch_stats."""
-        training, rows = _training(self.config, phase), self.train_examples.rows
-        epoch = steps_per_epoch(self.config, rows)
-        weights = class_weights(self.config, self.classes, rows)
-        step, optimizer = train_step(self.config, self.classifier, phase, steps_per_epoch=epoch, class_weights=weights)
-        scores = steps.make_class_scores(self.classifier, self.config.bridge, self.classes.positive)
-        compiled_scores = self.devices.compile_predict(scores)
-        stream = TrainStream(
-            self.train_examples,
-            self.config.classifier.augmentation,
-            training.batch_size,
-            derive_seed(self.config.seed, "classify", phase, self.config.classifier.seed, "input"),
-            resident=training.resident,
-            weights=self._sampling_weights(),
-        )
-        compiled_step = compile_step(step, self.devices, resident=training.resident)
-        task = Fit(
-            name=f"classifier ({phase})",
-            folder=self.folder / phase,
-            train_step=with_examples(compiled_step, stream, self.devices, self.config.input),
-            stream=stream,
-            validate=lambda params, batch_stats: self._validate(compiled_scores, (params, batch_stats)),
-            best_metric="roc_auc",
-            epochs=training.epochs,
-            steps_per_epoch=epoch,
-        )
-        state = create_state(*variables, optimizer, ema_decay=training.ema_decay)
-        return fit(task, state, self.devices, self.config.input, self.config.checkpoints)
+    def __init__(self, config: Config, devices: Devices, classes: Classes, train: Sequence[Sequence[Row]]):
+        self._config = config
+        self._devices = devices
+        self._classes = classes
+        self._most_trained = max(map(len, train))
+        self._steps_per_epoch = steps_per_epoch(config, train)
+        classifier = self._initial(0)
+        logging.info("classifiers start from %s", config.classifier.pretrained or "random weights")
+        self._steps = {}
+        for phase in ("frozen", "all") if config.classifier.frozen_epochs else ("all",):
+            step, optimizer = train_step(
+                config,
+                classifier,
+                phase,
+                steps_per_epoch=self._steps_per_epoch,
+                class_weights=class_weights(config, classes, train),
+            )
+            self._steps[phase] = compile_step(step, devices, resident=config.classifier.training.resident), optimizer
+        self._classify = devices.compile_predict(steps.make_classify(classifier, config.bridge))
 
-    def _sampling_weights(self) -> np.ndarray | None:
-        if self.config.classifier.training.sampling == "shuffled":
-            return None
-        return class_balanced([row.target for row in self.train_examples.rows])
+    def train(self, number: int, folder: pathlib.Path, train: Examples, validation: Examples) -> Functional:
+        """Returns the classifier with its best weights, after all phases."""
+        config, classifier = self._config, self._initial(number)
+        for phase, (compiled, optimizer) in self._steps.items():
+            training = _training(config, phase)
+            stream = TrainStream(
+                train,
+                config.classifier.augmentation,
+                training.batch_size,
+                derive_seed(self._seed(number, phase), "input"),
+                resident=training.resident,
+                weights=sampling_weights(config, train.rows),
+            )
+            task = Fit(
+                name=f"classifier {number} ({phase})",
+                folder=folder / phase,
+                train_step=with_examples(compiled, stream, self._devices, config.input, length=self._most_trained),
+                stream=stream,
+                validate=lambda params, batch_stats: self._validate((params, batch_stats), validation),
+                best_metric="roc_auc",
+                epochs=training.epochs,
+                steps_per_epoch=self._steps_per_epoch,
+            )
+            state = create_state(classifier.params, classifier.batch_stats, optimizer, ema_decay=training.ema_decay)
+            params, batch_stats = fit(task, state, self._devices, config.input, config.checkpoints)
+            classifier = classifier._replace(params=params, batch_stats=batch_stats)
+        return classifier
 
-    def _validate(self, compiled, variables):
+    def _initial(self, number: int) -> Functional:
+        seed = self._seed(number, "weights")
+        network = make_network(self._config, self._devices, self._classes, seed=seed)
+        return load_backbone(self._config.classifier, network)
+
+    def _seed(self, number: int, *purpose: str) -> int:
+        member = (number,) if self._config.classifier.fold_ensemble else ()
+        return derive_seed(self._config.seed, "classify", *purpose, self._config.classifier.seed, *member)
+
+    def _validate(self, variables: tuple[Variables, Variables], validation: Examples) -> dict[str, float]:
         """ROC-AUC of malignancy, and the log loss of the classes."""
         predicted = predict(
-            compiled,
+            self._classify,
             variables,
-            self.validation_examples,
-            batch_size=self.config.classifier.training.batch_size,
-            devices=self.devices,
-            config=self.config.input,
+            validation,
+            batch_size=self._config.classifier.training.batch_size,
+            devices=self._devices,
+            config=self._config.input,
         )
-        rows, scores = zip(*predicted, strict=True)
-        targets = [row.target for row in rows]
-        labels = [self.classes.positive[target] for target in targets]
-        probabilities = sigmoid(np.array([score["malignant"] for score in scores]))
-        of_classes = class_probabilities(np.array([score["logits"] for score in scores]))
+        rows, outputs = zip(*predicted, strict=True)
+        logits, targets, classes = np.array(outputs), [row.target for row in rows], self._classes
+        labels = [classes.positive[target] for target in targets]
         return {
-            "roc_auc": float(metrics.roc_auc_score(labels, probabilities)),
-            "loss": float(metrics.log_loss(targets, of_classes, labels=range(len(self.classes.names)))),
+            "roc_auc": float(metrics.roc_auc_score(labels, malignant_probability(logits, classes))),
+            "loss": float(metrics.log_loss(targets, class_probabilities(logits), labels=range(len(classes.names)))),
         }

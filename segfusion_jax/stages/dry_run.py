@@ -16,7 +16,7 @@ from segfusion_jax.models.functional import Functional
 from segfusion_jax.ops import native
 from segfusion_jax.parallel import Devices
 from segfusion_jax.stages import classify, segment
-from segfusion_jax.stages.workdir import classifier_rows, load_classes, load_prepared
+from segfusion_jax.stages.workdir import load_classes, load_prepared
 from segfusion_jax.training.state import TrainState, create_state
 
 _STEPS = 1000
@@ -68,7 +68,7 @@ def describe(config: Config, workdir: pathlib.Path, devices: Devices) -> str:
     data = _data(config, workdir)
     unet = segment.make_network(config, devices, seed=0)
     unet_step = segment.train_step(config, unet, steps_per_epoch=data.unet_steps)
-    classifier = classify.make_network(config, devices, data.classes)
+    classifier = classify.make_network(config, devices, data.classes, seed=0)
     classifier_step = classify.train_step(
         config, classifier, "all", steps_per_epoch=data.classifier_steps, class_weights=data.class_weights
     )
@@ -89,14 +89,14 @@ def _data(config: Config, workdir: pathlib.Path) -> _Data:
         origin = f"not prepared yet: taken for two classes and {_STEPS:,} steps an epoch"
         return _Data(origin, classes, (1.0, 1.0), _STEPS, _STEPS, (None, None))
     prepared, classes = load_prepared(config, workdir), load_classes(config, workdir)
-    unets, rows = segment.divide(config, prepared)[0], classifier_rows(prepared, config, "train")
-    steps = segment.steps_per_epoch(config, unets), classify.steps_per_epoch(config, rows)
+    unets, classifiers = segment.divide(config, prepared)[0], classify.trained_on(config, prepared)
+    steps = segment.steps_per_epoch(config, unets), classify.steps_per_epoch(config, classifiers)
     return _Data(
         f"as prepared: {len(classes.names)} classes; steps an epoch: {steps[0]:,} (U-Net), {steps[1]:,} (classifier)",
         classes,
-        classify.class_weights(config, classes, rows),
+        classify.class_weights(config, classes, classifiers),
         *steps,
-        (max(map(len, unets.values())), len(rows)),
+        (max(map(len, unets.values())), max(map(len, classifiers))),
     )
 
 

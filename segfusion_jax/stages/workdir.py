@@ -37,16 +37,20 @@ def unet_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
     return [fold_folder(workdir, fold) / "weights.safetensors" for fold in range(config.splits.num_folds)]
 
 
-def classifier_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Weight files of the classifiers: one, or, of a fold ensemble, by the fold that each was chosen on."""
+def classifier_folders(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Of the classifier; of an ensemble, by the fold that each is not trained on."""
     folder = workdir / "classification"
     if not config.classifier.fold_ensemble:
-        return [folder / "weights.safetensors"]
-    return [folder / f"fold_{fold}" / "weights.safetensors" for fold in range(config.splits.num_folds)]
+        return [folder]
+    return [folder / f"fold_{fold}" for fold in range(config.splits.num_folds)]
 
 
-def classifier_rows(prepared: Prepared, config: Config, split: str) -> tuple[Row, ...]:
-    """The labelled images of the config's own collection in 'train', 'validation' or 'test'."""
-    return tuple(
-        row for row in prepared.rows if row.split == split and row.target >= 0 and row.source == config.data.collection
-    )
+def classifier_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Weight files of the classifiers, in the order of their folders."""
+    return [folder / "weights.safetensors" for folder in classifier_folders(config, workdir)]
+
+
+def classifier_rows(prepared: Prepared, config: Config, *splits: str) -> tuple[Row, ...]:
+    """The labelled images of the config's own collection in the named ones of 'train', 'validation' and 'test'."""
+    own = (row for row in prepared.rows if row.source == config.data.collection)
+    return tuple(row for row in own if row.split in splits and row.target >= 0)

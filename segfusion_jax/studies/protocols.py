@@ -229,7 +229,7 @@ def _as_long_as(honest: pathlib.Path, config: Config) -> Config:
     prepared = load_prepared(config, honest)
     steps = {
         "segmenter": segment.steps_per_epoch(config, segment.divide(config, prepared)[0]),
-        "classifier": classify.steps_per_epoch(config, classifier_rows(prepared, config, "train")),
+        "classifier": classify.steps_per_epoch(config, [classifier_rows(prepared, config, "train")]),
     }
     for name, number in steps.items():
         batch_size = getattr(config, name).training.batch_size

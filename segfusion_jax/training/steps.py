@@ -18,6 +18,7 @@ from segfusion_jax.ops.warp import warp_affine
 from segfusion_jax.parallel import AXIS
 from segfusion_jax.training import losses
 from segfusion_jax.training.state import TrainState
+from segfusion_jax.training.views import mean_over_views
 
 DeviceBatch = dict[str, jax.Array]
 
@@ -173,53 +174,82 @@ def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], d
     return scores
 
 
-def make_segment(unet: Functional) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images to lesion probability [batch, height, width] float32, the mean over U-Nets of equal shape.
+def make_segment(unet: Functional, views: int = 1) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images to lesion probability [batch, height, width] float32, the mean over 1 or 8 views of each image.
 
-    The variables it takes are (params, batch_stats) with a leading axis, one entry a U-Net.
+    The variables it takes are (params, batch_stats).
     """
 
     def segment(variables, batch):
-        images = unet.preprocessing(_unit(batch["image"]))
-
-        def probability(one):
-            logits, _ = unet.apply(*one, images, train=False)
+        def probability(images):
+            logits, _ = unet.apply(*variables, images, train=False)
             return jax.nn.sigmoid(logits[..., 0])
 
-        return lax.map(probability, variables).mean(0)
+        return mean_over_views(probability, unet.preprocessing(_unit(batch["image"])), views, is_map=True)
 
     return segment
 
 
-def make_classify(
-    classifier: Functional, bridge: Bridge, positive: tuple[bool, ...] = (False, True)
+def make_classify(classifier: Functional, bridge: Bridge, views: int = 1) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images and masks to logits [batch, 1 or classes] float32, the mean over 1 or 8 views of each image.
+
+    The variables it takes are (params, batch_stats).
+    """
+
+    def classify(variables, batch):
+        def logits(inputs):
+            return classifier.apply(*variables, inputs, train=False)[0]
+
+        return mean_over_views(logits, classifier.preprocessing(bridged(batch, bridge)), views, is_map=False)
+
+    return classify
+
+
+def make_explain(
+    classifier: Functional, bridge: Bridge, positive: tuple[bool, ...]
 ) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images and masks to logits of 'malignant' [batch] float32. The variables it takes are (params, batch_stats).
+    """Images and masks to signed evidence for malignancy [batch, height, width] float32, on the grid of the last maps.
+
+    Evidence at a place is the sum over channels of activation times gradient of the logit of malignancy: Grad-CAM
+    (Selvaraju et al., arXiv 1610.02391) before its ReLU, element by element as HiResCAM (Draelos and Carin, arXiv
+    2011.08891). Behind global pooling, as here, the gradient is the same at every place, so that the two differ by the
+    number of places only. It is in units of the logit: how fast the logit grows with a factor on the activations of
+    that place. With an EfficientNet of one logit, all evidence and the last layer's bias add up to the logit. Where the
+    logit is not linear in the maps, behind MobileNetV3's hidden layer or of several classes, evidence is what each
+    place adds to first order.
+
+    The variables it takes are (params, batch_stats).
 
     Args:
       classifier: of one logit, or of one a class.
       bridge: how the mask meets the image.
       positive: which classes count as malignant.
     """
-    class_scores = make_class_scores(classifier, bridge, positive)
 
-    def classify(variables, batch):
-        return class_scores(variables, batch)["malignant"]
-
-    return classify
-
-
-def make_class_scores(
-    classifier: Functional, bridge: Bridge, positive: tuple[bool, ...]
-) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:
-    """As `make_classify`, but to `malignant` [batch] and the network's own `logits` [batch, 1 or classes], float32."""
-
-    def class_scores(variables, batch):
+    def explain(variables, batch):
         inputs = classifier.preprocessing(bridged(batch, bridge))
-        logits, _ = classifier.apply(*variables, inputs, train=False)
-        return {"malignant": positive_logit(logits, positive), "logits": logits}
+        maps = classifier.apply(*variables, inputs, train=False, method="maps")[0].astype(jnp.float32)
 
-    return class_scores
+        def malignancy(maps):
+            features, _ = classifier.apply(*variables, maps, method="pool")
+            logits, _ = classifier.apply(*variables, features, method="classify")
+            return positive_logit(logits, positive).sum()
+
+        return (jax.grad(malignancy)(maps) * maps).sum(-1)
+
+    return explain
+
+
+def make_ensemble(predict: Callable[[Any, DeviceBatch], jax.Array]) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """The mean of what `predict` gives with each of the variables of several models of equal shape.
+
+    The variables it takes are those of `predict` with a leading axis, one entry a model.
+    """
+
+    def ensemble(variables, batch):
+        return lax.map(lambda one: predict(one, batch), variables).mean(0)
+
+    return ensemble
 
 
 def positive_logit(logits: jax.Array, positive: tuple[bool, ...]) -> jax.Array:
