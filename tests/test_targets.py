@@ -63,7 +63,8 @@ def test_the_network_has_one_logit_a_class(diagnosing, finished):
 def test_predictions_have_the_diagnosis_and_every_class(diagnosing, predictions):
     rows = {row["image_id"]: row for row in tiny.table(diagnosing / "splits/splits.csv") if row["split"] == "test"}
     assert [line["image_id"] for line in predictions] == list(rows)
-    assert list(predictions[0]) == ["image_id", "group", "label", "probability", "diagnosis", *CLASSES]
+    columns = ["image_id", "group", "label", "probability", "fallback", *(f"logit of {name}" for name in CLASSES)]
+    assert list(predictions[0]) == [*columns, "diagnosis", *CLASSES]
     for line in predictions:
         row = rows[line["image_id"]]
         assert line["diagnosis"] == row["diagnosis"] == CLASSES[int(row["target"])]

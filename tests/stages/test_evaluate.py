@@ -1,4 +1,5 @@
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,14 +11,23 @@ from segfusion_jax.stages.evaluate import metrics_table
 from segfusion_jax.stages.workdir import load_prepared
 from tests import tiny
 
-CLASSIFICATION = (
-    "accuracy precision recall f1 mcc roc_auc pr_auc balanced_accuracy sensitivity specificity threshold n prevalence"
+SECTIONS = {
+    "classification": (
+        "accuracy precision recall f1 mcc roc_auc pr_auc partial_auc balanced_accuracy sensitivity specificity brier "
+        "log_loss ece prevalence threshold n groups"
+    ),
+    "uncalibrated": "brier log_loss ece",
+    "segmentation": (
+        "dice jaccard thresholded_jaccard sensitivity specificity accuracy boundary_iou hausdorff_95 "
+        "hausdorff_95_diagonal surface_distance surface_distance_diagonal failure_rate zero_rate n groups"
+    ),
+    "explanation": "inside_share area_share n",
+}
+DRAWINGS = (
+    "roc_curve pr_curve decision_curve reliability confusion_matrix probabilities training_curves_classifier "
+    "training_curves_unet_0 training_curves_unet_1 training_curves_unet_2"
 ).split()
-SEGMENTATION = "dice jaccard thresholded_jaccard sensitivity specificity accuracy n".split()
-FIGURES = (
-    "roc_curve pr_curve confusion_matrix probabilities segmentation_overlays bridge_panels augmentation "
-    "training_curves_classifier training_curves_unet_0 training_curves_unet_1 training_curves_unet_2"
-).split()
+GALLERIES = "overlays_worst overlays_best overlays_random bridge_panels false_negatives grad_cam augmentation".split()
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +43,67 @@ def predictions(finished):
 
 
 def test_metrics_have_their_names_and_intervals(metrics):
-    assert set(metrics) == {"segmentation", "classification"}
-    assert set(CLASSIFICATION) <= set(metrics["classification"]) and set(SEGMENTATION) <= set(metrics["segmentation"])
-    for section in metrics.values():
-        for name, entry in section.items():
-            assert isinstance(entry["value"], float) and np.isfinite(entry["value"]), name
-            if name not in ("n", "threshold"):
-                assert entry["low"] <= entry["high"], name
+    assert set(metrics) == {*SECTIONS, "calibration", "operating_points", "subgroups"}
+    for section, names in SECTIONS.items():
+        assert set(metrics[section]) == set(names.split())
+        for name, entry in metrics[section].items():
+            assert np.isfinite(entry["value"]), name
+            if "low" in entry:
+                assert entry["low"] < entry["high"], name
+    assert all("low" in metrics["classification"][name] for name in ("roc_auc", "pr_auc", "brier", "accuracy"))
+
+
+def test_operating_points_are_chosen_on_validation_and_achieved_on_test(finished, metrics, predictions):
+    validation = tiny.table(finished / "evaluation/validation.csv")
+    truth = np.array([line["label"] == "1" for line in validation])
+    scores = np.array([float(line["probability"]) for line in validation])
+    _, labels, probabilities = predictions
+    points = metrics["operating_points"]
+    levels = [(aim, level) for aim in ("sensitivity", "specificity") for level in (0.8, 0.9, 0.95)]
+    assert [(point["aim"], point["level"]) for point in points] == levels
+    for point in points:
+        called = scores >= point["threshold"]
+        reached = {"sensitivity": called[truth].mean(), "specificity": (~called[~truth]).mean()}
+        assert reached[point["aim"]] >= point["level"]
+        called = probabilities >= point["threshold"]
+        assert point["sensitivity"]["value"] == pytest.approx(called[labels == 1].mean())
+        assert point["specificity"]["value"] == pytest.approx((~called[labels == 0]).mean())
+        if called.any():
+            assert point["ppv"]["value"] == pytest.approx(labels[called].mean())
+
+
+def test_probabilities_are_calibrated_on_validation_images(finished, metrics, predictions):
+    fitted = metrics["calibration"]
+    assert fitted["shift"] == [0.0]
+    for name, rows in (("validation", tiny.table(finished / "evaluation/validation.csv")), ("test", predictions[0])):
+        splits = tiny.table(finished / "splits/splits.csv")
+        assert [row["image_id"] for row in rows] == [row["image_id"] for row in splits if row["split"] == name]
+        logits = np.array([float(row["logit of malignant"]) for row in rows])
+        expected = 1 / (1 + np.exp(-logits / fitted["temperature"]))
+        np.testing.assert_allclose([float(row["probability"]) for row in rows], expected)
+        if name == "validation":
+            labels = np.array([int(row["label"]) for row in rows])
+            losses = [
+                sk_metrics.log_loss(labels, 1 / (1 + np.exp(-logits * c / fitted["temperature"])))
+                for c in (0.9, 1, 1.1)
+            ]
+            assert losses[1] <= min(losses) and fitted["fitted_on"] == len(rows)
+            assert fitted["prevalence"] == pytest.approx(labels.mean())
+
+
+def test_subgroups_add_up_to_all_images(metrics, predictions):
+    facts = {subgroup["fact"] for subgroup in metrics["subgroups"]}
+    assert {"age", "sex", "site"} <= facts
+    for fact in facts:
+        members = [subgroup for subgroup in metrics["subgroups"] if subgroup["fact"] == fact]
+        assert sum(subgroup["n"] for subgroup in members) == len(predictions[0])
+        assert sum(subgroup["positives"] for subgroup in members) == predictions[1].sum()
+        assert all(subgroup["withheld"] == (subgroup["n"] < 50) for subgroup in members)
 
 
 def test_predictions_are_those_of_exactly_the_test_images(finished, predictions):
     header = (finished / "evaluation/predictions.csv").read_text().splitlines()[0]
-    assert header == "image_id,group,label,probability"
+    assert header == "image_id,group,label,probability,fallback,logit of malignant"
     expected = [row for row in tiny.table(finished / "splits/splits.csv") if row["split"] == "test"]
     rows, _, probabilities = predictions
     assert [(r["image_id"], r["group"], r["label"]) for r in rows] == [
@@ -83,12 +142,18 @@ def test_masks_are_scored_one_by_one_at_the_annotations_resolution(finished, met
 
 
 def test_figures_are_there_and_can_be_decoded(finished):
-    paths = {path.stem: path for path in (finished / "evaluation/figures").iterdir()}
-    assert set(paths) == set(FIGURES)
-    for path in paths.values():
+    paths = sorted((finished / "evaluation/figures").iterdir())
+    assert {path.name for path in paths} - {"false_negatives.png"} == {
+        *(f"{name}.{kind}" for name in DRAWINGS for kind in ("png", "svg")),
+        *(f"{name}.png" for name in GALLERIES if name != "false_negatives"),
+    }
+    for path in paths:
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+            continue
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
-        assert path.suffix == ".png" and min(pixels.shape) > 100 and pixels.std() > 5
+        assert min(pixels.shape) > 100 and pixels.std() > 5
 
 
 def test_the_table_shows_the_metrics(finished, metrics):
