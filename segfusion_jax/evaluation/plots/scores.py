@@ -49,8 +49,8 @@ def confusion_matrix(
     counts = sk_metrics.confusion_matrix(targets.astype(int), decisions.astype(int), labels=classes)
     images = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(images, 1)
-    side = max(style.SQUARE[0], 1.6 + 0.62 * len(names))
-    figure = Figure(figsize=(side, 0.95 * side), dpi=style.DRAWING_DPI, layout="constrained")
+    side = max(style.SQUARE[0], 1.6 + 0.58 * len(names))
+    figure = style.drawing(side, 0.95 * side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     many = len(names) > 3
@@ -60,7 +60,7 @@ def confusion_matrix(
             *(column, row, text if images[row] else "–"),
             ha="center",
             va="center",
-            fontsize=8.5 if many else 13,
+            fontsize=9.5 if many else 13,
             color="white" if shares[row, column] > 0.5 else style.INK,
             linespacing=1.3,
         )
@@ -131,7 +131,7 @@ def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
         shapes = [np.shape(values) for values in (curve.mean, curve.share, curve.low, curve.high)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 1 or not np.size(curve.probabilities):
             raise ValueError(f"curve {curve.name!r}: shapes {shapes}: must all be (bins,), with probabilities")
-    figure = Figure(figsize=(4.4, 5.2), dpi=style.DRAWING_DPI, layout="constrained")
+    figure = style.drawing(4.4, 5.2)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     style.dress(axes, "Reliability", "", "Share that is malignant")
     style.dress(below, "", "Probability of malignancy", "Images")
