@@ -13,7 +13,7 @@ from segfusion_jax.evaluation.plots import style
 LINE = 0.24  # inches, height of one row
 PANEL = 1.9  # inches, width of one metric
 LETTER = 0.07  # inches, width of a letter of a row's name
-COUNT = 0.75  # inches, width of a column of counts
+COUNT = 0.82  # inches, width of a column of counts
 
 
 class Row(NamedTuple):
