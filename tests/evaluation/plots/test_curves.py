@@ -79,6 +79,14 @@ def test_pr_curve_and_its_band_are_those_of_scikit_learn(tmp_path):
     np.testing.assert_allclose(line(figure, "Threshold 0.400"), [[scores["recall"], scores["precision"]]])
 
 
+def test_pr_curve_of_a_hand_worked_case(tmp_path):
+    labels, probabilities = np.array([0, 1, 0, 1]), np.array([0.9, 0.8, 0.7, 0.6])
+    figure = plots.pr_curve(tmp_path / "pr.png", labels, probabilities, 0.75, range(4), **FEW)
+    # The highest score is benign, so precision starts at 0.
+    expected = [[0, 0], [0, 0], [0.5, 1 / 2], [0.5, 1 / 3], [1, 2 / 4]]
+    np.testing.assert_allclose(line(figure, "Model"), expected)
+
+
 def test_pr_curve_has_no_operating_point_where_nothing_is_called(tmp_path):
     labels, probabilities, groups = sample(1)
     plots.pr_curve(tmp_path / "pr.png", labels, probabilities * 0.9, 0.99, groups, **FEW)
@@ -138,6 +146,14 @@ def test_bands_hold_the_true_curve_and_widen_when_images_of_a_group_are_alike():
         widths.append((high - low)[0] / (narrow_high - narrow_low)[0])
     assert inside >= 50
     assert np.mean(widths) == pytest.approx(np.sqrt(3), rel=0.15)
+
+
+def test_resamples_of_one_class_are_left_out():
+    labels = np.arange(20) < 2
+    edges = curves._band(
+        lambda m, b: m[:3] / m.sum(), labels, np.linspace(0.1, 0.9, 20), range(20), resamples=50, seed=0
+    )
+    assert np.isfinite(edges[1:]).all()
 
 
 @pytest.mark.parametrize("draw", DRAW)
