@@ -209,7 +209,8 @@ def _recall_and_precision(malignant: np.ndarray, benign: np.ndarray) -> tuple[np
 
 def _operating_point(axes: Axes, x: float, y: float, threshold: float) -> None:
     axes.plot(
-        *(x, y),
+        x,
+        y,
         "o",
         color=style.VERMILLION,
         markersize=8,

@@ -198,7 +198,10 @@ def _contour(axes: Axes, mask: np.ndarray, colour: str, line: LineStyleType) -> 
     height, width = mask.shape
     padded = np.pad(mask, 1).astype(np.float64)  # closes contours of lesions that touch the border
     lines = axes.contour(
-        *(np.arange(-1, width + 1), np.arange(-1, height + 1), padded, [0.5]),
+        np.arange(-1, width + 1),
+        np.arange(-1, height + 1),
+        padded,
+        [0.5],
         colors=colour,
         linestyles=line,
         linewidths=1.4,

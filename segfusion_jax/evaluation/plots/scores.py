@@ -57,7 +57,9 @@ def confusion_matrix(
     for row, column in np.ndindex(counts.shape):
         text = f"{counts[row, column]:,}\n{100 * shares[row, column]:.{0 if many else 1}f} %"
         axes.text(
-            *(column, row, text if images[row] else "–"),
+            column,
+            row,
+            text if images[row] else "–",
             ha="center",
             va="center",
             fontsize=9.5 if many else 13,
@@ -99,14 +101,14 @@ def probability_histogram(
     labels, probabilities = classification.check(labels, probabilities)
     figure, axes = style.single("Probabilities by diagnosis", f"Probability of '{names[1]}'", "Share of the class")
     bins = np.linspace(0, 1, 26)
-    for name, members, colour, line, fill in (
-        (names[0], ~labels, style.BLUE, "-", 0.35),
-        (names[1], labels, style.VERMILLION, "-", 0.0),
+    for name, members, colour, fill in (
+        (names[0], ~labels, style.BLUE, 0.35),
+        (names[1], labels, style.VERMILLION, 0.0),
     ):
         share = np.histogram(probabilities[members], bins)[0] / members.sum()
         label = f"{name[:1].upper() + name[1:]} (n = {members.sum():,})"
         axes.stairs(share, bins, fill=True, color=colour, alpha=fill)
-        axes.stairs(share, bins, color=colour, linestyle=line, linewidth=1.6, label=label)
+        axes.stairs(share, bins, color=colour, linewidth=1.6, label=label)
     axes.axvline(threshold, color=style.INK, linewidth=1, linestyle="--", label=f"Threshold {threshold:.3f}")
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
@@ -140,7 +142,9 @@ def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
     for curve, (colour, line, marker) in zip(curves, looks[-len(curves) :], strict=True):
         whiskers = np.maximum([curve.share - curve.low, curve.high - curve.share], 0)
         axes.errorbar(
-            *(curve.mean, curve.share, whiskers),
+            curve.mean,
+            curve.share,
+            whiskers,
             color=colour,
             linestyle=line,
             linewidth=1.5,
