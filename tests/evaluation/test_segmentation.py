@@ -182,9 +182,9 @@ def test_summary_is_a_mean_over_images_not_over_pixels():
 def test_large_masks_are_scored_in_seconds():
     y, x = np.ogrid[:3000, :4000]
     first, second = (np.hypot(y - 1500, x - left) < 1200 for left in (2000, 2060))
-    start = time.monotonic()
+    start = time.process_time()
     scores = segmentation.score(first, second)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert scores["hausdorff_95"] == pytest.approx(60, abs=1)
 
 

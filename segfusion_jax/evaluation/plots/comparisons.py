@@ -1,5 +1,6 @@
 """Values with their intervals, one below the other: ablations, subgroups."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,9 @@ from matplotlib.figure import Figure
 from segfusion_jax.evaluation.plots import style
 
 LINE = 0.24  # inches, height of one row
-PANEL = 2.3  # inches, width of one metric
-LETTER = 0.075  # inches, width of a letter of a row's name
-COUNT = 0.75  # inches, width of a column of counts
+PANEL = 1.9  # inches, width of one metric
+LETTER = 0.07  # inches, width of a letter of a row's name
+COUNT = 0.82  # inches, width of a column of counts
 
 
 class Row(NamedTuple):
@@ -58,10 +59,10 @@ def forest(
     lines = len(rows) + len(headings) + bool(counts)
     longest = max(len(text) for row in rows for text in (row.name, row.heading))
     widths = [0.3 + LETTER * longest + COUNT * len(counts), *[PANEL] * len(panels)]
-    figure = Figure(figsize=(sum(widths), 0.75 + LINE * lines), dpi=style.DRAWING_DPI, layout="constrained")
+    figure = style.drawing(sum(widths), 0.85 + LINE * lines)
     names, *plots = figure.subplots(1, 1 + len(panels), sharey=True, width_ratios=widths)
     for axes, title, reference in zip(plots, panels, references, strict=True):
-        style.dress(axes, "", title, "")
+        style.dress(axes, "", textwrap.fill(title, 22), "")
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0, labelleft=False)

@@ -154,8 +154,8 @@ def decision_curve(
     axes.fill_between(places, low, high, color=style.BLUE, alpha=style.BAND, linewidth=0, label="95 % band")
     axes.plot(places, curve(*whole), color=style.BLUE, linewidth=1.8, label="Model")
     axes.axvline(threshold, color=style.INK, linewidth=1, linestyle="-.", label=f"Threshold {threshold:.3f}")
-    axes.set(xlim=(0, places[-1]), ylim=(-0.3 * prevalence, 1.15 * prevalence))
-    style.legend(axes, "best")
+    axes.set(xlim=(0, places[-1]), ylim=(-0.3 * prevalence, 1.15 * max(prevalence, high.max())))
+    style.legend(axes, "upper right")
     style.save_drawing(figure, path)
     return figure
 
@@ -169,7 +169,7 @@ def _band(
     resamples: int,
     seed: int,
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
-    """The weights of the whole sample, as `curve` takes them, and the lower and the upper edge of the band, [places]."""
+    """The weights of the whole sample, as `curve` takes them, and the lower and upper edge of the band, [places]."""
     labels, probabilities = classification.check(labels, probabilities)
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     if group.shape != labels.shape or names.size < 2:
@@ -209,7 +209,8 @@ def _recall_and_precision(malignant: np.ndarray, benign: np.ndarray) -> tuple[np
 
 def _operating_point(axes: Axes, x: float, y: float, threshold: float) -> None:
     axes.plot(
-        *(x, y),
+        x,
+        y,
         "o",
         color=style.VERMILLION,
         markersize=8,

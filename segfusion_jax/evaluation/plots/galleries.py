@@ -1,5 +1,6 @@
 """Images as the models see them, and what they make of them. Galleries are PNG files of 150 dpi."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,9 @@ from matplotlib.typing import LineStyleType
 
 from segfusion_jax.evaluation.plots import style
 
-CELL = 2.1  # inches, width of one image
+CELL = 1.6  # inches, width of one image
+LINE = 0.16  # inches, height of a line of text
+LETTERS = 24  # that fit beside an image
 
 
 class Explanation(NamedTuple):
@@ -37,7 +40,7 @@ class Missed(NamedTuple):
 
 
 def segmentation_overlays(
-    path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]], columns: int = 4
+    path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]], columns: int = 3
 ) -> Figure:
     """Shows images with the contours of the annotated and of the predicted lesion.
 
@@ -54,14 +57,13 @@ def segmentation_overlays(
         axes.imshow(image)
         _contour(axes, annotation, style.SKY, "-")
         _contour(axes, prediction, style.YELLOW, "--")
-        axes.set_title(title, fontsize=8, color=style.INK)
-    lines = {"Annotation": (style.SKY, "-"), "Prediction": (style.YELLOW, "--")}
-    style.legend_above(figure, lines, outlined=True)
+        axes.set_title(_wrap(title), fontsize=8, color=style.INK)
+    style.legend_above(figure, {"Annotation": (style.SKY, "-"), "Prediction": (style.YELLOW, "--")}, outlined=True)
     style.save_gallery(figure, path)
     return figure
 
 
-def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 4) -> Figure:
+def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 3) -> Figure:
     """Shows malignant images that are called benign, with the contour of the lesion.
 
     Args:
@@ -76,7 +78,8 @@ def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 4) -> F
     for axes, panel in zip(cells, panels, strict=True):
         axes.imshow(panel.image)
         _contour(axes, panel.mask, style.SKY, "-")
-        axes.set_title(f"{panel.image_id}\nprobability {panel.probability:.3f}", fontsize=8, color=style.INK)
+        title = _wrap(f"{panel.image_id}\nprobability {panel.probability:.3f}")
+        axes.set_title(title, fontsize=8, color=style.INK)
     style.legend_above(figure, {"Mask": (style.SKY, "-")}, outlined=True)
     style.save_gallery(figure, path)
     return figure
@@ -92,12 +95,12 @@ def bridge_panels(path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.
     Raises:
       ValueError: there are no panels.
     """
-    figure, grid = _grid([panel[0] for panel in panels], len(panels), 3)
+    figure, grid = _grid([panel[0] for panel in panels], len(panels), 3, 0)
     for axes_row, (image, mask, bridged, title) in zip(grid, panels, strict=True):
         axes_row[0].imshow(image)
         axes_row[1].imshow(mask, cmap="gray", vmin=0, vmax=255)
         axes_row[2].imshow(bridged)
-        axes_row[0].set_ylabel(title, fontsize=8, color=style.INK)
+        axes_row[0].set_ylabel(_wrap(title), fontsize=8, color=style.INK)
     _head(grid, ("Image", "Mask", "Bridged"))
     style.save_gallery(figure, path)
     return figure
@@ -115,22 +118,24 @@ def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
     Raises:
       ValueError: there are no panels.
     """
-    figure, grid = _grid([panel.image for panel in panels], len(panels), 3)
+    figure, grid = _grid([panel.image for panel in panels], len(panels), 3, 1)
     for axes_row, panel in zip(grid, panels, strict=True):
         height, width = panel.image.shape[:2]
         evidence = np.maximum(panel.evidence, 0).astype(np.float64)
         evidence /= evidence.max() or 1.0
         axes_row[0].imshow(panel.image)
-        axes_row[0].set_ylabel(panel.title, fontsize=8, color=style.INK)
+        axes_row[0].set_ylabel(_wrap(panel.title), fontsize=8, color=style.INK)
         axes_row[1].imshow(panel.bridged)
         axes_row[2].imshow(panel.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
         frame = (-0.5, width - 0.5, height - 0.5, -0.5)
         axes_row[2].imshow(evidence, cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=frame, interpolation="bilinear")
         for axes in axes_row[::2]:
             _contour(axes, panel.mask, style.SKY, "-")
-        axes_row[2].set_title(f"{100 * panel.inside_share:.0f} % inside the lesion", fontsize=8, color=style.INK)
+        axes_row[2].set_xlabel(f"{100 * panel.inside_share:.0f} % inside the lesion", fontsize=8, color=style.INK)
     _head(grid, ("Image", "What the classifier sees", "Evidence"))
-    bar = figure.colorbar(ScalarMappable(cmap="inferno"), ax=grid[:, 2], shrink=0.8, aspect=30, ticks=[0, 0.5, 1])
+    bar = figure.colorbar(
+        ScalarMappable(cmap="inferno"), ax=grid, location="bottom", shrink=0.6, aspect=40, pad=0.02, ticks=[0, 0.5, 1]
+    )
     bar.set_label("Evidence (share of the strongest)", fontsize=8, color=style.INK)
     bar.ax.tick_params(labelsize=8, colors=style.INK)
     style.save_gallery(figure, path)
@@ -149,7 +154,7 @@ def augmentation_sheet(path: Path, rows: Sequence[Sequence[tuple[np.ndarray, np.
     """
     if not rows or not all(rows):
         raise ValueError(f"rows hold {[len(row) for row in rows]} copies: every image needs at least one")
-    figure, grid = _grid([rows[0][0][0]], len(rows), max(map(len, rows)))
+    figure, grid = _grid([rows[0][0][0]], len(rows), max(map(len, rows)), 0)
     for axes_row, row in zip(grid, rows, strict=True):
         for axes, (image, mask) in zip(axes_row, row, strict=False):
             axes.imshow(image)
@@ -161,16 +166,16 @@ def augmentation_sheet(path: Path, rows: Sequence[Sequence[tuple[np.ndarray, np.
 def _gallery(images: Sequence[np.ndarray], columns: int) -> tuple[Figure, list[Axes]]:
     """A figure and the cells of `images`, row by row."""
     columns = max(1, min(columns, len(images)))
-    figure, grid = _grid(images, -(-len(images) // columns), columns)
+    figure, grid = _grid(images, -(-len(images) // columns), columns, 2)
     return figure, list(grid.flat)[: len(images)]
 
 
-def _grid(images: Sequence[np.ndarray], rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    """A figure of cells without ticks, in the aspect of the tallest of `images`."""
+def _grid(images: Sequence[np.ndarray], rows: int, columns: int, lines: int) -> tuple[Figure, np.ndarray]:
+    """A figure of cells without ticks, in the aspect of the tallest of `images`, with `lines` of text at each."""
     if not images:
         raise ValueError("panels is empty: there is no image to draw")
     aspect = max(image.shape[0] / image.shape[1] for image in images)
-    figure = Figure(figsize=(CELL * columns, CELL * rows * aspect), dpi=style.GALLERY_DPI, layout="compressed")
+    figure = style.gallery(CELL * columns + 2 * LINE, (CELL * aspect + LINE * lines) * rows + 4 * LINE)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
@@ -180,8 +185,11 @@ def _grid(images: Sequence[np.ndarray], rows: int, columns: int) -> tuple[Figure
 
 def _head(grid: np.ndarray, headings: Sequence[str]) -> None:
     for axes, heading in zip(grid[0], headings, strict=True):
-        below = axes.get_title()
-        axes.set_title(f"{heading}\n{below}" if below else heading, fontsize=9, color=style.INK)
+        axes.set_title(heading, fontsize=9, color=style.INK)
+
+
+def _wrap(text: str) -> str:
+    return "\n".join(textwrap.fill(line, LETTERS) for line in text.splitlines())
 
 
 def _contour(axes: Axes, mask: np.ndarray, colour: str, line: LineStyleType) -> None:
@@ -190,7 +198,10 @@ def _contour(axes: Axes, mask: np.ndarray, colour: str, line: LineStyleType) -> 
     height, width = mask.shape
     padded = np.pad(mask, 1).astype(np.float64)  # closes contours of lesions that touch the border
     lines = axes.contour(
-        *(np.arange(-1, width + 1), np.arange(-1, height + 1), padded, [0.5]),
+        np.arange(-1, width + 1),
+        np.arange(-1, height + 1),
+        padded,
+        [0.5],
         colors=colour,
         linestyles=line,
         linewidths=1.4,

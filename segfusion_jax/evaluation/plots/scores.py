@@ -49,18 +49,20 @@ def confusion_matrix(
     counts = sk_metrics.confusion_matrix(targets.astype(int), decisions.astype(int), labels=classes)
     images = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(images, 1)
-    side = max(style.SQUARE[0], 1.6 + 0.62 * len(names))
-    figure = Figure(figsize=(side, 0.95 * side), dpi=style.DRAWING_DPI, layout="constrained")
+    side = max(style.SQUARE[0], 1.6 + 0.58 * len(names))
+    figure = style.drawing(side, 0.95 * side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     many = len(names) > 3
     for row, column in np.ndindex(counts.shape):
         text = f"{counts[row, column]:,}\n{100 * shares[row, column]:.{0 if many else 1}f} %"
         axes.text(
-            *(column, row, text if images[row] else "–"),
+            column,
+            row,
+            text if images[row] else "–",
             ha="center",
             va="center",
-            fontsize=8.5 if many else 13,
+            fontsize=9.5 if many else 13,
             color="white" if shares[row, column] > 0.5 else style.INK,
             linespacing=1.3,
         )
@@ -99,14 +101,14 @@ def probability_histogram(
     labels, probabilities = classification.check(labels, probabilities)
     figure, axes = style.single("Probabilities by diagnosis", f"Probability of '{names[1]}'", "Share of the class")
     bins = np.linspace(0, 1, 26)
-    for name, members, colour, line, fill in (
-        (names[0], ~labels, style.BLUE, "-", 0.35),
-        (names[1], labels, style.VERMILLION, "-", 0.0),
+    for name, members, colour, fill in (
+        (names[0], ~labels, style.BLUE, 0.35),
+        (names[1], labels, style.VERMILLION, 0.0),
     ):
         share = np.histogram(probabilities[members], bins)[0] / members.sum()
         label = f"{name[:1].upper() + name[1:]} (n = {members.sum():,})"
         axes.stairs(share, bins, fill=True, color=colour, alpha=fill)
-        axes.stairs(share, bins, color=colour, linestyle=line, linewidth=1.6, label=label)
+        axes.stairs(share, bins, color=colour, linewidth=1.6, label=label)
     axes.axvline(threshold, color=style.INK, linewidth=1, linestyle="--", label=f"Threshold {threshold:.3f}")
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
@@ -131,7 +133,7 @@ def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
         shapes = [np.shape(values) for values in (curve.mean, curve.share, curve.low, curve.high)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 1 or not np.size(curve.probabilities):
             raise ValueError(f"curve {curve.name!r}: shapes {shapes}: must all be (bins,), with probabilities")
-    figure = Figure(figsize=(4.4, 5.2), dpi=style.DRAWING_DPI, layout="constrained")
+    figure = style.drawing(4.4, 5.2)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     style.dress(axes, "Reliability", "", "Share that is malignant")
     style.dress(below, "", "Probability of malignancy", "Images")
@@ -140,7 +142,9 @@ def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
     for curve, (colour, line, marker) in zip(curves, looks[-len(curves) :], strict=True):
         whiskers = np.maximum([curve.share - curve.low, curve.high - curve.share], 0)
         axes.errorbar(
-            *(curve.mean, curve.share, whiskers),
+            curve.mean,
+            curve.share,
+            whiskers,
             color=colour,
             linestyle=line,
             linewidth=1.5,

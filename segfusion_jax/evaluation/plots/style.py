@@ -7,13 +7,16 @@ same again.
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.typing import LineStyleType
+from matplotlib.typing import LegendLocType, LineStyleType
 
 BLUE, VERMILLION, SKY, YELLOW = "#0072B2", "#D55E00", "#56B4E9", "#F0E442"
 INK, FAINT = "#333333", "#D9D9D9"
@@ -26,9 +29,20 @@ BAND = 0.22  # opacity of a 95 % band
 _settings = threading.Lock()  # of matplotlib, which knows the two for SVG only as global ones
 
 
+def drawing(width: float, height: float) -> Figure:
+    """An empty figure of `width` times `height` inches."""
+    return Figure(figsize=(width, height), dpi=DRAWING_DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+
+
+def gallery(width: float, height: float) -> Figure:
+    """An empty figure for images in cells, which fill `width` or `height`, in inches."""
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, compress=True)
+    return Figure(figsize=(width, height), dpi=GALLERY_DPI, layout=layout)
+
+
 def single(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """A square figure with one pair of axes."""
-    figure = Figure(figsize=SQUARE, dpi=DRAWING_DPI, layout="constrained")
+    figure = drawing(*SQUARE)
     axes = figure.subplots()
     dress(axes, title, x_label, y_label)
     return figure, axes
@@ -45,7 +59,7 @@ def dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     axes.set_axisbelow(True)
 
 
-def legend(axes: Axes, place: str) -> None:
+def legend(axes: Axes, place: LegendLocType) -> None:
     """Names what is drawn in `axes`, legible over it."""
     axes.legend(loc=place, fontsize=9, frameon=True, framealpha=0.85, edgecolor="none")
 
@@ -78,13 +92,14 @@ def save_drawing(figure: Figure, path: Path) -> None:
     Raises:
       ValueError: `path` ends otherwise.
     """
-    save_gallery(figure, path)
+    _settle(figure)
+    _write(figure, path)
     with _settings, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segfusion_jax"}):
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def save_gallery(figure: Figure, path: Path) -> None:
-    """Writes `path`, a PNG of the figure's own resolution.
+    """Writes `path`, a PNG of 150 dpi, without empty margins.
 
     Args:
       figure: what to write.
@@ -93,7 +108,19 @@ def save_gallery(figure: Figure, path: Path) -> None:
     Raises:
       ValueError: `path` ends otherwise.
     """
+    _write(figure, path, bbox_inches="tight", pad_inches=0.08)  # images of any aspect leave some of a figure empty
+
+
+def _settle(figure: Figure) -> None:
+    """Lays the figure out once; the solver's last digits, which vary between runs, are rounded away."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(tuple(np.round(axes.get_position().bounds, 6)))
+
+
+def _write(figure: Figure, path: Path, **options: Any) -> None:
     if path.suffix != ".png":
         raise ValueError(f"figure {path}: must end in .png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, **options)

@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from segfusion_jax.evaluation.plots import style
 
+TITLES = {"roc_auc": "ROC-AUC"}
+
 
 def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws one panel for each metric over the epochs, training beside validation.
@@ -27,13 +29,12 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> Figure:
     names = [name for name in dict.fromkeys(names) if name not in ("step", "epoch")]
     if not names:
         raise ValueError(f"history of {len(history)} row(s) holds no metric")
-    rows = math.ceil(len(names) / 3)
-    columns = math.ceil(len(names) / rows)
-    size = (3.4 * columns, 2.7 * rows + 0.3)
-    figure = Figure(figsize=size, dpi=style.DRAWING_DPI, layout="constrained")
+    columns = min(2, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = style.drawing(2.9 * columns, 2.4 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
-        style.dress(axes, name.replace("_", " "), "Epoch", "")
+        style.dress(axes, TITLES.get(name, name.replace("_", " ").capitalize()), "Epoch", "")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         for split, colour, line in (("train", style.BLUE, "-"), ("validation", style.VERMILLION, "--")):
             points = [(row["epoch"], row[name]) for row in history if row["split"] == split and name in row]
