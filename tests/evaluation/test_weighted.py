@@ -61,12 +61,13 @@ def test_areas_are_scikit_learns_with_sample_weights(decimals):
 def test_multiclass_weights_are_repetitions():
     generator = np.random.default_rng(4)
     targets = generator.choice([0, 1, 3, 4], 300)
-    probabilities = generator.dirichlet(np.ones(5), 300).round(2) * 0.5 + np.eye(5)[generator.permutation(targets)] * 0.5
+    probabilities = (
+        generator.dirichlet(np.ones(5), 300).round(2) * 0.5 + np.eye(5)[generator.permutation(targets)] * 0.5
+    )
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     weights = np.vstack([weightings(4, 300), np.where(targets == 3, 0, 2)])  # in the last, class 3 is not drawn
     found = {
-        name: statistic(weights)
-        for name, statistic in weighted.multiclass_statistics(targets, probabilities).items()
+        name: statistic(weights) for name, statistic in weighted.multiclass_statistics(targets, probabilities).items()
     }
     for row, drawn in enumerate(weights.astype(int)):
         expected = classification.multiclass_metrics(targets.repeat(drawn), probabilities.repeat(drawn, axis=0))
@@ -116,7 +117,9 @@ def test_segmentation_statistics_are_those_of_the_summary():
     assert 1 / 9 < expected["failure_rate"] < 1
     del expected["n"]
     statistics = weighted.segmentation_statistics(per_image)
-    assert {name: statistic(np.ones((1, 9))).item() for name, statistic in statistics.items()} == pytest.approx(expected)
+    assert {name: statistic(np.ones((1, 9))).item() for name, statistic in statistics.items()} == pytest.approx(
+        expected
+    )
 
 
 def test_weights_of_other_images_are_refused():
