@@ -48,6 +48,13 @@ def test_ties_stay_together():
     assert (one.probability, one.observed, one.n) == (0.5, 0.5, 8)
 
 
+def test_ties_count_half():
+    # of the three at 0.5, two and a half of four images lie below: the second of two bins, where 0.2 is not
+    labels, probabilities = np.array([1, 0, 0, 0]), np.array([0.2, 0.5, 0.5, 0.5])
+    expected = (abs(0.2 - 1) + 1.5) / 4
+    assert calibration.expected_calibration_error(labels, probabilities, bins=2) == pytest.approx(expected)
+
+
 def test_one_bin_is_calibration_in_the_large():
     labels, logits = drawn(4, 50, 2.0)
     probabilities = special.expit(logits)
@@ -115,6 +122,13 @@ def test_no_other_temperature_has_a_smaller_loss(shift):
         return -special.log_softmax(calibrated, axis=1)[np.arange(200), targets].mean()
 
     assert loss(best) <= min(map(loss, np.geomspace(0.05, 20, 400)))
+
+
+def test_one_logit_is_shifted_too():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, 50_000)
+    targets = generator.random(50_000) < special.expit(logits / 2 - 0.7)
+    assert calibration.fit_temperature(targets, logits, (-0.7,)) == pytest.approx(2.0, rel=0.05)
 
 
 def test_a_model_worse_than_chance_gets_the_largest_temperature():
