@@ -198,9 +198,8 @@ def fit_temperature(targets: np.ndarray, logits: np.ndarray, shift: Sequence[flo
         return 1.0
 
     def log_loss(log_temperature: float) -> float:
-        calibrated = logits / math.exp(log_temperature) + shifts
-        right = np.take_along_axis(calibrated, targets, axis=1)[:, 0]
-        return float(np.mean(special.logsumexp(calibrated, axis=1) - right))
+        log_probabilities = special.log_softmax(logits / math.exp(log_temperature) + shifts, axis=1)
+        return -float(np.take_along_axis(log_probabilities, targets, axis=1).mean())
 
     # convex in 1 / temperature, so there is one minimum; the search itself never tries the bounds
     bounds = (math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1]))

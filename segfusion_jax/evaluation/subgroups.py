@@ -95,30 +95,12 @@ def by_subgroup(
     for name, values in (aligned | {"groups": groups, "per_image": per_image}).items():
         if len(values) != labels.size:
             raise ValueError(f"{name} has {len(values)} values: must be one for each of {labels.size} images")
-    section = functools.partial(_section, resamples=resamples, seed=seed)
-    found = []
-    for fact, value, inside in _members(facts):
-        mine = [groups[image] for image in inside]
-        masked = [image for image in inside if per_image[image] is not None]
-        subgroup = {
-            "fact": fact,
-            "value": value,
-            "n": len(inside),
-            "positives": int(labels[inside].sum()),
-            "groups": len(set(mine)),
-            "withheld": len(inside) < min_size,
-            "classification": {},
-            "segmentation": {},
-        }
-        if len(inside) >= min_size:
-            statistics = weighted.classification_statistics(labels[inside], probabilities[inside], threshold)
-            subgroup["classification"] = section({name: statistics[name] for name in CLASSIFICATION}, mine)
-        if len(masked) >= max(min_size, 1):
-            statistics = weighted.segmentation_statistics([per_image[image] for image in masked])
-            drawn = [groups[image] for image in masked]
-            subgroup["segmentation"] = section({name: statistics[name] for name in SEGMENTATION}, drawn)
-        found.append(subgroup)
-    return found
+    judged = functools.partial(_judged, threshold=threshold, min_size=min_size, resamples=resamples, seed=seed)
+    return [
+        {"fact": fact, "value": value}
+        | judged(labels[inside], probabilities[inside], [groups[i] for i in inside], [per_image[i] for i in inside])
+        for fact, value, inside in _members(facts)
+    ]
 
 
 def _band(number: float, bands: Sequence[tuple[float, str]]) -> str:
@@ -136,6 +118,37 @@ def _members(facts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, np.
 
 def _place(value: str) -> tuple[bool, int, str]:
     return value == UNKNOWN, _BANDS.index(value) if value in _BANDS else len(_BANDS), value
+
+
+def _judged(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence[Hashable],
+    per_image: Sequence[Mapping[str, float] | None],
+    *,
+    threshold: float,
+    min_size: int,
+    resamples: int,
+    seed: int,
+) -> dict:
+    section = functools.partial(_section, resamples=resamples, seed=seed)
+    classified, segmented = {}, {}
+    if labels.size >= min_size:
+        statistics = weighted.classification_statistics(labels, probabilities, threshold)
+        classified = section({name: statistics[name] for name in CLASSIFICATION}, groups)
+    masked = [(scores, group) for scores, group in zip(per_image, groups, strict=True) if scores is not None]
+    if len(masked) >= max(min_size, 1):
+        overlaps, their_groups = zip(*masked, strict=True)
+        statistics = weighted.segmentation_statistics(overlaps)
+        segmented = section({name: statistics[name] for name in SEGMENTATION}, their_groups)
+    return {
+        "n": labels.size,
+        "positives": int(labels.sum()),
+        "groups": len(set(groups)),
+        "withheld": labels.size < min_size,
+        "classification": classified,
+        "segmentation": segmented,
+    }
 
 
 def _section(

@@ -39,12 +39,12 @@ def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
     Raises:
       ValueError: as `arrays.binary`.
     """
-    cumulate = _from_the_top(*arrays.binary(labels, probabilities))
+    follow = _roc_curve(*arrays.binary(labels, probabilities))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        hits, alarms = cumulate(weights)
-        area = np.einsum("rs,rs->r", hits[:, 1:] + hits[:, :-1], np.diff(alarms)) / 2
-        return _ratio(area, hits[:, -1] * alarms[:, -1], np.nan)
+        hits, above, upto, benign = follow(weights)
+        area = np.einsum("rs,rs->r", np.diff(hits), benign[:, None] - (above + upto) / 2)
+        return _ratio(area, hits[:, -1] * benign, np.nan)
 
     return statistic
 
@@ -59,13 +59,13 @@ def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> Statisti
     Raises:
       ValueError: as `arrays.binary`.
     """
-    cumulate = _from_the_top(*arrays.binary(labels, probabilities))
+    follow = _roc_curve(*arrays.binary(labels, probabilities))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        hits, alarms = cumulate(weights)
-        precision = _ratio(hits[:, 1:], hits[:, 1:] + alarms[:, 1:], 0.0)
-        area = np.einsum("rs,rs->r", precision, np.diff(hits))
-        return _ratio(area, np.where(alarms[:, -1] > 0, hits[:, -1], 0.0), np.nan)
+        hits, _, alarms, benign = follow(weights)
+        precision = _ratio(hits[:, 1:], hits[:, 1:] + alarms, 0.0)
+        area = np.einsum("rs,rs->r", np.diff(hits), precision)
+        return _ratio(area, np.where(benign > 0, hits[:, -1], 0.0), np.nan)
 
     return statistic
 
@@ -85,16 +85,15 @@ def partial_auc(
     """
     if not 0 <= min_sensitivity < 1:
         raise ValueError(f"min_sensitivity = {min_sensitivity}: must be in [0, 1)")
-    cumulate = _from_the_top(*arrays.binary(labels, probabilities))
+    follow = _roc_curve(*arrays.binary(labels, probabilities))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        hits, alarms = cumulate(weights)
-        malignant, benign = hits[:, -1], alarms[:, -1]
-        steps, rejections = np.diff(hits), benign[:, None] - alarms
-        above = np.diff(np.maximum(hits, min_sensitivity * malignant[:, None]))  # the upper part of each step
-        rise = _ratio(above, 2 * steps, 0.0) * (rejections[:, :-1] - rejections[:, 1:])
-        area = np.einsum("rs,rs->r", above, rejections[:, 1:] + rise)
-        return _ratio(area, malignant * benign, np.nan)
+        hits, above, upto, benign = follow(weights)
+        least = min_sensitivity * hits[:, -1:]
+        counted = np.diff(np.maximum(hits, least))  # the upper part of each step
+        share = _ratio(counted, np.diff(hits), 0.0)
+        area = np.einsum("rs,rs->r", counted, benign[:, None] - upto + share * (upto - above) / 2)
+        return _ratio(area, hits[:, -1] * benign, np.nan)
 
     return statistic
 
@@ -181,29 +180,34 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.n
     return np.divide(numerator, denominator, out=np.full_like(denominator, empty), where=denominator > 0)
 
 
-def _cumulated(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Sums over the columns before each end, [resamples, ends + 1], the first of them 0."""
+def _cumulated(values: np.ndarray) -> np.ndarray:
+    """Sums over no column, over the first, over the first two and so on, [resamples, columns + 1]."""
     sums = np.zeros((len(values), values.shape[1] + 1))
     np.cumsum(values, axis=1, out=sums[:, 1:])
-    return sums if len(ends) == values.shape[1] else sums[:, np.append(0, ends)]
+    return sums
 
 
-def _from_the_top(
-    labels: np.ndarray, probabilities: np.ndarray
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Weights of the malignant and of the benign images called at each distinct score, from none called to all."""
-    order = np.argsort(-probabilities, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(probabilities[order])) + 1, order.size)  # of runs of equal scores
-    malignant = labels[order].astype(np.float64)
+def _roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+    """Follows the curve down the distinct scores of malignant images; where it only moves sideways nothing is counted.
 
-    def cumulate(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if weights.shape[1] != order.size:
-            raise ValueError(f"weights {weights.shape}: must be (resamples, {order.size}), a column an image")
-        ordered = weights[:, order]
-        hits = _cumulated(ordered * malignant, ends)
-        return hits, _cumulated(ordered, ends) - hits
+    Returns:
+      A function of weights. It gives the weight of the malignant images called before the first score, after the first
+      and so on, [resamples, scores + 1]; of the benign images above each score, [resamples, scores]; of those above or
+      at it; and of all benign images, [resamples].
+    """
+    falling = np.argsort(-probabilities)
+    malignant, benign = falling[labels[falling]], falling[~labels[falling]]
+    scores, starts = np.unique(-probabilities[malignant], return_index=True)
+    ends = np.append(starts, malignant.size)
+    above, upto = (np.searchsorted(-probabilities[benign], scores, side) for side in ("left", "right"))
 
-    return cumulate
+    def follow(weights: np.ndarray) -> tuple[np.ndarray, ...]:
+        if weights.shape[1] != labels.size:
+            raise ValueError(f"weights {weights.shape}: must be (resamples, {labels.size}), a column an image")
+        hits, alarms = _cumulated(weights[:, malignant]), _cumulated(weights[:, benign])
+        return hits[:, ends], alarms[:, above], alarms[:, upto], alarms[:, -1]
+
+    return follow
 
 
 def _shares_found(labels: np.ndarray, decisions: np.ndarray) -> tuple[Statistic, Statistic]:
