@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import re
 
 import pytest
@@ -53,6 +54,14 @@ def test_the_page_opens_with_the_verdict_and_shows_every_figure_once(run, tmp_pa
     ]
 
 
+def test_the_confusion_of_two_sides_stands_with_the_other_curves(run):
+    binary = {name: value for name, value in run.metrics.items() if name not in ("diagnosis", "confusion")}
+    page = contents.page(dataclasses.replace(run, metrics=binary))
+    (section,) = (section for section in page.sections if section.title == "Classification")
+    assert "confusion_matrix" in [block.path.stem for block in section.blocks if isinstance(block, Figure)]
+    assert not [section for section in page.sections if section.title == "Diagnoses" and section.blocks]
+
+
 def test_a_figure_that_nobody_knows_is_shown_too(tmp_path):
     run = sample.run(tmp_path)
     Image.new("RGB", (4, 4)).save(run.figures / "novelty_by_age.png")
@@ -60,11 +69,31 @@ def test_a_figure_that_nobody_knows_is_shown_too(tmp_path):
     assert "Novelty by age" in titles
 
 
-def test_the_flow_adds_up(run):
-    (flow,) = (block for section in contents.page(run).sections for block in section.blocks if isinstance(block, Flow))
-    counts = [step.count for step in flow.steps]
-    assert counts[0] - sum(flow.steps[0].leaving.values()) == counts[1] == 10015
-    assert counts[1] - sum(flow.steps[1].leaving.values()) == counts[2] == sum(part.count for part in flow.parts)
+def flow(run) -> Flow:
+    (found,) = (block for section in contents.page(run).sections for block in section.blocks if isinstance(block, Flow))
+    return found
+
+
+def without_unused(run):
+    splits = {name: counts for name, counts in run.audit["splits"].items() if name != "unused"}
+    return audited(run, splits=splits, images=10012)
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        (lambda run: run, [10018, 10015, 10012]),
+        (lambda run: audited(run, left_out={}), [10015, 10012]),
+        (without_unused, [10015, 10012]),
+        (lambda run: audited(without_unused(run), left_out={}), [10012]),
+    ],
+)
+def test_the_flow_adds_up(run, change, counts):
+    steps, parts = flow(change(run)).steps, flow(change(run)).parts
+    assert [step.count for step in steps] == counts
+    for step, following in itertools.pairwise([*steps, sum(part.count for part in parts)]):
+        after = following if isinstance(following, int) else following.count
+        assert step.count - sum(step.leaving.values()) == after
 
 
 @pytest.mark.parametrize("missing", [*((name,) for name in OPTIONAL), OPTIONAL])
@@ -153,6 +182,7 @@ CAUTIONS = {
     "left out": (lambda run: run, "Left out as unusable: 2 absent, 1 damaged; splits/problems.csv lists them."),
     "fallbacks": (lambda run: run, "72 of 10,012 images had no usable mask; the classifier saw the whole image."),
     "synthetic": (lambda run: with_config(run, tiny.BASE), "say nothing about patients"),
+    "annotated": (lambda run: with_config(run, tiny.config(bridge__masks="annotated")), "given annotated masks, which"),
     "threshold": (lambda run: of_classification(run, threshold={"value": 0.0}), "everything is called malignant"),
     "chance": (lambda run: of_classification(run, roc_auc=sample.entry(0.52, 0.02)), "no better than chance"),
     "few positives": (
@@ -183,6 +213,7 @@ def test_a_caution_is_given(run, name):
         (lambda run: run, "Width alone"),
         (lambda run: audited(run, left_out={}), "Left out"),
         (lambda run: run, "nothing about patients"),
+        (lambda run: run, "annotated masks"),
         (lambda run: of_classification(run, threshold={"value": 0.01}), "everything is called"),
         (lambda run: of_classification(run, roc_auc=sample.entry(0.53, 0.02)), "chance"),
         (lambda run: of_classification(run, roc_auc={"value": 0.5}), "chance"),

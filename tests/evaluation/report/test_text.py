@@ -76,6 +76,11 @@ def test_markdown_says_the_same(tmp_path):
     ]
 
 
+def test_a_table_without_rows_keeps_its_headings(tmp_path):
+    page = Page(title="T", verdict="V", sections=[Section("S", [Table("Numbers", ("Name", "Value"), [])])])
+    assert "| Name | Value |\n| --- | --- |\n" in text.markdown(page, tmp_path)
+
+
 def test_markdown_of_any_text_keeps_its_tables(tmp_path):
     evil = "a|b\n<script>*x*"
     page = Page(title="T", verdict="V", sections=[Section("S", [Table("T", (evil, "y"), [(evil, evil)])])])
