@@ -121,6 +121,11 @@ def test_misclassified_images_are_those_on_the_wrong_side_missed_ones_first(run)
     assert distances == sorted(distances[:10], reverse=True) + sorted(distances[10:], reverse=True)
 
 
+def test_an_image_at_the_threshold_is_called_positive(run):
+    lines = [run.predictions[0] | {"image_id": f"at_{label}", "label": label, "probability": "0.31"} for label in "01"]
+    assert [row[0] for row in tables(dataclasses.replace(run, predictions=lines))["Misclassified"].rows] == ["at_0"]
+
+
 def test_failed_segmentations_are_those_below_the_limit_worst_first(run):
     table = tables(run)["Failed segmentations"]
     jaccards = [row[3] for row in table.rows]
@@ -217,7 +222,7 @@ def test_a_caution_is_given(run, name):
         (lambda run: of_classification(run, threshold={"value": 0.01}), "everything is called"),
         (lambda run: of_classification(run, roc_auc=sample.entry(0.53, 0.02)), "chance"),
         (lambda run: of_classification(run, roc_auc={"value": 0.5}), "chance"),
-        (lambda run: of_classification(run, prevalence={"value": 0.067}), "Only"),
+        (lambda run: of_classification(run, prevalence={"value": 100 / 1502}), "Only"),
         (lambda run: of_classification(run, ece=sample.entry(0.1)), "calibration error"),
         (lambda run: with_subgroup(run, 0.931), "Where age"),
         (lambda run: with_subgroup(run, 0.9, withheld=True), "Where age"),
