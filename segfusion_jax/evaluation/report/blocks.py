@@ -56,7 +56,7 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.headings):
                 raise ValueError(
-                    f"table {self.title!r}: row {row[:1]} has {len(row)} cells; must have {len(self.headings)}"
+                    f"table {self.title!r}: row {list(row[:1])} has {len(row)} cells; must have {len(self.headings)}"
                 )
 
 

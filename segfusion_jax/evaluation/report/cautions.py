@@ -35,6 +35,8 @@ def _siblings(run: Run, split: str) -> float:
 def _data(run: Run) -> Iterator[str]:
     if run.config.data.collection == "synthetic":
         yield "The images are drawn by a program: these numbers say nothing about patients."
+    if run.config.bridge.masks == "annotated":
+        yield "The classifier was given annotated masks, which a new image does not have: a bound, not a performance."
     if _siblings(run, "this_split"):
         yield (
             f"The split leaks, by protocol '{run.config.splits.protocol}': {percent(_siblings(run, 'this_split'))} "

@@ -156,9 +156,9 @@ def _models(run: Run) -> Iterator[Item]:
         f"Class weights '{classifier.class_weights}', sampling '{classifier.training.sampling}'.",
     )
     chosen = (
-        "each of the classifiers on its own fold of the training images, by ROC-AUC"
+        "classifier k's by ROC-AUC on fold k"
         if classifier.fold_ensemble
-        else "the classifier's on validation images, by ROC-AUC"
+        else "the classifier's by ROC-AUC on validation images"
     )
     yield Item(
         "Choice of the final models",

@@ -55,20 +55,31 @@ def page(run: Run) -> Page:
 
 
 def _data(run: Run) -> Section:
+    splits = run.audit["splits"]
+    parts = [
+        Step(name, _images(splits, name), note=_inside(splits[name]))
+        for name in ("train", "validation", "test")
+        if name in splits
+    ]
+    return Section("Data", [Flow(_steps(run), parts), _counts(splits), *_leakage(run), *_shortcuts(run)])
+
+
+def _steps(run: Run) -> list[Step]:
+    """From the images found to those that take part, where there is a difference."""
     audit, splits = run.audit, run.audit["splits"]
+    unusable = {f"left out: {kind}": count for kind, count in audit["left_out"].items()}
     apart = {
-        "repeat another picture, contradict it, or belong to an official test set's groups": _images(splits, "unused"),
+        "unused: repeat or contradict another picture, or are kin of an official test set": _images(splits, "unused"),
         "official test set, kept apart": _images(splits, "official_test"),
     }
-    unusable = {f"left out: {kind}": count for kind, count in audit["left_out"].items()}
-    used = [name for name in ("train", "validation", "test") if name in splits]
-    steps = [
-        Step("images found", audit["images"] + sum(unusable.values()), leaving=unusable),
-        Step("usable images", audit["images"], note=f"{audit['groups']:,} groups", leaving=apart),
-        Step("images take part", sum(_images(splits, name) for name in used)),
-    ]
-    parts = [Step(name, _images(splits, name), note=_inside(splits[name])) for name in used]
-    return Section("Data", [Flow(steps, parts), _counts(splits), *_leakage(run), *_shortcuts(run)])
+    usable = Step("usable images", audit["images"], f"{audit['groups']:,} groups", apart)
+    if unusable:
+        steps = [Step("images found", audit["images"] + sum(unusable.values()), leaving=unusable), usable]
+    else:
+        steps = [usable._replace(name="images found, all usable")]
+    if any(apart.values()):
+        steps.append(Step("images take part", audit["images"] - sum(apart.values())))
+    return steps
 
 
 def _images(splits: Mapping[str, Any], name: str) -> int:
@@ -117,7 +128,9 @@ def _shortcuts(run: Run) -> list[Table]:
 
 def _classification(run: Run) -> Section:
     shown = {name: entry for name, entry in run.metrics["classification"].items() if name != "threshold"}
-    curves = figures.find(run.figures, ("roc_curve", "pr_curve", "decision_curve", "probabilities"))
+    names = ["roc_curve", "pr_curve", "decision_curve", "probabilities"]
+    names += [] if "diagnosis" in run.metrics else ["confusion_matrix"]
+    curves = figures.find(run.figures, names)
     note = f"Test images; those at or above the threshold {run.threshold:.3f} are called {run.sides[1]}."
     return Section("Classification", [*curves, labels.metrics_table("Classification metrics", shown, note)])
 
@@ -154,25 +167,24 @@ def _calibration(run: Run) -> Section:
 
 
 def _diagnoses(run: Run) -> Section:
-    blocks = []
+    """Empty unless the classifier names diagnoses."""
+    blocks: list[Block] = []
     if "diagnosis" in run.metrics:
-        blocks.append(
-            labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
-        )
+        table = labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
+        blocks += [*figures.find(run.figures, ("confusion_matrix",)), table]
     confusion = run.metrics.get("confusion", {})
     if confusion:
         rows = [
-            (
-                name,
-                *(given[other] for other in confusion),
-                given[name] / total if (total := sum(given.values())) else None,
-            )
-            for name, given in confusion.items()
+            (name, *(given[other] for other in confusion), _right(name, given)) for name, given in confusion.items()
         ]
         note = "Test images by their diagnosis (rows) and the one they are given (columns)."
         blocks.append(Table("Confusion", ("Diagnosis", *confusion, "Share right"), rows, note))
-    title = "Diagnoses" if "diagnosis" in run.metrics else "Confusion"
-    return Section(title, [*figures.find(run.figures, ("confusion_matrix",)), *blocks])
+    return Section("Diagnoses", blocks)
+
+
+def _right(name: str, given: Mapping[str, int]) -> float | None:
+    total = sum(given.values())
+    return given[name] / total if total else None
 
 
 def _segmentation(run: Run) -> Section:

@@ -7,7 +7,7 @@ from typing import Any
 
 from segfusion_jax.config import Config
 from segfusion_jax.evaluation.report import labels
-from segfusion_jax.evaluation.report.blocks import Estimate, Headline, percent
+from segfusion_jax.evaluation.report.blocks import Estimate, Headline, number, percent
 
 _HEADLINES = (  # section, metric and its short name, in the order shown
     ("classification", "roc_auc", "ROC-AUC"),
@@ -34,7 +34,7 @@ class Run:
       sides: what the classes of label 0 and those of label 1 are called.
       collection: what the collection is called.
       address: where it is published.
-      fallbacks: image ids that the bridge took whole, by reason; images with a mask are under "".
+      fallbacks: how many images the bridge took whole, by reason; under "" those that have a mask.
       predictions: rows of evaluation/predictions.csv.
       overlaps: rows of evaluation/segmentation.csv.
       figures: folder of the figures, PNG files.
@@ -116,4 +116,4 @@ def headlines(run: Run) -> list[Headline]:
 
 def _told(entry: Mapping[str, float]) -> str:
     estimate = Estimate(entry["value"], entry.get("low"), entry.get("high"))
-    return f"{estimate.value:.3f}" + (f" (95 % interval {estimate.interval})" if estimate.interval else "")
+    return number(estimate.value) + (f" (95 % interval {estimate.interval})" if estimate.interval else "")

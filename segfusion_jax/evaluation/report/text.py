@@ -88,7 +88,7 @@ def _step(step: Step) -> str:
 
 
 def _table(table: Table) -> str:
-    kept = [column for column, cells in enumerate(zip(*table.rows, strict=True)) if not _drawn(cells)]
+    kept = [column for column in range(len(table.headings)) if not _drawn([row[column] for row in table.rows])]
     rows = [[_plain(_cell(row[column])) for column in kept] for row in table.rows]
     head = [_plain(table.headings[column]) for column in kept]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(kept), *rows])

@@ -1,5 +1,7 @@
 """A run with everything that a report can show, made up; a page of it is written in less than a second."""
 
+import csv
+import json
 import pathlib
 
 import numpy as np
@@ -7,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from segfusion_jax.config import Config
 from segfusion_jax.evaluation.report.run import Run
+from segfusion_jax.input import mask_store
 from tests import tiny
 
 CLASSES = ("nevus", "melanoma", "basal cell carcinoma")
@@ -176,8 +179,8 @@ def overlaps() -> list[dict[str, str]]:
     ]
 
 
-def run(folder: pathlib.Path) -> Run:
-    """The run, with its figures drawn into `folder`/evaluation/figures."""
+def figures(folder: pathlib.Path) -> pathlib.Path:
+    """Drawn into `folder`/evaluation/figures."""
     figures = folder / "evaluation" / "figures"
     figures.mkdir(parents=True)
     for name, size in FIGURES.items():
@@ -188,6 +191,11 @@ def run(folder: pathlib.Path) -> Run:
         draw.text((80, 40), f"{name}, {size[0]} x {size[1]}", fill="#333333", font_size=28)
         picture.save(figures / f"{name}.png", compress_level=1)
     (figures / "roc_curve.svg").write_text(SVG)
+    return figures
+
+
+def run(folder: pathlib.Path) -> Run:
+    """The run, with its figures in `folder`."""
     facts = {"Date": "2026-11-23", "Devices": "1 x cpu, 1 process(es)", "Versions": "jax 0.10.2, flax 0.12.8"}
     return Run(
         config=config(),
@@ -200,6 +208,28 @@ def run(folder: pathlib.Path) -> Run:
         fallbacks={"": 9940, "tiny": 50, "border": 22},
         predictions=predictions(),
         overlaps=overlaps(),
-        figures=figures,
+        figures=figures(folder),
         facts=facts,
     )
+
+
+def workdir(folder: pathlib.Path) -> pathlib.Path:
+    """What the stages before the report leave in `folder`; weight files say what they are."""
+    figures(folder)
+    for name, content in {"splits/audit.json": audit(), "evaluation/metrics.json": metrics()}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    (folder / "config.json").write_text(json.dumps({"versions": {"jax": "0.10.2"}}))
+    for name, lines in {"predictions": predictions(), "segmentation": overlaps()}.items():
+        with (folder / "evaluation" / f"{name}.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, list(lines[0]))
+            table.writeheader()
+            table.writerows(lines)
+    masks = [mask_store.MaskRow(f"ISIC_{number}", "0", 0.2, "tiny" if number < 3 else "") for number in range(10)]
+    mask_store.write(folder / "masks", ((mask, b"") for mask in masks))
+    for fold in range(config().splits.num_folds):
+        for stage in ("segmentation", "classification"):
+            weights = folder / stage / f"fold_{fold}" / "weights.safetensors"
+            weights.parent.mkdir(parents=True)
+            weights.write_text(f"{stage} {fold}")
+    return folder
