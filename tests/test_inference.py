@@ -152,6 +152,20 @@ def test_files_are_read_as_prepare_reads_them(model, images, tmp_path):
         model.predict([tmp_path / "deep.png"])
 
 
+def test_with_eight_views_it_is_the_same_however_an_image_lies(finished, model, images, tmp_path):
+    folder = shutil.copytree(finished / "model", tmp_path / "views")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["config"]["segmenter"]["views"] = metadata["config"]["classifier"]["views"] = 8
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    ways = [images[0], images[0][::-1], images[0][:, ::-1]]
+    found, usual = (predictor.predict(ways) for predictor in (sf.SegFusion.load(folder), model))
+    for way in (1, 2):
+        turned = [np.flip(predicted[way].mask, way - 1) != predicted[0].mask for predicted in (found, usual)]
+        assert turned[0].mean() < 1e-3 < turned[1].mean()
+        differences = [abs(log_odds(p[way].probability) - log_odds(p[0].probability)) for p in (found, usual)]
+        assert differences[0] < 1e-4 and differences[1] > 1e-3
+
+
 def log_odds(probability):
     return np.log(probability / (1 - probability))
 

@@ -20,7 +20,6 @@ from segfusion_jax.parallel import make_devices
 from segfusion_jax.stages import classify as stage
 from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_classes, load_prepared
 from segfusion_jax.training import metric_log
-from segfusion_jax.training.loop import fit
 from segfusion_jax.training.resident import compile_step
 from segfusion_jax.training.seeds import derive_seed
 from tests import tiny
@@ -171,14 +170,15 @@ def test_members_take_equally_many_steps_of_one_program_and_differ(ensemble):
 
 def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
     workdir = shutil.copytree(ensemble[0], tmp_path / "workdir", symlinks=True)
-    kept = [path.read_bytes() for path in classifier_weights(ENSEMBLE, workdir)]
-    classifier_weights(ENSEMBLE, workdir)[1].unlink()
+    weights = classifier_weights(ENSEMBLE, workdir)
+    before = [path.read_bytes() for path in weights]
+    weights[1].unlink()
     trained = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "fit", lambda task, *args: trained.append(task.folder) or fit(task, *args))
+        patch.setattr(stage, "fit", lambda task, state, *_: trained.append(task.folder) or state.evaluated)
         stage.classify(ENSEMBLE, workdir)
     assert trained == [workdir / "classification/fold_1/all"]
-    assert [path.read_bytes() for path in classifier_weights(ENSEMBLE, workdir)] == kept
+    assert [path.read_bytes() == old for path, old in zip(weights, before, strict=True)] == [True, False, True]
 
 
 def test_members_are_averaged_or_asked_one_by_one(ensemble, finished):
@@ -188,7 +188,8 @@ def test_members_are_averaged_or_asked_one_by_one(ensemble, finished):
     rows = classifier_rows(prepared, ENSEMBLE, "test")
     source = stage.examples(ENSEMBLE, prepared, MaskStore(workdir / "masks"), rows)
     classifiers = Classifiers(ENSEMBLE, devices, weights, classes)
-    alone = [dict(classifiers.predict(source, [number])) for number in FOLDS]
+    # named as often as there are members, so that it is the program of all of them
+    alone = [dict(classifiers.predict(source, [number] * len(FOLDS))) for number in FOLDS]
     assert list(alone[0]) == list(rows) and alone[0][rows[0]].shape == (1,) and alone[0][rows[0]].dtype == np.float64
     assert all(np.ptp([member[row] for member in alone]) > 1e-4 for row in rows)
     mean = dict(classifiers.predict(source))

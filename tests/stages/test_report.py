@@ -78,11 +78,11 @@ def test_failures_are_listed_missed_malignant_ones_first(finished, page):
 def test_the_model_folder_is_complete(finished):
     folder = finished / "model"
     metadata = json.loads((folder / "metadata.json").read_text())
-    assert {path.name for path in folder.iterdir()} == {"metadata.json", metadata["classifier"], *metadata["unets"]}
+    assert {path.name for path in folder.iterdir()} == {"metadata.json", *metadata["classifiers"], *metadata["unets"]}
     assert Config.from_json(json.dumps(metadata["config"])) == tiny.BASE
     assert metadata["threshold"] == metadata["metrics"]["classification"]["threshold"]["value"]
     for fold, name in enumerate(metadata["unets"]):
         trained = (finished / f"segmentation/fold_{fold}/weights.safetensors").read_bytes()
         assert (folder / name).read_bytes() == trained
     trained = (finished / "classification/weights.safetensors").read_bytes()
-    assert (folder / metadata["classifier"]).read_bytes() == trained
+    assert (folder / metadata["classifiers"][0]).read_bytes() == trained
