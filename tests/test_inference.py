@@ -1,14 +1,19 @@
 """A finished run as a model: arrays and files in, masks and probabilities out."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import segfusion_jax as sf
+from segfusion_jax import inference
+from segfusion_jax.config import Bridge
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.stages.workdir import load_prepared
@@ -145,6 +150,97 @@ def test_files_are_read_as_prepare_reads_them(model, images, tmp_path):
     Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep.png: image of more than 8 bits a channel"):
         model.predict([tmp_path / "deep.png"])
+
+
+def test_with_eight_views_it_is_the_same_however_an_image_lies(finished, model, images, tmp_path):
+    folder = shutil.copytree(finished / "model", tmp_path / "views")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["config"]["segmenter"]["views"] = metadata["config"]["classifier"]["views"] = 8
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    ways = [images[0], images[0][::-1], images[0][:, ::-1]]
+    found, usual = (predictor.predict(ways) for predictor in (sf.SegFusion.load(folder), model))
+    for way in (1, 2):
+        turned = [np.flip(predicted[way].mask, way - 1) != predicted[0].mask for predicted in (found, usual)]
+        assert turned[0].mean() < 1e-3 < turned[1].mean()
+        differences = [abs(log_odds(p[way].probability) - log_odds(p[0].probability)) for p in (found, usual)]
+        assert differences[0] < 1e-4 and differences[1] > 1e-3
+
+
+def log_odds(probability):
+    return np.log(probability / (1 - probability))
+
+
+def test_probabilities_are_calibrated_and_move_with_the_prevalence_but_decisions_do_not(
+    finished, images, predictions, tmp_path
+):
+    folder = shutil.copytree(finished / "model", tmp_path / "calibrated")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    raw = log_odds(np.array([p.probability for p in predictions]))
+    middle = float(np.median(raw) / 2 + 0.7)
+    changed = {"temperature": 2.0, "shift": [0.7], "prevalence": 0.2, "threshold": 1 / (1 + np.exp(-middle))}
+    (folder / "metadata.json").write_text(json.dumps(metadata | changed))
+    model = sf.SegFusion.load(folder)
+    at_own, at_other = model.predict(images), model.predict(images, prevalence=0.01)
+    own, other = (log_odds(np.array([p.probability for p in found])) for found in (at_own, at_other))
+    np.testing.assert_allclose(own, raw / 2 + 0.7, atol=1e-4)
+    np.testing.assert_allclose(other, own + np.log(0.01 / 0.99) - np.log(0.2 / 0.8), atol=1e-6)
+    decisions = [p.malignant for p in at_own]
+    assert decisions == (own >= middle).tolist() == [p.malignant for p in at_other] and 0 < sum(decisions) < len(own)
+    assert at_other[0].probabilities["malignant"] == at_other[0].probability
+
+
+def diagnosing(logits: list[float], calibration: inference.Calibration) -> sf.SegFusion:
+    """A model of three classes that says the same of every image."""
+    segmenters, classifiers = mock.Mock(), mock.Mock()
+    segmenters.predict = lambda source: ((row, np.full((16, 16), 0.9, np.float32)) for row in source.rows)
+    classifiers.predict = lambda source: ((row, np.array(logits)) for row in source.rows)
+    classifiers.classes = inference.Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
+    return sf.SegFusion(tiny.BASE, segmenters, classifiers, calibration)
+
+
+def test_shares_of_the_malignant_classes_among_each_other_stay_at_another_prevalence():
+    calibration = inference.Calibration(2.0, (0.0, np.log(2), 0.0), 0.25, 0.5)
+    model = diagnosing([2 * np.log(3), 2 * np.log(2), 0.0], calibration)  # weights 3, 2 x 2 and 1 once calibrated
+    image = np.zeros((1, 20, 20, 3), np.uint8)
+    (own,), (other,) = model.predict(image), model.predict(image, prevalence=0.5)
+    assert own.probabilities == pytest.approx({"melanoma": 3 / 8, "nevus": 4 / 8, "bcc": 1 / 8})
+    # odds of malignancy are 1 and become 3
+    assert other.probabilities == pytest.approx({"melanoma": 9 / 16, "nevus": 4 / 16, "bcc": 3 / 16})
+    assert (own.probability, other.probability) == pytest.approx((0.5, 0.75))
+    assert own.malignant and other.malignant
+    assert not model.predict(image, prevalence=0.01)[0].probability >= 0.5
+    assert model.predict(image, prevalence=0.01)[0].malignant
+
+
+@pytest.mark.parametrize("prevalence", [0, 1, -0.1, float("nan")])
+def test_prevalences_that_are_none_are_refused(model, images, prevalence):
+    with pytest.raises(ValueError, match=rf"prevalence = {prevalence}: must be in \(0, 1\)"):
+        model.predict(images[:1], prevalence=prevalence)
+
+
+def test_evidence_is_of_the_size_of_the_image_and_adds_up_to_the_logit(finished, model, images, predictions):
+    bias = safetensors.numpy.load_file(finished / "model/classifier.safetensors")["head.bias"][0]
+    evidence = model.explain([images[0], decode.resize(images[1], (60, 100))])
+    assert [e.shape for e in evidence] == [(144, 192), (60, 100)] and {e.dtype for e in evidence} == {np.dtype("f")}
+    logit = log_odds(predictions[0].probability)  # the grid of 32 x 32 pixels is one place
+    np.testing.assert_allclose(evidence[0] + bias, logit, rtol=1e-3, atol=1e-4)
+    assert model.explain([]) == []
+
+
+def test_evidence_of_a_crop_is_put_where_the_crop_was(images):
+    model = diagnosing([0.0, 0.0, 0.0], inference.Calibration(1.0, (), 0.5, 0.5))
+    probability = np.zeros((24, 32), np.float32)
+    probability[6:12, 8:18] = 1
+    model.config = dataclasses.replace(tiny.BASE, bridge=Bridge(mode="crop", margin=0.5))
+    model._segmenters.predict = lambda source: ((row, probability) for row in source.rows)
+    grid = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    model._classifiers.explain = lambda source: ((row, grid) for row in source.rows)
+    (evidence,) = model.explain(images[:1])
+    shown = np.zeros((144, 192), bool)
+    shown[18:90, 18:138] = True  # the mask's box with half a side around it, six times as large
+    assert ((evidence > 0) == shown).all()
+    box = evidence[18:90, 18:138]
+    assert (box[0, 0], box[0, -1], box[-1, 0], box[-1, -1]) == (1, 2, 3, 4) and box.mean() == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("kind", [str, pathlib.Path])

@@ -1,4 +1,8 @@
-import collections
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
 import types
 
 import jax
@@ -6,12 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import safetensors.numpy
 
-from segfusion_jax.inference import Classes
+from segfusion_jax.datasets.table import read_rows, write_rows
+from segfusion_jax.inference import Classes, Classifiers
+from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.models.from_config import make_classifier
+from segfusion_jax.parallel import make_devices
 from segfusion_jax.stages import classify as stage
-from segfusion_jax.stages.workdir import load_classes, load_prepared
+from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_classes, load_prepared
 from segfusion_jax.training import metric_log
+from segfusion_jax.training.resident import compile_step
 from segfusion_jax.training.seeds import derive_seed
 from tests import tiny
 
@@ -73,10 +82,9 @@ def test_the_frozen_phase_has_its_own_learning_rate(finished):
 
 def test_images_of_training_validation_and_test_share_no_group(finished):
     prepared = load_prepared(tiny.BASE, finished)
-    rows = {
-        split: stage.examples(tiny.BASE, prepared, collections.defaultdict(bytes), split).rows
-        for split in ("train", "validation", "test")
-    }
+    ((_, validation),) = stage.held_out(tiny.BASE, prepared)
+    (train,) = stage.trained_on(tiny.BASE, prepared)
+    rows = {"train": train, "validation": validation, "test": classifier_rows(prepared, tiny.BASE, "test")}
     groups = {split: {row.group for row in members} for split, members in rows.items()}
     assert not groups["train"] & groups["validation"]
     assert not groups["test"] & (groups["train"] | groups["validation"])
@@ -86,26 +94,20 @@ def test_images_of_training_validation_and_test_share_no_group(finished):
 
 
 def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
-    prepared = load_prepared(tiny.BASE, finished)
-    examples = stage.examples(tiny.BASE, prepared, collections.defaultdict(bytes), "train")
-    labels = np.array([row.target for row in examples.rows])
-
-    def weights(config):
-        return stage._Trainer(config, None, None, examples, None, None, None)._sampling_weights()
-
-    balanced = weights(tiny.config(classifier__training__sampling="balanced"))
+    (rows,) = stage.trained_on(tiny.BASE, load_prepared(tiny.BASE, finished))
+    labels = np.array([row.target for row in rows])
+    balanced = stage.sampling_weights(tiny.config(classifier__training__sampling="balanced"), rows)
     assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
-    assert weights(tiny.BASE) is None
+    assert stage.sampling_weights(tiny.BASE, rows) is None
 
 
 def test_balanced_class_weights_are_inverse_frequencies(finished):
-    prepared = load_prepared(tiny.BASE, finished)
-    examples = stage.examples(tiny.BASE, prepared, collections.defaultdict(bytes), "train")
-    labels = np.array([row.target for row in examples.rows])
+    train = stage.trained_on(tiny.BASE, load_prepared(tiny.BASE, finished))
+    labels = np.array([row.target for row in train[0]])
     assert 0 < labels.sum() < len(labels) / 2
 
     def weights(config):
-        return np.array(stage.class_weights(config, classes, examples.rows))
+        return np.array(stage.class_weights(config, classes, train))
 
     classes = load_classes(tiny.BASE, finished)
     balanced = weights(tiny.config(classifier__class_weights="balanced"))
@@ -115,7 +117,99 @@ def test_balanced_class_weights_are_inverse_frequencies(finished):
 
 
 def test_balanced_weights_of_three_classes_by_hand():
-    rows = [types.SimpleNamespace(target=target) for target in (0, 0, 0, 1, 2, 2)]
+    train = [[types.SimpleNamespace(target=target) for target in targets] for targets in ((0, 0, 0, 1), (2, 2))]
     classes = Classes(("a", "b", "c"), (True, False, False), 3)
     config = tiny.config(classifier__class_weights="balanced")
-    assert stage.class_weights(config, classes, rows) == (6 / 9, 6 / 3, 6 / 6)
+    assert stage.class_weights(config, classes, train) == (6 / 9, 6 / 3, 6 / 6)
+
+
+ENSEMBLE = tiny.config(classifier__fold_ensemble=True)
+FOLDS = range(ENSEMBLE.splits.num_folds)
+
+
+@pytest.fixture(scope="module")
+def ensemble(finished, tmp_path_factory):
+    """The workdir of an ensemble on the masks of `finished`; and how many train steps were compiled."""
+    workdir = tmp_path_factory.mktemp("ensemble")
+    for folder in ("splits", "records", "masks"):
+        (workdir / folder).symlink_to(finished / folder)
+    compiled = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "compile_step", lambda *args, **kw: compiled.append(kw) or compile_step(*args, **kw))
+        stage.classify(ENSEMBLE, workdir)
+    return workdir, len(compiled)
+
+
+def test_members_of_an_ensemble_are_trained_on_all_but_their_fold_and_chosen_on_it(finished, ensemble):
+    prepared = load_prepared(ENSEMBLE, finished)
+    table = tiny.table(finished / "splits/splits.csv")
+    train, choose = stage.trained_on(ENSEMBLE, prepared), stage.held_out(ENSEMBLE, prepared)
+    assert [number for number, _ in choose] == list(FOLDS) and len(train) == len(FOLDS)
+    for fold, rows in choose:
+        assert [row.image_id for row in rows] == [row["image_id"] for row in table if row["fold"] == str(fold)]
+        others = [row["image_id"] for row in table if row["fold"] not in (str(fold), "-1")]
+        assert [row.image_id for row in train[fold]] == others
+        assert not {row.group for row in rows} & {row.group for row in train[fold]}
+        images = hashlib.sha256(json.dumps([(row.image_id, row.target) for row in train[fold]]).encode()).hexdigest()
+        (path,) = ensemble[0].glob(f"classification/fold_{fold}/all/checkpoints/*/facts/metadata")
+        assert json.loads(path.read_text())["facts"]["position"]["images"] == images
+    assert {row.split for _, rows in choose for row in rows} == {"train", "validation"}
+
+
+def test_members_take_equally_many_steps_of_one_program_and_differ(ensemble):
+    workdir, num_compiled = ensemble
+    assert num_compiled == 1
+    weights = classifier_weights(ENSEMBLE, workdir)
+    assert [path.relative_to(workdir) for path in weights] == [
+        pathlib.Path(f"classification/fold_{fold}/weights.safetensors") for fold in FOLDS
+    ]
+    assert len({path.read_bytes() for path in weights}) == len(FOLDS)
+    logs = [metric_log.read(path.parent / "all" / "metrics.jsonl") for path in weights]
+    assert len({log[-1]["step"] for log in logs}) == 1 and all(log[-1]["split"] == "validation" for log in logs)
+
+
+def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
+    workdir = shutil.copytree(ensemble[0], tmp_path / "workdir", symlinks=True)
+    weights = classifier_weights(ENSEMBLE, workdir)
+    before = [path.read_bytes() for path in weights]
+    weights[1].unlink()
+    trained = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "fit", lambda task, state, *_: trained.append(task.folder) or state.evaluated)
+        stage.classify(ENSEMBLE, workdir)
+    assert trained == [workdir / "classification/fold_1/all"]
+    assert [path.read_bytes() == old for path, old in zip(weights, before, strict=True)] == [True, False, True]
+
+
+def test_members_are_averaged_or_asked_one_by_one(ensemble, finished):
+    workdir, _ = ensemble
+    prepared, devices = load_prepared(ENSEMBLE, finished), make_devices(ENSEMBLE.parallel)
+    classes, weights = load_classes(ENSEMBLE, finished), classifier_weights(ENSEMBLE, workdir)
+    rows = classifier_rows(prepared, ENSEMBLE, "test")
+    source = stage.examples(ENSEMBLE, prepared, MaskStore(workdir / "masks"), rows)
+    classifiers = Classifiers(ENSEMBLE, devices, weights, classes)
+    # named as often as there are members, so that it is the program of all of them
+    alone = [dict(classifiers.predict(source, [number] * len(FOLDS))) for number in FOLDS]
+    assert list(alone[0]) == list(rows) and alone[0][rows[0]].shape == (1,) and alone[0][rows[0]].dtype == np.float64
+    assert all(np.ptp([member[row] for member in alone]) > 1e-4 for row in rows)
+    mean = dict(classifiers.predict(source))
+    for row, logits in mean.items():
+        np.testing.assert_allclose(logits, np.mean([member[row] for member in alone], axis=0), rtol=1e-4, atol=1e-6)
+
+    bias = np.mean([safetensors.numpy.load_file(path)["head.bias"] for path in weights])
+    for (_, evidence), logits in zip(classifiers.explain(source), mean.values(), strict=True):
+        assert evidence.shape == (1, 1) and evidence.dtype == np.float32  # of 32 x 32 pixels
+        np.testing.assert_allclose(evidence.sum() + bias, logits[0], rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_one_side_only_are_refused(finished, tmp_path):
+    for folder in ("records", "masks"):
+        (tmp_path / folder).symlink_to(finished / folder)
+    shutil.copytree(finished / "splits", tmp_path / "splits")
+    rows = read_rows(tmp_path / "splits/splits.csv")
+    changed = [dataclasses.replace(row, target=0 if row.fold == 2 else row.target) for row in rows]
+    write_rows(tmp_path / "splits/splits.csv", changed)
+    with pytest.raises(
+        ValueError, match=r"the \d+ images that classifier 2 is chosen on must be of both sides, benign"
+    ):
+        stage.classify(ENSEMBLE, tmp_path)

@@ -119,6 +119,13 @@ def test_steps_and_classes_are_those_of_the_prepared_data(described, finished):
         assert last["step"] == last["epoch"] * steps_per_epoch
 
 
+def test_members_of_an_ensemble_take_the_steps_of_an_average_one(finished):
+    data = dry_run._data(tiny.config(classifier__fold_ensemble=True), finished)
+    folds = [row["fold"] for row in tiny.table(finished / "splits/splits.csv") if row["fold"] != "-1"]
+    assert data.classifier_steps == len(folds) * 2 // 3 // 8
+    assert data.num_images[1] == max(len(folds) - folds.count(fold) for fold in "012")
+
+
 def test_without_prepared_data_it_says_what_it_takes_them_for(tmp_path):
     data = dry_run._data(tiny.config(data__target="diagnosis"), tmp_path)
     assert data.origin == "not prepared yet: taken for two classes and 1,000 steps an epoch"

@@ -191,7 +191,7 @@ def test_segmentation_scores_by_hand():
 def test_masks_of_several_unets_are_the_mean_of_their_probabilities():
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
     thresholds = np.array([0.2, 0.5, 0.6], np.float32)
-    together = steps.make_segment(THRESHOLDING)((thresholds, {}), {"image": image})
+    together = steps.make_ensemble(steps.make_segment(THRESHOLDING))((thresholds, {}), {"image": image})
     single = [1 / (1 + np.exp(-100 * (image[..., 0] / 255 - threshold))) for threshold in thresholds]
     assert together.shape == (2, 4, 6) and together.dtype == jnp.float32
     np.testing.assert_allclose(together, np.mean(single, axis=0), atol=1e-4)
@@ -234,7 +234,7 @@ def test_a_single_logit_is_that_of_the_positive_class():
     )
 
 
-def test_scores_and_losses_of_seven_diagnoses():
+def test_logits_and_losses_of_seven_diagnoses():
     def diagnose(params, batch_stats, images, *, train, **_):
         return images.mean((1, 2, 3))[:, None] * params, batch_stats
 
@@ -244,12 +244,7 @@ def test_scores_and_losses_of_seven_diagnoses():
     model, bridge = Functional(diagnose, {}, {}, preprocessing.NONE), Bridge(mode="black")
     logits = image.mean((1, 2, 3), keepdims=False)[:, None] / 255 * weights
     shares = shares_of(logits)
-    scores = steps.make_class_scores(model, bridge, MALIGNANT)((weights, {}), batch)
-    np.testing.assert_allclose(scores["logits"], logits, rtol=1e-5)
-    np.testing.assert_allclose(scores["malignant"], np.log(shares[:, :3].sum(1) / shares[:, 3:].sum(1)), rtol=1e-4)
-    np.testing.assert_array_equal(
-        steps.make_classify(model, bridge, MALIGNANT)((weights, {}), batch), scores["malignant"]
-    )
+    np.testing.assert_allclose(steps.make_classify(model, bridge)((weights, {}), batch), logits, rtol=1e-5)
     options = dict(class_weights=(1.0,) * 7, head_only=False)
     loss, _ = steps.classification_objective(model, bridge, Classifier(), **options)(weights, {}, batch, None)
     np.testing.assert_allclose(loss, -np.log(shares[np.arange(5), batch["label"]]), rtol=1e-4)
@@ -262,7 +257,7 @@ def test_models_see_images_as_their_weights_expect(expects):
     batch = {"image": image, "mask": mask, "label": np.ones(1, np.int32)}
     logits = steps.make_classify(model, Bridge(mode="black"))((0.0, {}), batch)
     red = (0.2 - expects.mean[0]) / expects.std[0]
-    np.testing.assert_allclose(logits, [red], rtol=1e-5)
+    np.testing.assert_allclose(logits, [[red]], rtol=1e-5)
     objective = steps.classification_objective(
         model, Bridge(mode="black"), Classifier(), class_weights=(1.0, 1.0), head_only=False
     )
@@ -273,7 +268,7 @@ def test_models_see_images_as_their_weights_expect(expects):
 def test_segmenters_see_images_as_their_weights_expect():
     image = np.full((1, 2, 2, 3), 51, np.uint8)
     centred = THRESHOLDING._replace(preprocessing=preprocessing.CENTRED)
-    probability = steps.make_segment(centred)((np.zeros(1, np.float32), {}), {"image": image})
+    probability = steps.make_segment(centred)((0.0, {}), {"image": image})
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(60.0)), rtol=1e-3)  # 0.2 becomes -0.6
     scores = steps.make_segmentation_scores(centred)((0.0, {}), {"image": image, "mask": 0 * image[..., :1]})
     np.testing.assert_allclose(scores["dice"], 1.0)
