@@ -169,10 +169,7 @@ def segmentation_statistics(per_image: Sequence[Mapping[str, float]]) -> dict[st
     Args:
       per_image: metric to value, the same metrics for each image, `jaccard` among them; NaN where one is undefined.
     """
-    columns = {name: np.array([scores[name] for scores in per_image]) for name in per_image[0]}
-    columns["failure_rate"] = columns["jaccard"] < segmentation.FAILURE_JACCARD
-    columns["zero_rate"] = columns["jaccard"] == 0
-    return {name: mean(values) for name, values in columns.items()}
+    return {name: mean(values) for name, values in segmentation.columns(per_image).items()}
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:

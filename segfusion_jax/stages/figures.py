@@ -50,7 +50,7 @@ def _overlays(config, prepared, segmenters, pairs) -> list[Overlay]:
         size = image.shape[0], image.shape[1]
         prediction = decode.resize(probability, size) >= config.bridge.threshold
         panels.append(
-            (image, decode.resize(mask, size) > 128, prediction, f"{row.image_id}, Dice {scores['dice']:.2f}")
+            (image, decode.resize(mask, size) > 128, prediction, f"{row.image_id}\nDice {scores['dice']:.2f}")
         )
     return panels
 

@@ -111,8 +111,8 @@ def test_images_without_a_value_do_not_count():
 
 def test_segmentation_statistics_are_those_of_the_summary():
     generator = np.random.default_rng(5)
-    per_image = [segmentation.overlap(*(generator.random((2, 6, 6)) < 0.8)) for _ in range(8)]
-    per_image.append(segmentation.overlap(np.zeros((2, 2), bool), np.ones((2, 2), bool)))
+    per_image = [segmentation.score(*(generator.random((2, 6, 6)) < 0.8)) for _ in range(8)]
+    per_image.append(segmentation.score(np.zeros((2, 2), bool), np.ones((2, 2), bool)))
     expected = segmentation.summarise(per_image) | {"zero_rate": 1 / 9}
     assert 1 / 9 < expected["failure_rate"] < 1
     del expected["n"]
