@@ -186,13 +186,13 @@ def _told(run: Mapping[str, Any], name: str, *, named: bool = True) -> str:
 def _table(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> Table:
     rows = [
         (
-            name,
+            _name(run),
             run["n"],
             percent(run["prevalence"]),
             *labels.estimates(METRICS, run["metrics"]),
             None if run["dice"] is None else labels.estimate("dice", run["dice"]),
         )
-        for name, run in found.items()
+        for run in found.values()
     ]
     for name, claims in published.items():
         values = (Estimate(claims[metric]) if metric in claims else None for metric in METRICS)
@@ -201,10 +201,14 @@ def _table(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mappi
     return Table("Metrics", headings, rows)
 
 
+def _name(run: Mapping[str, Any]) -> str:
+    return f"{run['protocol'].replace('_', ' ')}, bridge '{run['bridge'].replace('_', ' ')}'"
+
+
 def _leaks(found: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = [
-        (name, run["n"], percent(run["leaks"]["same picture"]), percent(run["leaks"]["any of these"]))
-        for name, run in found.items()
+        (_name(run), run["n"], percent(run["leaks"]["same picture"]), percent(run["leaks"]["any of these"]))
+        for run in found.values()
     ]
     headings = ("Protocol and bridge", "Test images", "Same picture in training", "Any relative in training")
     note = "Relatives are the same picture or a copy, near duplicates, images of the same lesion or patient."
