@@ -211,7 +211,7 @@ class _Trainer:
                 weights=sampling_weights(config, train.rows),
             )
             task = Fit(
-                name=f"classifier {number} ({phase})",
+                name=f"classifier {number} ({phase})" if config.classifier.fold_ensemble else f"classifier ({phase})",
                 folder=folder / phase,
                 train_step=with_examples(compiled, stream, self._devices, config.input, length=self._most_trained),
                 stream=stream,
