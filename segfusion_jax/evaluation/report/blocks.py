@@ -131,6 +131,12 @@ class Page:
     sections: Sequence[Section] = ()
     footer: str = "Research use only. Not a medical device."
 
+    def __post_init__(self):
+        titles = [section.title for section in self.sections]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"page {self.title!r} has several sections {title!r}; links need different titles")
+
 
 def percent(value: float, digits: int = 1) -> str:
     """A share of 1 as percentage."""

@@ -64,9 +64,13 @@ def _discrimination(run: Run) -> Iterator[str]:
 def _calibration(run: Run) -> Iterator[str]:
     error = run.metrics["classification"].get("ece")
     if error and error["value"] > MAX_ECE:
+        chance = run.metrics.get("calibration", {}).get("ece_by_chance")
+        by_chance = (
+            " (as large by chance alone in so few images)" if chance and error["value"] <= chance["high"] else ""
+        )
         yield (
-            f"The probabilities are poorly calibrated: expected calibration error {error['value']:.2f}. Rank by them, "
-            "but do not read them as risks."
+            "The probabilities are not shown to be calibrated: expected calibration error "
+            f"{error['value']:.2f}{by_chance}. Rank by them, but do not read them as risks."
         )
 
 

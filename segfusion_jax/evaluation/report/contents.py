@@ -128,8 +128,7 @@ def _shortcuts(run: Run) -> list[Table]:
 
 def _classification(run: Run) -> Section:
     shown = {name: entry for name, entry in run.metrics["classification"].items() if name != "threshold"}
-    names = ["roc_curve", "pr_curve", "decision_curve", "probabilities"]
-    names += [] if "diagnosis" in run.metrics else ["confusion_matrix"]
+    names = ("roc_curve", "pr_curve", "decision_curve", "probabilities", "confusion_matrix")
     curves = figures.find(run.figures, names)
     note = f"Test images; those at or above the threshold {run.threshold:.3f} are called {run.sides[1]}."
     return Section("Classification", [*curves, labels.metrics_table("Classification metrics", shown, note)])
@@ -162,6 +161,12 @@ def _calibration(run: Run) -> Section:
             f"Logits are divided by {scaling['temperature']:.3f} (temperature), then {shift} is added (shift); both "
             f"fitted on {scaling['fitted_on']:,} validation images."
         )
+        chance = scaling.get("ece_by_chance")
+        if chance:
+            text += (
+                f" Of perfect probabilities of as many images, the calibration error would by chance be "
+                f"{Estimate(0.0, chance['low'], chance['high']).interval}."
+            )
         blocks = [Text(text), *blocks]
     return Section("Calibration", [*blocks, *figures.find(run.figures, ("reliability",))])
 
@@ -171,7 +176,7 @@ def _diagnoses(run: Run) -> Section:
     blocks: list[Block] = []
     if "diagnosis" in run.metrics:
         table = labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
-        blocks += [*figures.find(run.figures, ("confusion_matrix",)), table]
+        blocks += [*figures.find(run.figures, ("diagnoses",)), table]
     confusion = run.metrics.get("confusion", {})
     if confusion:
         rows = [

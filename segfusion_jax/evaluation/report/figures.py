@@ -15,7 +15,8 @@ _TEXTS = {
     ),
     "probabilities": ("Predicted probabilities", "Test images, by label."),
     "reliability": ("Reliability", "How often what is predicted comes true, on test images; ideal is the diagonal."),
-    "confusion_matrix": ("Confusion matrix", "Test images; of two sides at the threshold chosen on validation images."),
+    "confusion_matrix": ("Confusion matrix", "Test images at the threshold that was chosen on validation images."),
+    "diagnoses": ("Diagnoses", "Test images by their diagnosis and the one they are given, the most probable."),
     "false_negatives": (
         "Missed lesions",
         "Positive test images below the threshold, those with the lowest probability first.",

@@ -15,7 +15,9 @@ from tests import tiny
 CLASSES = ("nevus", "melanoma", "basal cell carcinoma")
 FIGURES = {  # file name without ".png" to width and height
     **dict.fromkeys(("roc_curve", "pr_curve", "reliability", "decision_curve", "probabilities"), (660, 630)),
-    **dict.fromkeys(("confusion_matrix", "training_curves_classifier_0", "training_curves_classifier_1"), (660, 630)),
+    **dict.fromkeys(
+        ("confusion_matrix", "diagnoses", "training_curves_classifier_0", "training_curves_classifier_1"), (660, 630)
+    ),
     **dict.fromkeys(("training_curves_unet_0", "training_curves_unet_1"), (1200, 480)),
     **dict.fromkeys(("false_negatives", "grad_cam", "overlays_worst", "overlays_best"), (1260, 630)),
     **dict.fromkeys(("overlays_random", "bridge_panels", "augmentation"), (1260, 700)),
@@ -61,7 +63,8 @@ def metrics() -> dict:
             "groups": {"value": 1121.0},
         },
         "uncalibrated": {"brier": entry(0.11), "log_loss": entry(0.45), "ece": entry(0.093, 0.01)},
-        "calibration": {"temperature": 1.73, "shift": [0.1, -0.2, 0.05], "fitted_on": 1489, "prevalence": 0.194},
+        "calibration": {"temperature": 1.73, "shift": [0.1, -0.2, 0.05], "fitted_on": 1489, "prevalence": 0.194}
+        | {"ece_by_chance": {"low": 0.01, "high": 0.035}},
         "operating_points": [
             {
                 "aim": aim,

@@ -7,7 +7,7 @@ from PIL import Image
 
 from segfusion_jax.config import Config
 from segfusion_jax.evaluation.report import contents, page
-from segfusion_jax.evaluation.report.blocks import Figure, Flow, Table
+from segfusion_jax.evaluation.report.blocks import Figure, Flow, Table, Text
 from segfusion_jax.evaluation.report.cautions import cautions
 from tests import tiny
 from tests.evaluation.report import sample
@@ -54,12 +54,22 @@ def test_the_page_opens_with_the_verdict_and_shows_every_figure_once(run, tmp_pa
     ]
 
 
-def test_the_confusion_of_two_sides_stands_with_the_other_curves(run):
+def test_diagnoses_have_a_section_of_their_own_where_there_are_such(run):
+    def titles(run):
+        return [section.title for section in contents.page(run).sections if section.blocks]
+
     binary = {name: value for name, value in run.metrics.items() if name not in ("diagnosis", "confusion")}
-    page = contents.page(dataclasses.replace(run, metrics=binary))
-    (section,) = (section for section in page.sections if section.title == "Classification")
-    assert "confusion_matrix" in [block.path.stem for block in section.blocks if isinstance(block, Figure)]
-    assert not [section for section in page.sections if section.title == "Diagnoses" and section.blocks]
+    assert "Diagnoses" in titles(run) and "Diagnoses" not in titles(dataclasses.replace(run, metrics=binary))
+
+
+def test_a_calibration_error_is_compared_with_chance(run):
+    page = contents.page(run)
+    (section,) = (section for section in page.sections if section.title == "Calibration")
+    assert any("would by chance be 0.010 to 0.035" in block.text for block in section.blocks if isinstance(block, Text))
+    for value, said in ((0.2, True), (0.31, False)):
+        chance = run.metrics["calibration"] | {"ece_by_chance": {"low": 0.1, "high": 0.3}}
+        told = cautions(changed(of_classification(run, ece=sample.entry(value)), calibration=chance))
+        assert any("(as large by chance alone" in caution for caution in told) == said
 
 
 def test_a_figure_that_nobody_knows_is_shown_too(tmp_path):

@@ -161,6 +161,11 @@ def test_contents_lead_to_the_sections(tmp_path):
     assert set(ids) == {"content", "how-it-was-made", "data"}
 
 
+def test_sections_of_one_title_are_refused():
+    with pytest.raises(ValueError, match="page 'T' has several sections 'Data'"):
+        Page(title="T", verdict="V", sections=[Section("Data", []), Section("Data", [])])
+
+
 def test_numbers_carry_what_they_are_sorted_by(tmp_path):
     rows = [("a", 1234, Estimate(0.12345, 0.1, 0.2)), ("b", None, Estimate(math.nan)), ("c", 0.5, "text")]
     shown = written(tmp_path, sections=[Section("S", [Table("T", ("x", "y", "z"), rows)])])
