@@ -1,14 +1,15 @@
-"""Whether a classifier looks at the lesion: where its evidence lies, against annotated masks."""
+"""Whether a classifier looks at the lesion: where its evidence lies, against a mask."""
 
 import cv2
 import numpy as np
 
 
 def inside_share(evidence: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """The share of the positive evidence that lies in the lesion, and the lesion's share of the picture.
+    """The share of the evidence, for and against, that lies in the lesion, and the lesion's share of the picture.
 
-    The second is the yardstick of the first: evidence that is spread evenly, or that knows nothing of the lesion, lies
-    inside in just that share. Evidence of a place counts by the part of the place's area that is lesion. So nothing is
+    Its magnitude counts: what speaks against malignancy decides as much as what speaks for it. The second share is the
+    yardstick of the first: evidence that is spread evenly, or that knows nothing of the lesion, lies inside in just
+    that share. Evidence of a place counts by the part of the place's area that is lesion. So nothing is
     claimed of where within a place it lies, as interpolating it to the mask's resolution would, and a lesion smaller
     than a place counts in full, where thresholding at the evidence's resolution would lose it.
 
@@ -18,7 +19,7 @@ def inside_share(evidence: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
         between.
 
     Returns:
-      Both in [0, 1]; the first is NaN where no evidence is positive.
+      Both in [0, 1]; the first is NaN where there is no evidence at all.
 
     Raises:
       ValueError: the mask is coarser than the evidence, or of another dtype.
@@ -32,7 +33,7 @@ def inside_share(evidence: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     rows, columns = evidence.shape
     lesion = mask / np.float64(np.iinfo(np.uint8).max if mask.dtype == np.uint8 else 1)
     share = cv2.resize(lesion, (columns, rows), interpolation=cv2.INTER_AREA)
-    positive = np.maximum(np.asarray(evidence, np.float64), 0)
-    total = positive.sum()
-    inside = float((positive * share).sum() / total) if total > 0 else float("nan")
+    strength = np.abs(np.asarray(evidence, np.float64))
+    total = strength.sum()
+    inside = float((strength * share).sum() / total) if total > 0 else float("nan")
     return inside, float(lesion.mean())

@@ -206,7 +206,7 @@ def _subgroups(
 
 
 def _explanation(config: Config, test: Predicted, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Means over the images that have evidence of malignancy at all."""
+    """Means over the images that have evidence at all."""
     told = [(share, area, row) for (share, area), row in zip(shares, test.rows, strict=True) if not np.isnan(share)]
     if not told:
         return {}

@@ -10,7 +10,7 @@ from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.evaluation import calibration, plots
+from segfusion_jax.evaluation import calibration, classification, plots
 from segfusion_jax.inference import Segmenters
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
@@ -79,7 +79,8 @@ def draw_scores(folder: pathlib.Path, test: Predicted, threshold: float, subgrou
             plots.Row(one["value"], [one["classification"]["roc_auc"]], one["fact"].capitalize(), [one["n"]])
             for one in shown
         ]
-        plots.forest(folder / "subgroups.png", rows, ["ROC-AUC"], counts=["Images"])
+        overall = classification.metrics(labels, probabilities, threshold)["roc_auc"]
+        plots.forest(folder / "subgroups.png", rows, ["ROC-AUC"], references=[overall], counts=["Images"])
 
 
 def _reliability(name: str, labels: np.ndarray, probabilities: np.ndarray) -> plots.Reliability:

@@ -11,10 +11,10 @@ def square(height: int, width: int, rows: slice, columns: slice) -> np.ndarray:
 
 
 def test_shares_by_hand():
-    evidence = np.array([[1.0, 2.0], [-5.0, 1.0]], np.float32)
+    evidence = np.array([[1.0, -2.0], [-5.0, 1.0]], np.float32)
     mask = square(4, 6, slice(0, 2), slice(2, 5))  # a third of the first place, two thirds of the second
     inside, area = inside_share(evidence, mask)
-    assert inside == pytest.approx((1 / 3 + 2 * 2 / 3) / 4)
+    assert inside == pytest.approx((1 / 3 + 2 * 2 / 3) / 9)
     assert area == pytest.approx(6 / 24)
 
 
@@ -34,19 +34,18 @@ def test_a_lesion_smaller_than_a_place_counts_in_full():
     assert inside == pytest.approx(16 / 100) and area == pytest.approx(16 / 4900)
 
 
-def test_soft_masks_are_shares_and_negative_evidence_does_not_count():
-    evidence = np.array([[3.0, -9.0], [1.0, 0.0]], np.float32)
+def test_soft_masks_are_shares_and_evidence_counts_for_and_against():
+    evidence = np.array([[3.0, -9.0], [-1.0, 0.0]], np.float32)
     mask = np.zeros((4, 4), np.uint8)
     mask[:2, :2], mask[2:, :2] = 51, 255
-    assert inside_share(evidence, mask)[0] == pytest.approx((3 * 0.2 + 1) / 4)
-    assert inside_share(evidence, mask > 0)[0] == 1.0
-    changed = np.where(evidence < 0, -1.0, evidence)
-    assert inside_share(changed, mask) == inside_share(evidence, mask)
+    assert inside_share(evidence, mask)[0] == pytest.approx((3 * 0.2 + 1) / 13)
+    assert inside_share(evidence, mask > 0)[0] == pytest.approx(4 / 13)
+    assert inside_share(-evidence, mask) == inside_share(evidence, mask)
 
 
-def test_without_positive_evidence_there_is_no_share():
+def test_without_evidence_there_is_no_share():
     mask = square(8, 8, slice(0, 4), slice(0, 8))
-    inside, area = inside_share(-np.ones((2, 2), np.float32), mask)
+    inside, area = inside_share(np.zeros((2, 2), np.float32), mask)
     assert np.isnan(inside) and area == 0.5
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
@@ -18,16 +19,20 @@ CELL = 1.6  # inches, width of one image
 LINE = 0.16  # inches, height of a line of text
 LETTERS = 24  # that fit beside an image
 
+_SIGNED = "RdBu_r"  # colours that stay distinct under every kind of colour blindness
+
 
 class Explanation(NamedTuple):
-    """Where the classifier found evidence of malignancy in an image."""
+    """Where in an image the classifier found evidence for malignancy and against it."""
 
     title: str
     image: np.ndarray  # [height, width, 3] uint8
     bridged: np.ndarray  # [height, width, 3] uint8, what the classifier sees
     mask: np.ndarray  # [height, width] bool, the lesion
-    evidence: np.ndarray  # [rows, columns] of any resolution over the same frame; what is negative counts as 0
-    inside_share: float  # of the evidence, the share within the mask, in [0, 1]
+    evidence: (
+        np.ndarray
+    )  # [rows, columns] of any resolution over the same frame; above 0 for malignancy, below 0 against
+    inside_share: float  # of the evidence's magnitude, the share within the mask, in [0, 1]; NaN = no evidence
 
 
 class Missed(NamedTuple):
@@ -107,9 +112,9 @@ def bridge_panels(path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.
 
 
 def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
-    """Shows one row for each image: the image, what the classifier sees, and its evidence of malignancy over it.
+    """Shows one row for each image: the image, what the classifier sees, and its evidence over the image.
 
-    Evidence is scaled to the strongest of each image. The contour is the lesion's.
+    Evidence for malignancy is red, against it blue, each image's scaled to its strongest. The contour is the lesion's.
 
     Args:
       path: PNG file to write.
@@ -121,21 +126,29 @@ def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
     figure, grid = _grid([panel.image for panel in panels], len(panels), 3, 1)
     for axes_row, panel in zip(grid, panels, strict=True):
         height, width = panel.image.shape[:2]
-        evidence = np.maximum(panel.evidence, 0).astype(np.float64)
-        evidence /= evidence.max() or 1.0
+        evidence = np.asarray(panel.evidence, np.float64)
+        evidence = evidence / (np.abs(evidence).max() or 1.0)
         axes_row[0].imshow(panel.image)
         axes_row[0].set_ylabel(_wrap(panel.title), fontsize=8, color=style.INK)
         axes_row[1].imshow(panel.bridged)
         axes_row[2].imshow(panel.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
         frame = (-0.5, width - 0.5, height - 0.5, -0.5)
-        axes_row[2].imshow(evidence, cmap="inferno", vmin=0, vmax=1, alpha=0.6, extent=frame, interpolation="bilinear")
-        for axes in axes_row[::2]:
-            _contour(axes, panel.mask, style.SKY, "-")
-        axes_row[2].set_xlabel(f"{100 * panel.inside_share:.0f} % inside the lesion", fontsize=8, color=style.INK)
+        axes_row[2].imshow(evidence, cmap=_SIGNED, vmin=-1, vmax=1, alpha=0.6, extent=frame, interpolation="bilinear")
+        _contour(axes_row[0], panel.mask, style.SKY, "-")
+        _contour(axes_row[2], panel.mask, style.YELLOW, "-")
+        told = "no evidence" if np.isnan(panel.inside_share) else f"{100 * panel.inside_share:.0f} % inside the lesion"
+        axes_row[2].set_xlabel(told, fontsize=8, color=style.INK)
     _head(grid, ("Image", "What the classifier sees", "Evidence"))
     bar = figure.colorbar(
-        ScalarMappable(cmap="inferno"), ax=grid, location="bottom", shrink=0.6, aspect=40, pad=0.02, ticks=[0, 0.5, 1]
+        ScalarMappable(Normalize(-1, 1), _SIGNED),
+        ax=grid,
+        location="bottom",
+        shrink=0.6,
+        aspect=40,
+        pad=0.02,
+        ticks=[-1, 0, 1],
     )
+    bar.ax.set_xticklabels(["against", "0", "for malignancy"])
     bar.set_label("Evidence (share of the strongest)", fontsize=8, color=style.INK)
     bar.ax.tick_params(labelsize=8, colors=style.INK)
     style.save_gallery(figure, path)

@@ -93,7 +93,7 @@ def _explanation(run: Run) -> Iterator[str]:
     inside, area = shares["inside_share"], shares["area_share"]["value"]
     if inside.get("low", inside["value"]) <= area:
         yield (
-            f"Of the classifier's positive evidence (Grad-CAM) {percent(inside['value'], 0)} lies within the lesion, "
+            f"Of the classifier's evidence (Grad-CAM) {percent(inside['value'], 0)} lies within the lesion, "
             f"which covers {percent(area, 0)} of the picture: it is not shown to look at the lesion rather than "
             "anywhere."
         )

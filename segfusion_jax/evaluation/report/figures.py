@@ -21,7 +21,11 @@ _TEXTS = {
         "Missed lesions",
         "Positive test images below the threshold, those with the lowest probability first.",
     ),
-    "grad_cam": ("Where the classifier looks", "Grad-CAM: what raised the score, with the outline of the mask."),
+    "grad_cam": (
+        "Where the classifier looks",
+        "Grad-CAM of the surest and the least sure images of each side: what raised the score (red) and lowered it "
+        "(blue), with the outline of the mask.",
+    ),
     "overlays_worst": ("Worst segmentations", "Test images with the lowest overlap; predicted and annotated outlines."),
     "overlays_best": ("Best segmentations", "Test images with the highest overlap; predicted and annotated outlines."),
     "overlays_random": ("Segmentations drawn at random", "Test images; predicted and annotated outlines."),

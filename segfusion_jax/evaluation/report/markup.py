@@ -30,6 +30,7 @@ from segfusion_jax.evaluation.report.blocks import (
 SVG_BYTES = 150_000
 """A larger SVG, of photographs, is not offered: it would double the page."""
 _PROSE = 40  # characters; a column with longer text may wrap
+_INCH = 96  # pixels of a page
 _WIDE = 1.5  # width by height of a figure that takes the whole row
 
 
@@ -91,11 +92,12 @@ def _figure(figure: Figure) -> str:
         if image.format != "PNG":
             raise ValueError(f"figure {title!r}: {path} is {image.format}; a PNG file is needed")
         width, height = image.size
+        scale = _INCH / image.info.get("dpi", (_INCH,))[0]
     wide = ' class="wide"' if width > _WIDE * height else ""
     text = f"{title}. {caption}".strip()
     return (
         f'<figure{wide}><div class="scroll"><img src="{_data("image/png", path)}" alt="{escape(text)}"'
-        f' width="{width}" height="{height}"></div>'
+        f' width="{width * scale:.0f}" height="{height * scale:.0f}"></div>'
         f"<figcaption><strong>{escape(title)}.</strong> {escape(caption)}{_download(path)}</figcaption></figure>"
     )
 

@@ -49,15 +49,16 @@ def test_bridge_panels_show_all_three_pictures(tmp_path):
 def test_explanations_lay_evidence_over_the_whole_image(tmp_path):
     evidence = np.array([[-5.0, 0.0], [1.0, 4.0]])
     panel = plots.Explanation("ISIC_1\nmelanoma", IMAGE, IMAGE // 2, DISC, evidence, 0.734)
-    none = panel._replace(evidence=np.full((3, 3), -1.0), inside_share=0.0)
+    none = panel._replace(evidence=np.zeros((3, 3)), inside_share=np.nan)
     figure = plots.explanations(tmp_path / "evidence.png", [panel, none])
     seen, heat = figure.axes[1].images, figure.axes[2].images[1]
     np.testing.assert_array_equal(seen[0].get_array(), IMAGE // 2)
-    np.testing.assert_allclose(heat.get_array(), [[0, 0], [0.25, 1]])
+    np.testing.assert_allclose(heat.get_array(), [[-1, 0], [0.2, 0.8]])
     assert heat.get_extent() == figure.axes[2].images[0].get_extent()
     assert figure.axes[2].get_xlabel() == "73 % inside the lesion"
     nothing = np.ma.filled(figure.axes[5].images[1].get_array(), np.nan)  # matplotlib masks what is not a number
     np.testing.assert_array_equal(nothing, np.zeros((3, 3)))
+    assert figure.axes[5].get_xlabel() == "no evidence"
     assert [bool(axes.collections) for axes in figure.axes[:3]] == [True, False, True]
 
 
