@@ -1,7 +1,4 @@
 import dataclasses
-import hashlib
-import json
-import pathlib
 import shutil
 import types
 
@@ -20,7 +17,6 @@ from segfusion_jax.parallel import make_devices
 from segfusion_jax.stages import classify as stage
 from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_classes, load_prepared
 from segfusion_jax.training import metric_log
-from segfusion_jax.training.resident import compile_step
 from segfusion_jax.training.seeds import derive_seed
 from tests import tiny
 
@@ -129,43 +125,53 @@ FOLDS = range(ENSEMBLE.splits.num_folds)
 
 @pytest.fixture(scope="module")
 def ensemble(finished, tmp_path_factory):
-    """The workdir of an ensemble on the masks of `finished`; and how many train steps were compiled."""
-    workdir = tmp_path_factory.mktemp("ensemble")
+    """The workdir of an ensemble on the masks of `finished`, last layers drawn, and how its members were trained."""
+    workdir, tasks, chosen = tmp_path_factory.mktemp("ensemble"), [], []
     for folder in ("splits", "records", "masks"):
         (workdir / folder).symlink_to(finished / folder)
-    compiled = []
+
+    def fit(task, state, *_):
+        task.folder.mkdir(parents=True)
+        tasks.append(task)
+        params, batch_stats = state.evaluated
+        task.validate(params, batch_stats)
+        rng = np.random.default_rng(len(tasks))
+        return params | {"head": jax.tree.map(lambda array: rng.normal(size=array.shape), params["head"])}, batch_stats
+
+    def predict(compiled, variables, source, **_):
+        chosen.append(source.rows)
+        return ((row, np.zeros(1, np.float32)) for row in source.rows)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "compile_step", lambda *args, **kw: compiled.append(kw) or compile_step(*args, **kw))
+        patch.setattr(stage, "fit", fit)
+        patch.setattr(stage, "predict", predict)
         stage.classify(ENSEMBLE, workdir)
-    return workdir, len(compiled)
+    return workdir, tasks, chosen
 
 
 def test_members_of_an_ensemble_are_trained_on_all_but_their_fold_and_chosen_on_it(finished, ensemble):
-    prepared = load_prepared(ENSEMBLE, finished)
+    workdir, tasks, chosen = ensemble
     table = tiny.table(finished / "splits/splits.csv")
-    train, choose = stage.trained_on(ENSEMBLE, prepared), stage.held_out(ENSEMBLE, prepared)
-    assert [number for number, _ in choose] == list(FOLDS) and len(train) == len(FOLDS)
-    for fold, rows in choose:
+    for fold, task, rows in zip(FOLDS, tasks, chosen, strict=True):
+        trained = task.stream.examples.rows
+        assert task.folder == workdir / f"classification/fold_{fold}/all"
         assert [row.image_id for row in rows] == [row["image_id"] for row in table if row["fold"] == str(fold)]
         others = [row["image_id"] for row in table if row["fold"] not in (str(fold), "-1")]
-        assert [row.image_id for row in train[fold]] == others
-        assert not {row.group for row in rows} & {row.group for row in train[fold]}
-        images = hashlib.sha256(json.dumps([(row.image_id, row.target) for row in train[fold]]).encode()).hexdigest()
-        (path,) = ensemble[0].glob(f"classification/fold_{fold}/all/checkpoints/*/facts/metadata")
-        assert json.loads(path.read_text())["facts"]["position"]["images"] == images
-    assert {row.split for _, rows in choose for row in rows} == {"train", "validation"}
+        assert [row.image_id for row in trained] == others
+        assert not {row.group for row in rows} & {row.group for row in trained}
+    assert stage.held_out(ENSEMBLE, load_prepared(ENSEMBLE, finished)) == list(enumerate(chosen))
+    assert {row.split for rows in chosen for row in rows} == {"train", "validation"}
 
 
 def test_members_take_equally_many_steps_of_one_program_and_differ(ensemble):
-    workdir, num_compiled = ensemble
-    assert num_compiled == 1
+    workdir, tasks, _ = ensemble
+    assert len({task.train_step for task in tasks}) == len({task.steps_per_epoch for task in tasks}) == 1
+    assert len({task.stream.seed for task in tasks}) == len(FOLDS)
     weights = classifier_weights(ENSEMBLE, workdir)
-    assert [path.relative_to(workdir) for path in weights] == [
-        pathlib.Path(f"classification/fold_{fold}/weights.safetensors") for fold in FOLDS
-    ]
-    assert len({path.read_bytes() for path in weights}) == len(FOLDS)
-    logs = [metric_log.read(path.parent / "all" / "metrics.jsonl") for path in weights]
-    assert len({log[-1]["step"] for log in logs}) == 1 and all(log[-1]["split"] == "validation" for log in logs)
+    expected = [workdir / f"classification/fold_{fold}/weights.safetensors" for fold in FOLDS]
+    assert weights == expected
+    stems = {safetensors.numpy.load_file(path)["stem.conv.kernel"].tobytes() for path in weights}
+    assert len(stems) == len(FOLDS)  # each starts from its own weights
 
 
 def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
@@ -182,7 +188,7 @@ def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
 
 
 def test_members_are_averaged_or_asked_one_by_one(ensemble, finished):
-    workdir, _ = ensemble
+    workdir, *_ = ensemble
     prepared, devices = load_prepared(ENSEMBLE, finished), make_devices(ENSEMBLE.parallel)
     classes, weights = load_classes(ENSEMBLE, finished), classifier_weights(ENSEMBLE, workdir)
     rows = classifier_rows(prepared, ENSEMBLE, "test")
