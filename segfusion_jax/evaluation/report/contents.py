@@ -204,7 +204,10 @@ def _segmentation(run: Run) -> Section:
 def _pictures(run: Run) -> Section:
     blocks: list[Block] = [*figures.find(run.figures, ("false_negatives", "grad_cam"))]
     if run.metrics.get("explanation"):
-        note = "Share of the Grad-CAM evidence, for and against, within the lesion's mask, beside the mask's share of the picture."
+        note = (
+            "Share of the Grad-CAM evidence, for and against, within the lesion's mask, beside the mask's share of the "
+            "picture."
+        )
         blocks.append(labels.metrics_table("Evidence", run.metrics["explanation"], note))
     blocks += figures.find(run.figures, ("bridge_panels", "augmentation"))
     return Section("Pictures", blocks + figures.others(run.figures))
