@@ -4,6 +4,7 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segfusion_jax.evaluation.classification import predictive_values
 from segfusion_jax.evaluation.report import figures, labels
 from segfusion_jax.evaluation.report.blocks import (
     Block,
@@ -22,11 +23,12 @@ from segfusion_jax.evaluation.report.blocks import (
 from segfusion_jax.evaluation.report.cautions import cautions
 from segfusion_jax.evaluation.report.checklist import ANSWERED, AUTHORS, PARTLY, checklist
 from segfusion_jax.evaluation.report.run import Run, headlines, sample, verdict
+from segfusion_jax.evaluation.segmentation import FAILURE_JACCARD
 
 NUM_FAILURES = 50
 """Rows of each table of failures; the files in evaluation/ have all."""
-FAILURE = 0.65
-"""Jaccard index below which a segmentation counts as failed, as in ISIC 2018."""
+PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Shares of positive images at which predictive values are told."""
 
 
 def page(run: Run) -> Page:
@@ -145,7 +147,21 @@ def _operating_points(run: Run) -> Section:
         "Each threshold reaches its aim on validation images; what it reaches on test images stands here. Predictive "
         f"values hold at the prevalence of the test images, {percent(run.prevalence)}."
     )
-    return Section("Operating points", [Table("Thresholds for an aim", headings, rows, note)] if rows else [])
+    tables = [Table("Thresholds for an aim", headings, rows, note)] if rows else []
+    return Section("Operating points", [*tables, _elsewhere(run)])
+
+
+def _elsewhere(run: Run) -> Table:
+    """Predictive values where other shares of the images are positive."""
+    sensitivity, specificity = (run.metrics["classification"][name]["value"] for name in ("sensitivity", "specificity"))
+    rows = []
+    for prevalence in PREVALENCES:
+        values = predictive_values(sensitivity, specificity, prevalence)
+        rows.append((percent(prevalence, 0), values.ppv, values.npv))
+    note = (
+        f"By Bayes, from sensitivity and specificity at the threshold {run.threshold:.3f}; if these stay what they are."
+    )
+    return Table("Predictive values at other prevalences", ("Prevalence", "PPV", "NPV"), rows, note)
 
 
 def _calibration(run: Run) -> Section:
@@ -237,7 +253,7 @@ def _failures(run: Run) -> Section:
         line for line in run.predictions if (float(line["probability"]) >= run.threshold) != (line["label"] == "1")
     ]
     wrong.sort(key=lambda line: (line["label"] == "0", -abs(float(line["probability"]) - run.threshold)))
-    failed = [line for line in run.overlaps if float(line["jaccard"]) < FAILURE]
+    failed = [line for line in run.overlaps if float(line["jaccard"]) < FAILURE_JACCARD]
     failed.sort(key=lambda line: float(line["jaccard"]))
     classified = [
         (
@@ -263,7 +279,7 @@ def _failures(run: Run) -> Section:
             "Failed segmentations",
             ("Image", "Group", "Dice", "Jaccard"),
             segmented,
-            f"{_of(len(segmented), len(failed))} with a Jaccard index below {FAILURE}; evaluation/segmentation.csv "
+            f"{_of(len(segmented), len(failed))} with a Jaccard index below {FAILURE_JACCARD}; evaluation/segmentation.csv "
             "has all.",
         ),
     ]

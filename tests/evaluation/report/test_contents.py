@@ -54,6 +54,13 @@ def test_the_page_opens_with_the_verdict_and_shows_every_figure_once(run, tmp_pa
     ]
 
 
+def test_predictive_values_at_other_prevalences_follow_bayes(run):
+    entries = {"sensitivity": {"value": 0.9}, "specificity": {"value": 0.8}}
+    table = tables(of_classification(run, **entries))["Predictive values at other prevalences"]
+    values = {row[0]: row[1:] for row in table.rows}
+    assert values["10 %"] == pytest.approx((0.09 / (0.09 + 0.18), 0.72 / (0.72 + 0.01)))
+
+
 def test_diagnoses_have_a_section_of_their_own_where_there_are_such(run):
     def titles(run):
         return [section.title for section in contents.page(run).sections if section.blocks]
