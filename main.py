@@ -34,6 +34,10 @@ def main(argv: list[str]) -> None:
     """Checks the config, starts the devices, runs the stages, prints the metrics."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    if _STUDY.value and (_DRY_RUN.value or _STAGES.present):
+        sys.exit("error: --study runs all stages of several runs: leave --stages and --dry_run away")
+    if _REPEATS.present and _STUDY.value != "bridge":
+        sys.exit("error: --repeats goes with --study=bridge only")
     handler = logging.get_absl_handler()
     handler.addFilter(_is_ours_or_serious)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -34,6 +34,9 @@ def ended(finished, compile_cache, tmp_path_factory):
         "missing_data": ["--config=configs/isic2020.py", f"--config.data.root={folder}/ham10000"],
         "other_config": [synthetic, used],
         "dry_run": [f"--config={folder}/tiny_config.py", "--dry_run"],
+        "study_of_stages": [synthetic, "--study=bridge", "--stages=prepare"],
+        "repeats_alone": [synthetic, "--repeats=2"],
+        "study_of_diagnoses": [synthetic, "--study=protocols", "--config.data.target=diagnosis"],
         "dry_run_uneven": [synthetic, "--dry_run", "--config.segmenter.training.batch_size=18"],
     }
     environment = os.environ | {
@@ -71,6 +74,9 @@ def test_a_finished_run_prints_its_metrics(ended, finished):
         ("out_of_range", "error: config.bridge.alpha = 1.5: must be in [0, 1]"),
         ("other_config", "belongs to another config: "),
         ("missing_data", "https://challenge2020.isic-archive.com"),
+        ("study_of_stages", "error: --study runs all stages of several runs: leave --stages and --dry_run away"),
+        ("repeats_alone", "error: --repeats goes with --study=bridge only"),
+        ("study_of_diagnoses", "error: config.data.target = 'diagnosis': must be 'malignant' or 'melanoma'"),
         ("dry_run_uneven", "error: config.segmenter.training.batch_size = 18: must be divisible by the 4 devices"),
     ],
 )

@@ -1,15 +1,18 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from segfusion_jax import bridge as bridging
+from segfusion_jax import experiment
 from segfusion_jax.config import Config, Splits
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.models.from_config import make_unet
 from segfusion_jax.models.pretrained import load_weights
-from segfusion_jax.stages.bridge import unets_for
+from segfusion_jax.stages.bridge import annotated_masks, unets_for
 from segfusion_jax.stages.workdir import load_prepared, unet_weights
 from tests import tiny
 
@@ -40,6 +43,29 @@ def test_every_image_has_one_mask_and_none_from_a_unet_that_saw_its_group(finish
         # U-Net k is trained on all folds but k and k + 1 and chosen on k + 1; test groups are in no fold
         assert mask["unets"] == ("0+1+2" if row["split"] == "test" else row["fold"])
     assert {row["fold"] for row in rows.values() if row["split"] != "test"} == {"0", "1", "2"}
+
+
+def test_annotated_masks_are_the_annotations_cleaned(finished, tmp_path):
+    config = dataclasses.replace(tiny.BASE, bridge=dataclasses.replace(tiny.BASE.bridge, masks="annotated"))
+    experiment.run(config, tmp_path / "annotated", ("prepare", "segment", "bridge"), relatives=(finished,))
+    prepared, store = load_prepared(config, tmp_path / "annotated"), MaskStore(tmp_path / "annotated/masks")
+    assert {mask.unets for mask in store.rows} == {"annotation"} and len(store.rows) == len(prepared.rows)
+    for row in prepared.rows[::10]:
+        annotation = decode.decode_mask(prepared.read(row.position)[1])
+        expected, _ = bridging.clean(decode.resize(annotation, config.segmenter.image_size), config.bridge)
+        np.testing.assert_array_equal(decode.decode_mask(store.read(row.image_id)), expected)
+
+
+def test_annotated_masks_are_asked_for_where_there_are_none(finished):
+    prepared = load_prepared(tiny.BASE, finished)
+    row = prepared.rows[0]
+
+    class Unannotated:
+        def read(self, position):
+            return prepared.read(position)[0], b""
+
+    with pytest.raises(ValueError, match=f"config.bridge.masks = 'annotated': image {row.image_id} has no annotated"):
+        next(annotated_masks(tiny.BASE, Unannotated(), [row]))  # pyright: ignore[reportArgumentType]
 
 
 def test_unets_of_a_row(finished):

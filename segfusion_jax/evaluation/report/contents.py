@@ -279,8 +279,8 @@ def _failures(run: Run) -> Section:
             "Failed segmentations",
             ("Image", "Group", "Dice", "Jaccard"),
             segmented,
-            f"{_of(len(segmented), len(failed))} with a Jaccard index below {FAILURE_JACCARD}; evaluation/segmentation.csv "
-            "has all.",
+            f"{_of(len(segmented), len(failed))} with a Jaccard index below {FAILURE_JACCARD}; "
+            "evaluation/segmentation.csv has all.",
         ),
     ]
     return Section("Failures", [table for table in tables if table.rows])
