@@ -58,7 +58,7 @@ PUBLISHED = {
 
 
 def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
-    """Runs each protocol with and without the bridge; writes `protocols.json`, `index.html` and `summary.md`.
+    """Runs each protocol with the bridge, the first and the last without it too; writes `protocols.json`, `index.html` and `summary.md`.
 
     Args:
       config: whose protocol is varied.
@@ -216,12 +216,13 @@ def _leaks(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config]]:
-    """Each protocol with the bridge of `config` and without one.
+    """Each protocol with the bridge of `config`; but for the one in between, without a bridge too.
 
     All train for as many steps: the paper's, whose copies make ten times as many images, no longer than the honest one.
     """
     for protocol in PROTOCOLS:
-        for mode in dict.fromkeys((config.bridge.mode, "none")):
+        modes = (config.bridge.mode,) if protocol == "by_image" else (config.bridge.mode, "none")
+        for mode in dict.fromkeys(modes):
             variant = changed(changed(config, "splits", protocol=protocol), "bridge", mode=mode)
             if protocol == "paper":
                 variant = _as_long_as(workdir / f"grouped_{config.bridge.mode}", variant)

@@ -13,7 +13,7 @@ from segfusion_jax.studies.variants import changed
 from tests import tiny
 from tests.studies import fake_runs
 
-NAMES = [f"{protocol}_{mode}" for protocol in ("grouped", "by_image", "paper") for mode in ("dim", "none")]
+NAMES = ["grouped_dim", "grouped_none", "by_image_dim", "paper_dim", "paper_none"]
 STRENGTHS = {"grouped": 0.5, "by_image": 2, "paper": 8}
 
 
