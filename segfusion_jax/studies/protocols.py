@@ -58,7 +58,7 @@ PUBLISHED = {
 
 
 def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
-    """Runs each protocol with the bridge, the first and the last without it too; writes `protocols.json`, `index.html` and `summary.md`.
+    """Runs the configs of `configs`; writes `protocols.json`, `index.html` and `summary.md`.
 
     Args:
       config: whose protocol is varied.
