@@ -153,7 +153,7 @@ class Training:
     """Optimisation of one model."""
 
     epochs: int = 10  # passes over the training images
-    images_per_epoch: int = 0  # another length of what is called an epoch, in images; 0 = a pass
+    images_per_epoch: int = 0  # another length of an epoch, in images, and most that choose weights; 0 = a pass, all
     batch_size: int = 32  # images a step over all devices
     optimizer: str = "adam"  # "adam", "adamw" or "sgd" (Nesterov momentum 0.9)
     learning_rate: float = 1e-3  # at its peak

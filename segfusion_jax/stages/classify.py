@@ -20,7 +20,7 @@ from segfusion_jax.models.from_config import load_backbone, make_classifier
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.parallel import AXIS, Devices, make_devices
-from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_classes, load_prepared
+from segfusion_jax.stages.workdir import classifier_rows, classifier_weights, load_classes, load_prepared, spread
 from segfusion_jax.training import steps
 from segfusion_jax.training.loop import Fit, fit
 from segfusion_jax.training.optimizer import decayed_rates, make_optimizer
@@ -51,7 +51,8 @@ def classify(config: Config, workdir: pathlib.Path) -> None:
             logging.info("classifier %d: done before", number)
             continue
         to_train = examples(config, prepared, masks, train[number], reduced=True)
-        classifier = trainer.train(number, weights.parent, to_train, examples(config, prepared, masks, rows))
+        to_choose = spread(rows, config.classifier.training.images_per_epoch)
+        classifier = trainer.train(number, weights.parent, to_train, examples(config, prepared, masks, to_choose))
         if devices.is_lead:
             save_weights(weights, classifier)
 

@@ -16,7 +16,7 @@ from segfusion_jax.models.from_config import load_encoder, make_unet
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.parallel import AXIS, Devices, make_devices
-from segfusion_jax.stages.workdir import fold_folder, load_prepared
+from segfusion_jax.stages.workdir import fold_folder, load_prepared, spread
 from segfusion_jax.training import steps
 from segfusion_jax.training.loop import Fit, fit
 from segfusion_jax.training.optimizer import make_optimizer
@@ -45,7 +45,7 @@ def segment(config: Config, workdir: pathlib.Path) -> None:
             continue
         size = config.segmenter.image_size
         to_train = Examples(prepared, train[fold], size, reduced=True)
-        to_choose = Examples(prepared, choose[fold], size)
+        to_choose = Examples(prepared, spread(choose[fold], config.segmenter.training.images_per_epoch), size)
         unet = trainer.train(fold, workdir, to_train, to_choose)
         if devices.is_lead:
             save_weights(weights, unet)

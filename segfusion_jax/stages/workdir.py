@@ -2,6 +2,9 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
+
+import numpy as np
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared, load
@@ -48,6 +51,13 @@ def classifier_folders(config: Config, workdir: pathlib.Path) -> list[pathlib.Pa
 def classifier_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Path]:
     """Weight files of the classifiers, in the order of their folders."""
     return [folder / "weights.safetensors" for folder in classifier_folders(config, workdir)]
+
+
+def spread(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
+    """At most `most` of `rows`, evenly spaced; 0 = all."""
+    if not most or len(rows) <= most:
+        return tuple(rows)
+    return tuple(rows[place] for place in np.linspace(0, len(rows) - 1, most).astype(int))
 
 
 def classifier_rows(prepared: Prepared, config: Config, *splits: str) -> tuple[Row, ...]:
