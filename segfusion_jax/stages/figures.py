@@ -122,7 +122,7 @@ def draw_missed(folder: pathlib.Path, config: Config, test: Predicted, source: E
         plots.Missed(
             test.rows[place].image_id,
             source[place]["image"],
-            source[place]["mask"][..., 0] >= config.bridge.threshold * bridging.WHOLE,
+            lesion(source[place], config),
             float(test.malignancy[place]),
         )
         for place in missed[np.argsort(test.malignancy[missed], kind="stable")][:PANELS]
@@ -151,7 +151,7 @@ def draw_evidence(
                     f"{test.rows[place].image_id}\n{title}, {test.malignancy[place]:.2f}",
                     example["image"],
                     _bridged(example, config),
-                    example["mask"][..., 0] >= config.bridge.threshold * bridging.WHOLE,
+                    lesion(example, config),
                     evidence[place],
                     shares[place][0],
                 )
@@ -168,6 +168,11 @@ def draw_augmentation(folder: pathlib.Path, config: Config, train: Examples) -> 
         copies = [augment(image, mask, config.classifier.augmentation, rng) for _ in range(5)]
         sheet.append([(image, mask), *copies])
     plots.augmentation_sheet(folder / "augmentation.png", sheet)
+
+
+def lesion(example: Mapping[str, Any], config: Config) -> np.ndarray:
+    """What of a bridged example is lesion, [height, width] bool; its mask holds probabilities."""
+    return example["mask"][..., 0] >= config.bridge.threshold * bridging.WHOLE
 
 
 def _bridged(example: Mapping[str, Any], config: Config) -> np.ndarray:

@@ -7,8 +7,10 @@ from PIL import Image
 from sklearn import metrics as sk_metrics
 
 from segfusion_jax.input import decode
+from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.stages.classify import examples
 from segfusion_jax.stages.evaluate import metrics_table
-from segfusion_jax.stages.workdir import load_prepared
+from segfusion_jax.stages.workdir import classifier_rows, load_prepared
 from tests import tiny
 
 SECTIONS = {
@@ -139,6 +141,13 @@ def test_masks_are_scored_one_by_one_at_the_annotations_resolution(finished, met
         lesion = int((decode.decode_mask(prepared.read(rows[line["image_id"]].position)[1]) > 128).sum())
         hits = float(line["sensitivity"]) * lesion
         assert abs(hits - round(hits)) < 0.01 + 1e-6 * lesion
+
+
+def test_the_lesion_that_evidence_is_held_against_is_the_mask_at_its_threshold(finished, metrics):
+    prepared, masks = load_prepared(tiny.BASE, finished), MaskStore(finished / "masks")
+    source = examples(tiny.BASE, prepared, masks, classifier_rows(prepared, tiny.BASE, "test"))
+    areas = [(source[place]["mask"] >= 255 * tiny.BASE.bridge.threshold).mean() for place in range(len(source))]
+    assert metrics["explanation"]["area_share"]["value"] == pytest.approx(np.mean(areas))
 
 
 def test_figures_are_there_and_can_be_decoded(finished):

@@ -211,7 +211,7 @@ def _analysis(run: Run) -> Iterator[Item]:
         "not of images. Why these metrics matter for the question: to add.",
     )
     scaling = metrics.get("calibration")
-    fitted = f"Temperature and shift fitted on {scaling['fitted_on']:,} validation images. " if scaling else ""
+    fitted = f"Temperature fitted on {scaling['fitted_on']:,} validation images. " if scaling else ""
     measured = "ece" in metrics["classification"]
     yield Item(
         "Calibration",
@@ -262,14 +262,15 @@ def _results(run: Run) -> Iterator[Item]:
     )
     subgroups = metrics.get("subgroups", [])
     told = [group for group in subgroups if not group["withheld"]]
+    tone = "" if any(group["fact"] == "skin tone" for group in subgroups) else " Skin tone is not known."
     yield Item(
         "Subgroups and fairness",
         "CLAIM; TRIPOD+AI 14, 23",
         PARTLY if told else AUTHORS,
         f"{len(told)} subgroups by {', '.join(dict.fromkeys(group['fact'] for group in told))}; "
-        f"{len(subgroups) - len(told)} too small. Skin tone is not known."
+        f"{len(subgroups) - len(told)} too small.{tone}"
         if told
-        else "No subgroup was measured; skin tone is not known.",
+        else f"No subgroup was measured.{tone}",
     )
     yield Item(
         "Failure analysis",
