@@ -142,8 +142,8 @@ def write(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]], config: 
         title=f"By how much leakage flatters: {collection}",
         verdict=verdict(found, published),
         warnings=[
-            "Accuracy depends on how many test images are malignant, half of them in the paper's protocol: compare "
-            "balanced accuracy and ROC-AUC.",
+            "Accuracy, precision, F1, Matthews correlation and PR-AUC depend on how many test images are malignant, "
+            "half of them in the paper's protocol: compare balanced accuracy and ROC-AUC.",
             "Each model was trained once, for equally many steps under all protocols.",
         ],
         sections=[

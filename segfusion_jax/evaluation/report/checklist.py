@@ -240,6 +240,8 @@ def _analysis(run: Run) -> Iterator[Item]:
 
 def _results(run: Run) -> Iterator[Item]:
     metrics = run.metrics
+    kin = run.audit["siblings_in_training"]["this_split"]["any of these"]
+    unseen = f"but {percent(kin)} have kin in training" if kin else "never used before the evaluation"
     yield Item(
         "Flow of images; who they are of",
         "CLAIM; TRIPOD+AI 20",
@@ -252,7 +254,7 @@ def _results(run: Run) -> Iterator[Item]:
         "CLAIM; TRIPOD+AI 16, 23",
         ANSWERED,
         f"{run.num_test:,} held-out images of the same collection, {percent(run.prevalence)} {run.sides[1]}, "
-        + ("its official test set." if run.config.splits.official_test else "never used before the evaluation."),
+        + ("its official test set." if run.config.splits.official_test else f"{unseen}."),
     )
     yield Item(
         "External test",

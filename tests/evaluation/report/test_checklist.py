@@ -48,6 +48,14 @@ def test_skin_tone_is_unknown_unless_it_is_a_subgroup(run):
     assert "2 subgroups by skin tone" in told[topic].answer and "not known" not in told[topic].answer
 
 
+def test_test_images_with_kin_in_training_are_not_called_unused(run):
+    kin = run.audit["siblings_in_training"]
+    leaks, clean = (kin | {"this_split": kin["this_split"] | {"any of these": share}} for share in (0.41, 0.0))
+    for siblings, told in ((leaks, "but 41.0 % have kin in training."), (clean, "never used before the evaluation.")):
+        audit = run.audit | {"siblings_in_training": siblings}
+        assert items(dataclasses.replace(run, audit=audit))["Internal test"].answer.endswith(told)
+
+
 def test_what_a_run_cannot_know_is_for_the_authors(run):
     given = items(run)
     for topic in ("External test", "Ethics approval, consent, de-identification", "Agreement between annotators"):

@@ -79,6 +79,15 @@ def test_a_calibration_error_is_compared_with_chance(run):
         assert any("(as large by chance alone" in caution for caution in told) == said
 
 
+def test_the_verdict_tells_where_annotated_masks_come_from(run):
+    verdict = contents.page(run).verdict
+    assert "held-out images, before the bridge" in verdict
+    config = tiny.config("isic2020")
+    assert config.data.mask_collection == "ham10000"
+    verdict = contents.page(dataclasses.replace(run, config=config)).verdict
+    assert "held-out images (annotated in ham10000), before the bridge" in verdict
+
+
 def test_only_the_temperature_is_said_to_be_fitted(run):
     def told(shift):
         page = contents.page(changed(run, calibration=run.metrics["calibration"] | {"shift": shift}))
