@@ -58,11 +58,12 @@ def _overlays(config, prepared, segmenters, pairs) -> list[Overlay]:
 def draw_scores(folder: pathlib.Path, test: Predicted, threshold: float, subgroups: Sequence[Mapping]) -> None:
     """Curves, decisions, probabilities, reliability and subgroups of the test images."""
     labels, probabilities, sides = test.labels, test.malignancy, test.classes.sides
-    for name, curve in (
+    curves = (
         ("roc_curve", plots.roc_curve),
         ("pr_curve", plots.pr_curve),
         ("decision_curve", plots.decision_curve),
-    ):
+    )
+    for name, curve in curves if len(set(test.groups)) > 1 else ():  # of one group there are no bands
         curve(folder / f"{name}.png", labels, probabilities, threshold, test.groups)
     plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, sides)
     if test.classes.num_logits > 1:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from xml.etree import ElementTree
 
@@ -6,11 +7,14 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sk_metrics
 
+from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.stages import figures
 from segfusion_jax.stages.classify import examples
 from segfusion_jax.stages.evaluate import metrics_table
-from segfusion_jax.stages.workdir import classifier_rows, load_prepared
+from segfusion_jax.stages.predicted import Predicted
+from segfusion_jax.stages.workdir import classifier_rows, load_classes, load_prepared
 from tests import tiny
 
 SECTIONS = {
@@ -163,6 +167,15 @@ def test_figures_are_there_and_can_be_decoded(finished):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
         assert min(pixels.shape) > 100 and pixels.std() > 5
+
+
+def test_test_images_of_one_group_are_drawn_without_bands(finished, tmp_path):
+    rows = classifier_rows(load_prepared(tiny.BASE, finished), tiny.BASE, "test")
+    rows = tuple(dataclasses.replace(row, group="one") for row in rows)
+    logits = np.linspace(-1, 1, len(rows))[:, None]
+    test = Predicted(rows, logits, Calibration(), load_classes(tiny.BASE, finished))
+    figures.draw_scores(tmp_path, test, 0.5, [])
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion_matrix", "probabilities", "reliability"}
 
 
 def test_the_table_shows_the_metrics(finished, metrics):
