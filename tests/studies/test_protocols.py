@@ -89,6 +89,13 @@ def test_splits_without_a_choice_of_protocol_are_refused_before_any_run(tmp_path
     assert not any(tmp_path.iterdir())
 
 
+def test_the_workdir_of_a_run_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="belongs to a run, not to a study"):
+        protocols.study(tiny.BASE, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_diagnoses_are_refused(tmp_path):
     with pytest.raises(ValueError, match="config.data.target = 'diagnosis': must be 'malignant' or 'melanoma'"):
         protocols.study(changed(tiny.BASE, "data", target="diagnosis"), tmp_path)
