@@ -16,7 +16,10 @@ SIZES = (  # megapixels
     (8, "2 to 8 MP"),
     (math.inf, "8 MP and over"),
 )
-CLASSIFICATION = ("roc_auc", "sensitivity", "specificity")
+MIN_CLASS = 10
+"""Images of a class below which nothing that rests on it is told."""
+CLASSIFICATION = {"roc_auc": (True, False), "sensitivity": (True,), "specificity": (False,)}
+"""Metrics of a subgroup, and the labels that each rests on."""
 SEGMENTATION = ("dice", "failure_rate")
 _BANDS = [name for _, name in AGES + SIZES]
 
@@ -62,6 +65,7 @@ def by_subgroup(
     groups: Sequence[Hashable],
     *,
     min_size: int = 50,
+    min_class: int = MIN_CLASS,
     resamples: int = 2000,
     seed: int = 0,
     per_image: Sequence[Mapping[str, float] | None] | None = None,
@@ -76,15 +80,16 @@ def by_subgroup(
       threshold: probability from which an image is called malignant.
       groups: [n] name of each image's group; resampled within each subgroup.
       min_size: of a subgroup with fewer images only the sizes are told; its overlaps, if masks are fewer, are not.
+      min_class: of a class with fewer images in a subgroup, nothing is told that rests on it.
       resamples: as in `bootstrap.intervals`.
       seed: as in `bootstrap.intervals`.
-      per_image: [n] what `segmentation.overlap` returned, or None where an image has no mask.
+      per_image: [n] what `segmentation.score` returned, or None where an image has no mask.
 
     Returns:
       A dict for each value of each fact, bands by size, then other values by name, then unknown: `fact`, `value`, `n`,
       `positives`, `groups` (number of them), `withheld` (whether it is too small), `classification` (entries of
-      `roc_auc`, `sensitivity` and `specificity`) and `segmentation` (`dice` and `failure_rate`). What needs a class
-      that the subgroup lacks is left out; both sections are empty where they are withheld.
+      `roc_auc`, `sensitivity` and `specificity`) and `segmentation` (`dice` and `failure_rate`). What rests
+      on a class that is too rare in the subgroup is left out; both sections are empty where they are withheld.
 
     Raises:
       ValueError: as `arrays.binary`, or a fact, `groups` or `per_image` is of another number of images.
@@ -95,7 +100,9 @@ def by_subgroup(
     for name, values in (aligned | {"groups": groups, "per_image": per_image}).items():
         if len(values) != labels.size:
             raise ValueError(f"{name} has {len(values)} values: must be one for each of {labels.size} images")
-    judged = functools.partial(_judged, threshold=threshold, min_size=min_size, resamples=resamples, seed=seed)
+    judged = functools.partial(
+        _judged, threshold=threshold, min_size=min_size, min_class=max(min_class, 1), resamples=resamples, seed=seed
+    )
     return [
         {"fact": fact, "value": value}
         | judged(labels[inside], probabilities[inside], [groups[i] for i in inside], [per_image[i] for i in inside])
@@ -128,6 +135,7 @@ def _judged(
     *,
     threshold: float,
     min_size: int,
+    min_class: int,
     resamples: int,
     seed: int,
 ) -> dict:
@@ -135,7 +143,9 @@ def _judged(
     classified, segmented = {}, {}
     if labels.size >= min_size:
         statistics = weighted.classification_statistics(labels, probabilities, threshold)
-        classified = section({name: statistics[name] for name in CLASSIFICATION}, groups)
+        common = {label for label in (True, False) if (labels == label).sum() >= min_class}
+        told = [name for name, needed in CLASSIFICATION.items() if common.issuperset(needed)]
+        classified = section({name: statistics[name] for name in told}, groups)
     masked = [(scores, group) for scores, group in zip(per_image, groups, strict=True) if scores is not None]
     if len(masked) >= max(min_size, 1):
         overlaps, their_groups = zip(*masked, strict=True)

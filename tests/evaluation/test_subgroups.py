@@ -91,12 +91,25 @@ def test_small_subgroups_tell_their_size_only():
 def test_one_class_and_one_group_keep_what_is_defined():
     labels, probabilities = np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.2, 0.7, 0.3, 0.8, 0.9])
     facts = {"site": ["back"] * 3 + [""] * 3, "camera": ["a"] * 6}
-    found = subgroups.by_subgroup(facts, labels, probabilities, 0.5, list("abcddd"), min_size=1, resamples=100)
+    found = subgroups.by_subgroup(
+        facts, labels, probabilities, 0.5, list("abcddd"), min_size=1, min_class=1, resamples=100
+    )
     back, unknown = found  # one camera is no fact
     assert back["value"] == "back" and unknown["value"] == "unknown"
     assert back["classification"]["specificity"] == pytest.approx({"value": 2 / 3, "low": 0, "high": 1})
     assert back["classification"].keys() == {"specificity"}
     assert unknown["classification"] == {"sensitivity": {"value": pytest.approx(2 / 3)}}
+
+
+def test_nothing_is_told_of_a_rare_class():
+    labels = np.arange(80) < 9
+    probabilities = np.linspace(1, 0, 80)
+    facts = {"site": ["back"] * 60 + ["face"] * 20}
+    found, _ = subgroups.by_subgroup(facts, labels, probabilities, 0.5, list(range(80)), resamples=100)
+    assert (found["n"], found["positives"], found["withheld"]) == (60, 9, False)
+    assert found["classification"].keys() == {"specificity"}
+    found, _ = subgroups.by_subgroup(facts, labels, probabilities, 0.5, list(range(80)), min_class=9, resamples=100)
+    assert found["classification"].keys() == {"roc_auc", "sensitivity", "specificity"}
 
 
 @pytest.mark.parametrize("name", ["facts", "groups", "per_image"])

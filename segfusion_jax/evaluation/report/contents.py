@@ -24,6 +24,7 @@ from segfusion_jax.evaluation.report.cautions import cautions
 from segfusion_jax.evaluation.report.checklist import ANSWERED, AUTHORS, PARTLY, checklist
 from segfusion_jax.evaluation.report.run import Run, headlines, sample, verdict
 from segfusion_jax.evaluation.segmentation import FAILURE_JACCARD
+from segfusion_jax.evaluation.subgroups import MIN_CLASS
 
 NUM_FAILURES = 50
 """Rows of each table of failures; the files in evaluation/ have all."""
@@ -244,7 +245,10 @@ def _subgroups(run: Run) -> Section:
         rows.append((f"{group['fact']}: {value}", group["n"], group["positives"], group["groups"], *measured))
     headings = ("Subgroup", "Images", run.sides[1].capitalize(), "Groups", *map(labels.label, classified + segmented))
     smallest = run.config.evaluation.min_subgroup
-    note = f"Test images. Of subgroups below {smallest} images only the size is told; a dash is undefined or withheld."
+    note = (
+        f"Test images. Of subgroups below {smallest} images only the size is told, and nothing rests on "
+        f"fewer than {MIN_CLASS} images of a class: a dash."
+    )
     return Section("Subgroups", [*figures.find(run.figures, ("subgroups",)), Table("Subgroups", headings, rows, note)])
 
 
