@@ -63,9 +63,10 @@ def read(workdir: pathlib.Path) -> Scores:
     labels = np.array([line["label"] == "1" for line in lines])
     probabilities = np.array([float(line["probability"]) for line in lines])
     statistics = dict(weighted.classification_statistics(labels, probabilities, threshold))
-    dice = {line["image_id"]: float(line["dice"]) for line in _table(folder / "segmentation.csv")}
-    if dice:
-        statistics["dice"] = weighted.mean(np.array([dice.get(line["image_id"], np.nan) for line in lines]))
+    overlaps = {line["image_id"]: float(line["dice"]) for line in _table(folder / "segmentation.csv")}
+    dice = np.array([overlaps.get(line["image_id"], np.nan) for line in lines])
+    if not np.isnan(dice).all():  # annotated may be images of another collection only, which are not classified
+        statistics["dice"] = weighted.mean(dice)
     return Scores(
         tuple(line["image_id"] for line in lines),
         tuple(line["group"] for line in lines),
@@ -163,6 +164,14 @@ def _warnings(compared: Mapping[str, Mapping[str, Any]], reference: str) -> list
         warnings.append(
             "Each classifier was trained once: intervals tell what other test images would change, not what another "
             "seed would."
+        )
+    deviations = [
+        f"{name} {run['metrics']['roc_auc']['deviation']:.3f}" for name, run in compared.items() if run["repeats"] > 1
+    ]
+    if deviations:
+        warnings.append(
+            "Metrics are means over classifiers with other seeds; intervals tell what other test images would change, "
+            f"not what other seeds would. Standard deviation of ROC-AUC among seeds: {', '.join(deviations)}."
         )
     strangers = [name for name, run in compared.items() if name != reference and "differences" not in run]
     if strangers:

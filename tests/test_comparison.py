@@ -75,6 +75,25 @@ def test_other_images_are_not_compared(tmp_path):
         comparison.compare({"both": [a, b]}, "both")
 
 
+def test_masks_of_another_collection_are_not_compared(tmp_path):
+    runs = [finished(tmp_path / str(seed), seed=seed, strength=1)[0] for seed in range(3)]
+    for run in runs:
+        table(run / "evaluation/segmentation.csv", ("image_id", "group", "dice"), [("H1", "H1", 0.9)])
+    compared = comparison.compare({"two": runs[:2], "one": runs[2:]}, "one", resamples=100)
+    assert "roc_auc" in compared["two"]["metrics"] and "dice" not in compared["two"]["metrics"]
+
+
+def test_the_page_of_repeats_tells_how_much_seeds_matter(tmp_path):
+    runs = [finished(tmp_path / str(seed), seed=seed, strength=1)[0] for seed in range(3)]
+    compared = comparison.compare({"two": runs[:2], "one": runs[2:]}, "one", resamples=100)
+    comparison.write(tmp_path / "page", compared, "one", title="Seeds")
+    deviation = compared["two"]["metrics"]["roc_auc"]["deviation"]
+    assert (
+        f"Standard deviation of ROC-AUC among seeds: two {deviation:.3f}."
+        in (tmp_path / "page" / "summary.md").read_text()
+    )
+
+
 def test_bad_input_is_named(tmp_path):
     a = finished(tmp_path / "a", seed=1, strength=1)[0]
     with pytest.raises(ValueError, match="reference = 'c': must be one of a"):

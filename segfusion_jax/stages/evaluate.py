@@ -66,7 +66,9 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
         return
     folder = workdir / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
-    shares = [explanation.inside_share(one, source[place]["mask"][..., 0]) for place, one in enumerate(evidence)]
+    shares = [
+        explanation.inside_share(one, figures.lesion(source[place], config)) for place, one in enumerate(evidence)
+    ]
     fallbacks = {row.image_id: row for row in masks.rows}
     threshold = classification.choose_threshold(validation.labels, validation.malignancy)
     metrics = _classification(config, validation, test, threshold) | {

@@ -58,11 +58,12 @@ def _overlays(config, prepared, segmenters, pairs) -> list[Overlay]:
 def draw_scores(folder: pathlib.Path, test: Predicted, threshold: float, subgroups: Sequence[Mapping]) -> None:
     """Curves, decisions, probabilities, reliability and subgroups of the test images."""
     labels, probabilities, sides = test.labels, test.malignancy, test.classes.sides
-    for name, curve in (
+    curves = (
         ("roc_curve", plots.roc_curve),
         ("pr_curve", plots.pr_curve),
         ("decision_curve", plots.decision_curve),
-    ):
+    )
+    for name, curve in curves if len(set(test.groups)) > 1 else ():  # of one group there are no bands
         curve(folder / f"{name}.png", labels, probabilities, threshold, test.groups)
     plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, sides)
     if test.classes.num_logits > 1:
@@ -122,7 +123,7 @@ def draw_missed(folder: pathlib.Path, config: Config, test: Predicted, source: E
         plots.Missed(
             test.rows[place].image_id,
             source[place]["image"],
-            source[place]["mask"][..., 0] >= config.bridge.threshold * bridging.WHOLE,
+            lesion(source[place], config),
             float(test.malignancy[place]),
         )
         for place in missed[np.argsort(test.malignancy[missed], kind="stable")][:PANELS]
@@ -151,7 +152,7 @@ def draw_evidence(
                     f"{test.rows[place].image_id}\n{title}, {test.malignancy[place]:.2f}",
                     example["image"],
                     _bridged(example, config),
-                    example["mask"][..., 0] >= config.bridge.threshold * bridging.WHOLE,
+                    lesion(example, config),
                     evidence[place],
                     shares[place][0],
                 )
@@ -168,6 +169,11 @@ def draw_augmentation(folder: pathlib.Path, config: Config, train: Examples) -> 
         copies = [augment(image, mask, config.classifier.augmentation, rng) for _ in range(5)]
         sheet.append([(image, mask), *copies])
     plots.augmentation_sheet(folder / "augmentation.png", sheet)
+
+
+def lesion(example: Mapping[str, Any], config: Config) -> np.ndarray:
+    """What of a bridged example is lesion, [height, width] bool; its mask holds probabilities."""
+    return example["mask"][..., 0] >= config.bridge.threshold * bridging.WHOLE
 
 
 def _bridged(example: Mapping[str, Any], config: Config) -> np.ndarray:

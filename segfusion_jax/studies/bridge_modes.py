@@ -29,18 +29,20 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
       The page.
     """
     workdirs = variants.run(configs(config, workdir, repeats), workdir)
-    if make_devices(config.parallel).is_lead:
+    devices = make_devices(config.parallel)
+    if devices.is_lead:
         runs: dict[str, list[pathlib.Path]] = {}
         for name, folder in workdirs.items():
             runs.setdefault(name.partition("/")[0], []).append(folder)
         compared = comparison.compare(runs, REFERENCE, resamples=config.evaluation.resamples)
         comparison.write(workdir, compared, REFERENCE, title=f"Does the bridge help? {config.data.collection}")
         logging.info("%s", comparison.verdict(compared, REFERENCE))
+    devices.wait_for_all("the study's page")  # none ends before the others
     return workdir / "index.html"
 
 
 def configs(config: Config, workdir: pathlib.Path, repeats: int) -> Iterator[tuple[str, Config]]:
-    """Every mode with predicted masks, then some with annotated ones, where all images have such; by `name/seed`."""
+    """Every mode with predicted masks, then some with annotated ones, where all images have such; by `name/number`."""
     for mode in (REFERENCE, *(mode for mode in BRIDGE_MODES if mode != REFERENCE)):
         yield from _repeated(mode, changed(config, "bridge", mode=mode, masks="predicted"), repeats)
     if _all_annotated(workdir / REFERENCE / "0"):
@@ -50,7 +52,8 @@ def configs(config: Config, workdir: pathlib.Path, repeats: int) -> Iterator[tup
 
 
 def _repeated(name: str, config: Config, repeats: int) -> Iterator[tuple[str, Config]]:
-    return ((f"{name}/{seed}", changed(config, "classifier", seed=seed)) for seed in range(repeats))
+    first = config.classifier.seed
+    return ((f"{name}/{number}", changed(config, "classifier", seed=first + number)) for number in range(repeats))
 
 
 def _all_annotated(workdir: pathlib.Path) -> bool:

@@ -68,16 +68,21 @@ def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
       The page.
 
     Raises:
-      ValueError: the config's target are diagnoses, which the paper does not tell apart.
+      ValueError: the config's target are diagnoses, which the paper does not tell apart; or its splits leave no choice
+        of the protocol.
     """
     if config.data.target == "diagnosis":
         raise ValueError(
             "config.data.target = 'diagnosis': must be 'malignant' or 'melanoma' for the study 'protocols'"
         )
+    for protocol in PROTOCOLS:  # before the first run, not after it
+        changed(config, "splits", protocol=protocol)
     workdirs = variants.run(configs(config, workdir), workdir)
-    if make_devices(config.parallel).is_lead:
+    devices = make_devices(config.parallel)
+    if devices.is_lead:
         found = {name: measured(folder, config.evaluation.resamples) for name, folder in workdirs.items()}
         write(workdir, found, config)
+    devices.wait_for_all("the study's page")  # none ends before the others
     return workdir / "index.html"
 
 
@@ -137,8 +142,8 @@ def write(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]], config: 
         title=f"By how much leakage flatters: {collection}",
         verdict=verdict(found, published),
         warnings=[
-            "Accuracy depends on how many test images are malignant, half of them in the paper's protocol: compare "
-            "balanced accuracy and ROC-AUC.",
+            "Accuracy, precision, F1, Matthews correlation and PR-AUC depend on how many test images are malignant, "
+            "half of them in the paper's protocol: compare balanced accuracy and ROC-AUC.",
             "Each model was trained once, for equally many steps under all protocols.",
         ],
         sections=[
@@ -218,13 +223,14 @@ def _leaks(found: Mapping[str, Mapping[str, Any]]) -> Table:
 def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config]]:
     """Each protocol with the bridge of `config`; but for the one in between, without a bridge too.
 
-    All train for as many steps: the paper's, whose copies make ten times as many images, no longer than the honest one.
+    All train for as many steps as the honest one: by image there are some more or fewer images, and the paper's copies
+    make ten times as many.
     """
     for protocol in PROTOCOLS:
         modes = (config.bridge.mode,) if protocol == "by_image" else (config.bridge.mode, "none")
         for mode in dict.fromkeys(modes):
             variant = changed(changed(config, "splits", protocol=protocol), "bridge", mode=mode)
-            if protocol == "paper":
+            if protocol != "grouped":
                 variant = _as_long_as(workdir / f"grouped_{config.bridge.mode}", variant)
             yield f"{protocol}_{mode}", variant
 

@@ -25,8 +25,10 @@ def run(variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[s
       Their workdirs by name.
 
     Raises:
-      ValueError: as `experiment.run`.
+      ValueError: as `experiment.run`, or `workdir` is that of a run.
     """
+    if (workdir / "config.json").exists():
+        raise ValueError(f"{workdir} belongs to a run, not to a study: give another --workdir")
     workdirs: dict[str, pathlib.Path] = {}
     for name, config in variants:
         logging.info("variant %s", name)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from xml.etree import ElementTree
 
@@ -6,9 +7,14 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sk_metrics
 
+from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.input import decode
+from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.stages import figures
+from segfusion_jax.stages.classify import examples
 from segfusion_jax.stages.evaluate import metrics_table
-from segfusion_jax.stages.workdir import load_prepared
+from segfusion_jax.stages.predicted import Predicted
+from segfusion_jax.stages.workdir import classifier_rows, load_classes, load_prepared
 from tests import tiny
 
 SECTIONS = {
@@ -141,6 +147,13 @@ def test_masks_are_scored_one_by_one_at_the_annotations_resolution(finished, met
         assert abs(hits - round(hits)) < 0.01 + 1e-6 * lesion
 
 
+def test_the_lesion_that_evidence_is_held_against_is_the_mask_at_its_threshold(finished, metrics):
+    prepared, masks = load_prepared(tiny.BASE, finished), MaskStore(finished / "masks")
+    source = examples(tiny.BASE, prepared, masks, classifier_rows(prepared, tiny.BASE, "test"))
+    areas = [(source[place]["mask"] >= 255 * tiny.BASE.bridge.threshold).mean() for place in range(len(source))]
+    assert metrics["explanation"]["area_share"]["value"] == pytest.approx(np.mean(areas))
+
+
 def test_figures_are_there_and_can_be_decoded(finished):
     paths = sorted((finished / "evaluation/figures").iterdir())
     assert {path.name for path in paths} - {"false_negatives.png"} == {
@@ -154,6 +167,15 @@ def test_figures_are_there_and_can_be_decoded(finished):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
         assert min(pixels.shape) > 100 and pixels.std() > 5
+
+
+def test_test_images_of_one_group_are_drawn_without_bands(finished, tmp_path):
+    rows = classifier_rows(load_prepared(tiny.BASE, finished), tiny.BASE, "test")
+    rows = tuple(dataclasses.replace(row, group="one") for row in rows)
+    logits = np.linspace(-1, 1, len(rows))[:, None]
+    test = Predicted(rows, logits, Calibration(), load_classes(tiny.BASE, finished))
+    figures.draw_scores(tmp_path, test, 0.5, [])
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion_matrix", "probabilities", "reliability"}
 
 
 def test_the_table_shows_the_metrics(finished, metrics):

@@ -10,6 +10,8 @@ from segfusion_jax.studies import bridge_modes
 from tests import tiny
 from tests.studies import fake_runs
 
+SEVENTH = tiny.config(classifier__seed=7)
+
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
@@ -41,6 +43,11 @@ def test_runs_differ_in_mode_masks_and_seed_only(studied):
         assert (config.bridge.mode, config.bridge.masks) == (mode, masks)
         assert config.classifier.seed == int(name[-1])
         assert json.loads((studied / name / "config.json").read_text())["config"] == json.loads(config.to_json())
+
+
+def test_seeds_go_on_from_the_configs_own(studied):
+    seeds = {config.classifier.seed for _, config in bridge_modes.configs(SEVENTH, studied, repeats=2)}
+    assert seeds == {7, 8}
 
 
 def test_annotated_masks_are_tried_where_all_images_have_them(tmp_path):

@@ -51,10 +51,10 @@ def test_metrics_are_those_at_one_half(studied, found):
     assert found["paper_none"]["n"] == len(lines)
 
 
-def test_the_paper_trains_no_longer_than_the_honest_protocol(studied):
+def test_all_train_for_as_many_steps(studied):
     configs = dict(protocols.configs(tiny.BASE, studied))
     steps = {}
-    for name in ("grouped_dim", "paper_dim"):
+    for name in ("grouped_dim", "by_image_dim", "paper_dim"):
         prepared = load_prepared(configs[name], studied / name)
         train = classify.trained_on(configs[name], prepared)
         steps[name] = (
@@ -63,7 +63,10 @@ def test_the_paper_trains_no_longer_than_the_honest_protocol(studied):
         )
         if name == "paper_dim":
             assert len(train[0]) > 5 * steps["grouped_dim"][0] * configs[name].classifier.training.batch_size
-    assert steps["grouped_dim"] == steps["paper_dim"]
+    assert steps["grouped_dim"] == steps["by_image_dim"] == steps["paper_dim"]
+    for model in ("segmenter", "classifier"):  # as steps, not as images that happen to be as many
+        lengths = {name: getattr(config, model).training.images_per_epoch for name, config in configs.items()}
+        assert lengths["by_image_dim"] == lengths["paper_dim"] > 0
 
 
 def test_the_pages_tell_what_flatters(studied, found):
@@ -77,6 +80,20 @@ def test_the_pages_tell_what_flatters(studied, found):
 def test_what_the_paper_claims_stands_beside(found):
     text = protocols.verdict(found, protocols.PUBLISHED["ham10000"])
     assert text.endswith("The paper claims ROC-AUC 0.99 and accuracy 0.9821.")
+
+
+@pytest.mark.parametrize("fields", [{"official_test": True}, {"table": "splits.csv"}])
+def test_splits_without_a_choice_of_protocol_are_refused_before_any_run(tmp_path, fields):
+    with pytest.raises(ValueError, match="left alone with protocol 'by_image'"):
+        protocols.study(changed(tiny.BASE, "splits", **fields), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_workdir_of_a_run_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="belongs to a run, not to a study"):
+        protocols.study(tiny.BASE, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_diagnoses_are_refused(tmp_path):

@@ -211,7 +211,7 @@ def _analysis(run: Run) -> Iterator[Item]:
         "not of images. Why these metrics matter for the question: to add.",
     )
     scaling = metrics.get("calibration")
-    fitted = f"Temperature and shift fitted on {scaling['fitted_on']:,} validation images. " if scaling else ""
+    fitted = f"Temperature fitted on {scaling['fitted_on']:,} validation images. " if scaling else ""
     measured = "ece" in metrics["classification"]
     yield Item(
         "Calibration",
@@ -240,6 +240,8 @@ def _analysis(run: Run) -> Iterator[Item]:
 
 def _results(run: Run) -> Iterator[Item]:
     metrics = run.metrics
+    kin = run.audit["siblings_in_training"]["this_split"]["any of these"]
+    unseen = f"but {percent(kin)} have kin in training" if kin else "never used before the evaluation"
     yield Item(
         "Flow of images; who they are of",
         "CLAIM; TRIPOD+AI 20",
@@ -252,7 +254,7 @@ def _results(run: Run) -> Iterator[Item]:
         "CLAIM; TRIPOD+AI 16, 23",
         ANSWERED,
         f"{run.num_test:,} held-out images of the same collection, {percent(run.prevalence)} {run.sides[1]}, "
-        + ("its official test set." if run.config.splits.official_test else "never used before the evaluation."),
+        + ("its official test set." if run.config.splits.official_test else f"{unseen}."),
     )
     yield Item(
         "External test",
@@ -262,14 +264,15 @@ def _results(run: Run) -> Iterator[Item]:
     )
     subgroups = metrics.get("subgroups", [])
     told = [group for group in subgroups if not group["withheld"]]
+    tone = "" if any(group["fact"] == "skin tone" for group in subgroups) else " Skin tone is not known."
     yield Item(
         "Subgroups and fairness",
         "CLAIM; TRIPOD+AI 14, 23",
         PARTLY if told else AUTHORS,
         f"{len(told)} subgroups by {', '.join(dict.fromkeys(group['fact'] for group in told))}; "
-        f"{len(subgroups) - len(told)} too small. Skin tone is not known."
+        f"{len(subgroups) - len(told)} too small.{tone}"
         if told
-        else "No subgroup was measured; skin tone is not known.",
+        else f"No subgroup was measured.{tone}",
     )
     yield Item(
         "Failure analysis",

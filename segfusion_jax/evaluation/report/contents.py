@@ -173,11 +173,13 @@ def _calibration(run: Run) -> Section:
     blocks = [Table("Before and after", ("Metric", "Before", "After"), rows, "Less is better.")] if rows else []
     scaling = run.metrics.get("calibration")
     if scaling:
-        shift = ", ".join(f"{value:.3f}" for value in scaling["shift"])
         text = (
-            f"Logits are divided by {scaling['temperature']:.3f} (temperature), then {shift} is added (shift); both "
-            f"fitted on {scaling['fitted_on']:,} validation images."
+            f"Logits are divided by {scaling['temperature']:.3f} (temperature, fitted on {scaling['fitted_on']:,} "
+            "validation images)."
         )
+        if any(scaling["shift"]):
+            shift = ", ".join(f"{value:.3f}" for value in scaling["shift"])
+            text += f" Then {shift} is added (shift, from the shares of the classes in training, which were balanced)."
         chance = scaling.get("ece_by_chance")
         if chance:
             text += (

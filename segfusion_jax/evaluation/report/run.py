@@ -87,8 +87,10 @@ def verdict(run: Run) -> str:
         text += f" Balanced accuracy over {len(run.classes)} diagnoses: {accuracy}."
     segmented = metrics["segmentation"]
     if segmented:
+        elsewhere = run.config.data.mask_collection
         text += (
-            f" U-Net masks of {segmented['n']['value']:,.0f} held-out images, before the bridge cleans them: "
+            f" U-Net masks of {segmented['n']['value']:,.0f} held-out images"
+            f"{f' (annotated in {elsewhere})' if elsewhere else ''}, before the bridge cleans them: "
             f"mean Dice {_told(segmented['dice'])}."
         )
     return text

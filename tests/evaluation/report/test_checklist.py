@@ -30,7 +30,7 @@ def test_answers_are_this_runs(run):
     assert "Divided by group" in given["Data partitions and their unit"].answer
     assert "threshold 0.310" in given["Output and threshold"].answer
     assert "over 2,000 bootstrap resamples" in given["Metrics and uncertainty"].answer
-    assert "fitted on 1,489 validation images" in given["Calibration"].answer
+    assert "Temperature fitted on 1,489 validation images" in given["Calibration"].answer
     assert (
         "the mean of 3 classifiers" in given["Ensembles"].answer and "8 by the classifier" in given["Ensembles"].answer
     )
@@ -38,6 +38,22 @@ def test_answers_are_this_runs(run):
     single = items(dataclasses.replace(run, config=tiny.config("ham10000", splits__protocol="by_image")))
     assert "Divided by image" in single["Data partitions and their unit"].answer
     assert "; one classifier." in single["Ensembles"].answer
+
+
+def test_skin_tone_is_unknown_unless_it_is_a_subgroup(run):
+    topic = "Subgroups and fairness"
+    assert "Skin tone is not known" in items(run)[topic].answer
+    tones = [group | {"fact": "skin tone"} for group in run.metrics["subgroups"][:2]]
+    told = items(dataclasses.replace(run, metrics=run.metrics | {"subgroups": tones}))
+    assert "2 subgroups by skin tone" in told[topic].answer and "not known" not in told[topic].answer
+
+
+def test_test_images_with_kin_in_training_are_not_called_unused(run):
+    kin = run.audit["siblings_in_training"]
+    leaks, clean = (kin | {"this_split": kin["this_split"] | {"any of these": share}} for share in (0.41, 0.0))
+    for siblings, told in ((leaks, "but 41.0 % have kin in training."), (clean, "never used before the evaluation.")):
+        audit = run.audit | {"siblings_in_training": siblings}
+        assert items(dataclasses.replace(run, audit=audit))["Internal test"].answer.endswith(told)
 
 
 def test_what_a_run_cannot_know_is_for_the_authors(run):

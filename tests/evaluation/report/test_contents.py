@@ -79,6 +79,25 @@ def test_a_calibration_error_is_compared_with_chance(run):
         assert any("(as large by chance alone" in caution for caution in told) == said
 
 
+def test_the_verdict_tells_where_annotated_masks_come_from(run):
+    verdict = contents.page(run).verdict
+    assert "held-out images, before the bridge" in verdict
+    config = tiny.config("isic2020")
+    assert config.data.mask_collection == "ham10000"
+    verdict = contents.page(dataclasses.replace(run, config=config)).verdict
+    assert "held-out images (annotated in ham10000), before the bridge" in verdict
+
+
+def test_only_the_temperature_is_said_to_be_fitted(run):
+    def told(shift):
+        page = contents.page(changed(run, calibration=run.metrics["calibration"] | {"shift": shift}))
+        (section,) = (section for section in page.sections if section.title == "Calibration")
+        return next(block.text for block in section.blocks if isinstance(block, Text))
+
+    assert "divided by 1.730 (temperature, fitted on 1,489 validation images)" in told([0.0])
+    assert "shift" not in told([0.0]) and "Then -0.788 is added (shift, from the shares" in told([-0.788])
+
+
 def test_a_figure_that_nobody_knows_is_shown_too(tmp_path):
     run = sample.run(tmp_path)
     Image.new("RGB", (4, 4)).save(run.figures / "novelty_by_age.png")
