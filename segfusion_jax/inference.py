@@ -14,6 +14,7 @@ from scipy import special
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Bridge, Config, Input
 from segfusion_jax.evaluation.calibration import Calibration
+from segfusion_jax.evaluation.classification import malignancy
 from segfusion_jax.input import arrays, decode
 from segfusion_jax.input.loader import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
@@ -288,9 +289,8 @@ def class_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
-    """Probability that the class is one of the positive ones, float64 [...], of logits as in `class_probabilities`."""
-    shares = class_probabilities(logits)[..., np.array(classes.positive)]
-    return np.minimum(shares.sum(-1), 1.0)  # a sum may round to just above 1
+    """Probability that the class is one of the positive ones, float64 [n], of logits [n, 1 or classes]."""
+    return malignancy(class_probabilities(logits), np.array(classes.positive))
 
 
 def _stacked(variables: Sequence[Any], members: Sequence[int] | None) -> Any:

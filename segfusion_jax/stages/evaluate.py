@@ -56,7 +56,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     classifiers = Classifiers(config, devices, classifier_weights(config, workdir), load_classes(config, workdir))
     validation = predict_validation(config, prepared, masks, classifiers)
     source = examples(config, prepared, masks, classifier_rows(prepared, config, "test"))
-    test = predict(classifiers, source, validation.calibration)
+    test = predict(classifiers, source, validation)
     evidence = [evidence for _, evidence in classifiers.explain(source)]
     segmenters = Segmenters(config, devices, unet_weights(config, workdir))
     annotated = tuple(row for row in prepared.rows if row.split == "test" and row.has_mask)
@@ -89,7 +89,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
         plots.segmentation_overlays(drawings / f"overlays_{name}.png", panels)
     figures.draw_bridge(drawings, config, test, source)
     figures.draw_missed(drawings, config, test, source, threshold)
-    figures.draw_evidence(drawings, config, test, source, evidence, shares)
+    figures.draw_evidence(drawings, config, test, source, evidence=evidence, shares=shares)
     figures.draw_augmentation(drawings, config, examples(config, prepared, masks, trained_on(config, prepared)[0]))
     logging.info("evaluate: %d classified and %d segmented test images", len(test.rows), len(overlaps))
 
@@ -132,7 +132,7 @@ def _classification(config: Config, validation: Predicted, test: Predicted, thre
             "temperature": test.calibration.temperature,
             "shift": list(test.calibration.shift),
             "fitted_on": len(validation.rows),
-            "prevalence": float(validation.labels.mean()),
+            "prevalence": test.prevalence,
             "ece_by_chance": {"low": low, "high": high},
         },
         "operating_points": [_operating_point(config, aim, level, validation, test) for aim, level in _aims()],
@@ -213,8 +213,10 @@ def _explanation(config: Config, test: Predicted, shares: Sequence[tuple[float, 
     if not told:
         return {}
     inside, area, rows = zip(*told, strict=True)
-    values = {"inside_share": float(np.mean(inside)), "area_share": float(np.mean(area)), "n": float(len(rows))}
-    statistics = {"inside_share": weighted.mean(np.array(inside)), "area_share": weighted.mean(np.array(area))}
+    columns = {"inside_share": np.array(inside), "area_share": np.array(area)}
+    columns["excess"] = columns["inside_share"] - columns["area_share"]
+    values = {name: float(column.mean()) for name, column in columns.items()} | {"n": float(len(rows))}
+    statistics = {name: weighted.mean(column) for name, column in columns.items()}
     return _entries(config, values, statistics, [row.group for row in rows])
 
 

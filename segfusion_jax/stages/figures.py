@@ -137,6 +137,7 @@ def draw_evidence(
     config: Config,
     test: Predicted,
     source: Examples,
+    *,
     evidence: Sequence[np.ndarray],
     shares: Sequence[tuple[float, float]],
 ) -> None:

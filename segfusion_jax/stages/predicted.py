@@ -24,12 +24,14 @@ class Predicted:
       rows: the images.
       logits: float64 [n, logits], as they are.
       calibration: what makes probabilities of them.
+      prevalence: share of malignant images in training, for which these hold.
       classes: what is told apart.
     """
 
     rows: tuple[Row, ...]
     logits: np.ndarray
     calibration: Calibration
+    prevalence: float
     classes: Classes
 
     @property
@@ -74,25 +76,26 @@ def predict_validation(config: Config, prepared: Prepared, masks: MaskStore, cla
         for pair in classifiers.predict(examples(config, prepared, masks, rows), [number])
     ]
     rows, logits = zip(*parts, strict=True)
-    shift = _shift(config, trained_on(config, prepared), classifiers.classes)
+    classes = classifiers.classes
+    counts = collections.Counter(row.target for rows in trained_on(config, prepared) for row in rows)
+    numbers = [counts[target] for target in range(len(classes.names))]
+    prevalence = sum(number for number, is_positive in zip(numbers, classes.positive, strict=True) if is_positive)
+    shift = _shift(config, numbers, classes)
     values = np.array(logits)
     temperature = fit_temperature(np.array([row.target for row in rows]), values, shift)
-    return Predicted(rows, values, Calibration(temperature, shift), classifiers.classes)
+    return Predicted(rows, values, Calibration(temperature, shift), prevalence / sum(numbers), classes)
 
 
-def predict(classifiers: Classifiers, source: Source, calibration: Calibration) -> Predicted:
-    """The images of `source`, examples, by all classifiers."""
+def predict(classifiers: Classifiers, source: Source, like: Predicted) -> Predicted:
+    """The images of `source`, examples, by all classifiers, with the calibration of `like`."""
     rows, logits = zip(*classifiers.predict(source), strict=True)
-    return Predicted(rows, np.array(logits), calibration, classifiers.classes)
+    return dataclasses.replace(like, rows=rows, logits=np.array(logits))
 
 
-def _shift(config: Config, trained: Sequence[Sequence[Row]], classes: Classes) -> tuple[float, ...]:
-    """From equal shares of the classes, where training had such, to those of the images."""
-    balanced = config.classifier.training.sampling == "balanced" or config.classifier.class_weights == "balanced"
-    if not balanced:
+def _shift(config: Config, numbers: Sequence[int], classes: Classes) -> tuple[float, ...]:
+    """From equal shares of the classes, where training had such, to those of its images."""
+    if config.classifier.training.sampling != "balanced" and config.classifier.class_weights != "balanced":
         return (0.0,) * classes.num_logits
-    counts = collections.Counter(row.target for rows in trained for row in rows)
-    numbers = [counts[target] for target in range(len(classes.names))]
     if classes.num_logits == 1:
         return prior_shift(numbers[1] / sum(numbers), 0.5)
     return prior_shift(numbers, [1.0] * len(numbers))

@@ -77,6 +77,7 @@ def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
         )
     for protocol in PROTOCOLS:  # before the first run, not after it
         changed(config, "splits", protocol=protocol)
+    config = variants.with_shared_records(config, workdir)
     workdirs = variants.run(configs(config, workdir), workdir)
     devices = make_devices(config.parallel)
     if devices.is_lead:
@@ -216,7 +217,10 @@ def _leaks(found: Mapping[str, Mapping[str, Any]]) -> Table:
         for run in found.values()
     ]
     headings = ("Protocol and bridge", "Test images", "Same picture in training", "Any relative in training")
-    note = "Relatives are the same picture or a copy, near duplicates, images of the same lesion or patient."
+    note = (
+        "Relatives are the same picture or a copy, near duplicates, images of the same lesion or patient; validation "
+        "images, which choose weights and thresholds, count as training."
+    )
     return Table("Test images with relatives in training", headings, rows, note)
 
 

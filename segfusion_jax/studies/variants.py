@@ -37,6 +37,11 @@ def run(variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[s
     return workdirs
 
 
+def with_shared_records(config: Config, workdir: pathlib.Path) -> Config:
+    """`config` with one store of records for all runs of a study in `workdir`."""
+    return changed(config, "data", records=config.data.records or str(workdir / "records"))
+
+
 def changed(config: Any, section: str, **fields: object) -> Any:
     """`config`, or a section of it, with other values in the section that the dotted path names."""
     name, _, inner = section.partition(".")

@@ -27,7 +27,7 @@ SECTIONS = {
         "dice jaccard thresholded_jaccard sensitivity specificity accuracy boundary_iou hausdorff_95 "
         "hausdorff_95_diagonal surface_distance surface_distance_diagonal failure_rate zero_rate n groups"
     ),
-    "explanation": "inside_share area_share n",
+    "explanation": "inside_share area_share excess n",
 }
 DRAWINGS = (
     "roc_curve pr_curve decision_curve reliability confusion_matrix probabilities training_curves_classifier "
@@ -94,7 +94,8 @@ def test_probabilities_are_calibrated_on_validation_images(finished, metrics, pr
                 for c in (0.9, 1, 1.1)
             ]
             assert losses[1] <= min(losses) and fitted["fitted_on"] == len(rows)
-            assert fitted["prevalence"] == pytest.approx(labels.mean())
+            trained = [row["target"] == "1" for row in splits if row["split"] == "train"]
+            assert fitted["prevalence"] == pytest.approx(np.mean(trained))
 
 
 def test_subgroups_add_up_to_all_images(metrics, predictions):

@@ -7,6 +7,7 @@ import pytest
 from segfusion_jax import experiment
 from segfusion_jax.config import BRIDGE_MODES
 from segfusion_jax.studies import bridge_modes
+from segfusion_jax.studies.variants import with_shared_records
 from tests import tiny
 from tests.studies import fake_runs
 
@@ -37,7 +38,7 @@ def test_every_mode_is_compared_with_none(studied):
 
 
 def test_runs_differ_in_mode_masks_and_seed_only(studied):
-    for name, config in bridge_modes.configs(tiny.BASE, studied, repeats=2):
+    for name, config in bridge_modes.configs(with_shared_records(tiny.BASE, studied), studied, repeats=2):
         mode = name.partition("/")[0].partition(",")[0]
         masks = "annotated" if "annotated" in name else "predicted"
         assert (config.bridge.mode, config.bridge.masks) == (mode, masks)

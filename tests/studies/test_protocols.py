@@ -9,7 +9,7 @@ from segfusion_jax import experiment
 from segfusion_jax.stages import classify, segment
 from segfusion_jax.stages.workdir import load_prepared
 from segfusion_jax.studies import protocols
-from segfusion_jax.studies.variants import changed
+from segfusion_jax.studies.variants import changed, with_shared_records
 from tests import tiny
 from tests.studies import fake_runs
 
@@ -52,7 +52,7 @@ def test_metrics_are_those_at_one_half(studied, found):
 
 
 def test_all_train_for_as_many_steps(studied):
-    configs = dict(protocols.configs(tiny.BASE, studied))
+    configs = dict(protocols.configs(with_shared_records(tiny.BASE, studied), studied))
     steps = {}
     for name in ("grouped_dim", "by_image_dim", "paper_dim"):
         prepared = load_prepared(configs[name], studied / name)

@@ -88,12 +88,12 @@ def _subgroups(run: Run) -> Iterator[str]:
 
 def _explanation(run: Run) -> Iterator[str]:
     shares = run.metrics.get("explanation", {})
-    if "inside_share" not in shares or "area_share" not in shares:
+    if not shares:
         return
-    inside, area = shares["inside_share"], shares["area_share"]["value"]
-    if inside.get("low", inside["value"]) <= area:
+    inside, area, excess = shares["inside_share"]["value"], shares["area_share"]["value"], shares["excess"]
+    if excess.get("low", excess["value"]) <= 0:
         yield (
-            f"Of the classifier's evidence (Grad-CAM) {percent(inside['value'], 0)} lies within the lesion, "
+            f"Of the classifier's evidence (Grad-CAM) {percent(inside, 0)} lies within the lesion, "
             f"which covers {percent(area, 0)} of the picture: it is not shown to look at the lesion rather than "
             "anywhere."
         )

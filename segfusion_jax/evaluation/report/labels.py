@@ -41,6 +41,7 @@ _LABELS = {
     "ece": "Expected calibration error",
     "inside_share": "Evidence within the lesion",
     "area_share": "Area of the lesion",
+    "excess": "Evidence within, less the area",
     "n": "Images",
 }
 _DIGITS = {

@@ -96,7 +96,12 @@ def metrics() -> dict:
             "groups": {"value": 1121.0},
         },
         "subgroups": _subgroups(),
-        "explanation": {"inside_share": entry(0.71), "area_share": entry(0.24), "n": {"value": 1502.0}},
+        "explanation": {
+            "inside_share": entry(0.71),
+            "area_share": entry(0.24),
+            "excess": entry(0.47),
+            "n": {"value": 1502.0},
+        },
     }
 
 

@@ -210,9 +210,8 @@ def with_subgroup(run, high: float, withheld: bool = False):
 
 
 def explained(run, low: float):
-    return changed(
-        run, explanation={"inside_share": {"value": 0.3, "low": low, "high": 0.4}, "area_share": {"value": 0.24}}
-    )
+    excess = {"value": 0.06, "low": low, "high": 0.1}
+    return changed(run, explanation={"inside_share": {"value": 0.3}, "area_share": {"value": 0.24}, "excess": excess})
 
 
 NOT = "nothing of the kind"
@@ -232,7 +231,7 @@ CAUTIONS = {
     ),
     "calibration": (lambda run: of_classification(run, ece=sample.entry(0.101)), "calibration error 0.10."),
     "subgroup": (lambda run: with_subgroup(run, 0.93), "Where age is under 40 (60 images), the ROC-AUC is 0.800"),
-    "explanation": (lambda run: explained(run, 0.24), "(Grad-CAM) 30 % lies within the lesion, which covers 24 %"),
+    "explanation": (lambda run: explained(run, 0.0), "(Grad-CAM) 30 % lies within the lesion, which covers 24 %"),
     "undefined": (
         lambda run: of_classification(run, roc_auc=sample.entry(0.9, undefined=7)),
         "In some of 2,000 resamples a metric had no value, and its interval passes over them: ROC-AUC (7).",
@@ -262,7 +261,7 @@ def test_a_caution_is_given(run, name):
         (lambda run: of_classification(run, ece=sample.entry(0.1)), "calibration error"),
         (lambda run: with_subgroup(run, 0.931), "Where age"),
         (lambda run: with_subgroup(run, 0.9, withheld=True), "Where age"),
-        (lambda run: explained(run, 0.241), "Grad-CAM"),
+        (lambda run: explained(run, 0.001), "Grad-CAM"),
         (lambda run: run, "resamples"),
     ],
 )
