@@ -27,7 +27,7 @@ WRITERS = {
     "image_folder": official.write_image_folder,
 }
 SHIPPED = ["synthetic", "ham10000", "ham10000:quick", "isic2017", "isic2018", "isic2019", "isic2020", "image_folder"]
-PREPARED_ONLY = ["ham10000", "isic2017", "isic2018"]  # whose stages after that are those of the others
+PREPARED_ONLY = ["ham10000", "isic2017", "isic2018", "isic2019"]  # whose stages after that are those of the others
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,13 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", PREPARED_ONLY)
-def test_official_files_are_prepared(name, data, tmp_path):
+def test_official_files_are_prepared(name, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
     config = tiny.config(name, data__root=str(data / name), splits__seed=1)
     experiment.run(config, tmp_path, ["prepare"])
     rows = tiny.table(tmp_path / "splits/splits.csv")
-    assert len(rows) == 80 and {row["source"] for row in rows} == {name}
+    assert len([row for row in rows if row["source"] == name]) == 80
+    assert {row["source"] for row in rows} == {name, config.data.mask_collection or name}
     assert {row["split"] for row in rows if row["has_mask"] == "1"} >= {"train", "validation", "test"}
     assert len({row["fold"] for row in rows if row["fold"] != "-1"}) == config.splits.num_folds
 

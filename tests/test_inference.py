@@ -14,6 +14,7 @@ from PIL import Image
 import segfusion_jax as sf
 from segfusion_jax import inference
 from segfusion_jax.config import Bridge
+from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.stages.workdir import load_prepared
@@ -175,7 +176,7 @@ def test_probabilities_are_calibrated_and_move_with_the_prevalence_but_decisions
 ):
     folder = shutil.copytree(finished / "model", tmp_path / "calibrated")
     metadata = json.loads((folder / "metadata.json").read_text())
-    raw = log_odds(np.array([p.probability for p in predictions]))
+    raw = log_odds(np.array([p.probability for p in predictions])) * metadata["temperature"]
     middle = float(np.median(raw) / 2 + 0.7)
     changed = {"temperature": 2.0, "shift": [0.7], "prevalence": 0.2, "threshold": 1 / (1 + np.exp(-middle))}
     (folder / "metadata.json").write_text(json.dumps(metadata | changed))
@@ -189,18 +190,20 @@ def test_probabilities_are_calibrated_and_move_with_the_prevalence_but_decisions
     assert at_other[0].probabilities["malignant"] == at_other[0].probability
 
 
-def diagnosing(logits: list[float], calibration: inference.Calibration) -> sf.SegFusion:
+def diagnosing(logits: list[float], calibration: Calibration, prevalence: float) -> sf.SegFusion:
     """A model of three classes that says the same of every image."""
     segmenters, classifiers = mock.Mock(), mock.Mock()
     segmenters.predict = lambda source: ((row, np.full((16, 16), 0.9, np.float32)) for row in source.rows)
     classifiers.predict = lambda source: ((row, np.array(logits)) for row in source.rows)
     classifiers.classes = inference.Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
-    return sf.SegFusion(tiny.BASE, segmenters, classifiers, calibration)
+    return sf.SegFusion(
+        tiny.BASE, segmenters, classifiers, calibration=calibration, prevalence=prevalence, threshold=0.5
+    )
 
 
 def test_shares_of_the_malignant_classes_among_each_other_stay_at_another_prevalence():
-    calibration = inference.Calibration(2.0, (0.0, np.log(2), 0.0), 0.25, 0.5)
-    model = diagnosing([2 * np.log(3), 2 * np.log(2), 0.0], calibration)  # weights 3, 2 x 2 and 1 once calibrated
+    calibration = Calibration(2.0, (0.0, np.log(2), 0.0))
+    model = diagnosing([2 * np.log(3), 2 * np.log(2), 0.0], calibration, 0.25)  # weights 3, 2 x 2 and 1 once calibrated
     image = np.zeros((1, 20, 20, 3), np.uint8)
     (own,), (other,) = model.predict(image), model.predict(image, prevalence=0.5)
     assert own.probabilities == pytest.approx({"melanoma": 3 / 8, "nevus": 4 / 8, "bcc": 1 / 8})
@@ -222,13 +225,14 @@ def test_evidence_is_of_the_size_of_the_image_and_adds_up_to_the_logit(finished,
     bias = safetensors.numpy.load_file(finished / "model/classifier.safetensors")["head.bias"][0]
     evidence = model.explain([images[0], decode.resize(images[1], (60, 100))])
     assert [e.shape for e in evidence] == [(144, 192), (60, 100)] and {e.dtype for e in evidence} == {np.dtype("f")}
-    logit = log_odds(predictions[0].probability)  # the grid of 32 x 32 pixels is one place
+    temperature = json.loads((finished / "model/metadata.json").read_text())["temperature"]
+    logit = temperature * log_odds(predictions[0].probability)  # the grid of 32 x 32 pixels is one place
     np.testing.assert_allclose(evidence[0] + bias, logit, rtol=1e-3, atol=1e-4)
     assert model.explain([]) == []
 
 
 def test_evidence_of_a_crop_is_put_where_the_crop_was(images):
-    model = diagnosing([0.0, 0.0, 0.0], inference.Calibration(1.0, (), 0.5, 0.5))
+    model = diagnosing([0.0, 0.0, 0.0], Calibration(1.0, (0.0, 0.0, 0.0)), 0.5)
     probability = np.zeros((24, 32), np.float32)
     probability[6:12, 8:18] = 1
     model.config = dataclasses.replace(tiny.BASE, bridge=Bridge(mode="crop", margin=0.5))

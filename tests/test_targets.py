@@ -72,7 +72,9 @@ def test_predictions_have_the_diagnosis_and_every_class(diagnosing, predictions)
         assert float(line["melanoma"]) == pytest.approx(float(line["probability"]), abs=1e-6)
         assert float(line["melanoma"]) + float(line["nevus"]) == pytest.approx(1.0)
     assert {line["label"] for line in predictions} == {"0", "1"}
-    assert np.ptp([float(line["melanoma"]) for line in predictions]) > 1e-3  # else any order of classes would pass
+    assert (
+        np.ptp([float(line["logit of melanoma"]) for line in predictions]) > 1e-3
+    )  # else any order of classes would pass
 
 
 def test_metrics_are_those_of_the_predictions(diagnosing, predictions):

@@ -119,7 +119,12 @@ class Run:
 
     def steps(self) -> int:
         """Lines of metrics so far."""
-        return sum(len(metric_log.read(path)) for path in self.workdir.rglob("metrics.jsonl"))
+        paths = (
+            path
+            for stage in ("segmentation", "classification")
+            for path in self.workdir.glob(f"{stage}/*/metrics.jsonl")
+        )
+        return sum(len(metric_log.read(path)) for path in paths)
 
     def log(self) -> str:
         return (self.folder / "log").read_text()

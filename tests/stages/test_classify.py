@@ -32,7 +32,7 @@ def initial():
     return make_classifier(
         tiny.BASE.classifier,
         tiny.BASE.bridge,
-        seed=derive_seed(tiny.BASE.seed, "classify", "weights"),
+        seed=derive_seed(tiny.BASE.seed, "classify", "weights", tiny.BASE.classifier.seed),
         dtype=jnp.float32,
     )
 
