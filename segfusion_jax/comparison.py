@@ -56,8 +56,8 @@ def read(workdir: pathlib.Path) -> Scores:
       FileNotFoundError: the run is not evaluated.
     """
     folder = workdir / "evaluation"
-    if not (folder / "metrics.json").exists():
-        raise FileNotFoundError(f"{folder / 'metrics.json'} is not there: compare finished runs")
+    if not (folder / "done.json").exists():
+        raise FileNotFoundError(f"{folder / 'done.json'} is not there: compare runs whose evaluation is finished")
     threshold = json.loads((folder / "metrics.json").read_text())["classification"]["threshold"]["value"]
     lines = sorted(_table(folder / "predictions.csv"), key=lambda line: line["image_id"])
     labels = np.array([line["label"] == "1" for line in lines])
@@ -260,11 +260,15 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, required=True, help="folder to write")
     arguments = parser.parse_args()
     reference = str(arguments.reference or arguments.runs[0])
+    if len({run.resolve() for run in arguments.runs}) < max(2, len(arguments.runs)):
+        parser.exit(1, f"error: runs {', '.join(map(str, arguments.runs))}: must be at least two, all different\n")
+    if (arguments.output / "config.json").exists():
+        parser.exit(1, f"error: --output={arguments.output} is the workdir of a run: give another folder\n")
     try:
         compared = compare({str(run): [run] for run in arguments.runs}, reference)
+        write(arguments.output, compared, reference, title="Comparison of runs")
     except (ValueError, OSError) as error:
         parser.exit(1, f"error: {error}\n")
-    write(arguments.output, compared, reference, title="Comparison of runs")
     print(arguments.output / "index.html")
 
 

@@ -23,6 +23,7 @@ def finished(folder, *, seed: int, strength: float, ids=range(N), threshold: flo
     probabilities = 1 / (1 + np.exp(-(strength * (labels - 0.5) + rng.normal(size=len(ids)))))
     evaluation = folder / "evaluation"
     evaluation.mkdir(parents=True)
+    (evaluation / "done.json").write_text("{}")
     (evaluation / "metrics.json").write_text(json.dumps({"classification": {"threshold": {"value": threshold}}}))
     lines = [(f"I{i}", f"G{i // 2}", int(label), p) for i, label, p in zip(ids, labels, probabilities, strict=True)]
     rng.shuffle(lines)  # runs may have other orders
@@ -98,7 +99,7 @@ def test_bad_input_is_named(tmp_path):
     a = finished(tmp_path / "a", seed=1, strength=1)[0]
     with pytest.raises(ValueError, match="reference = 'c': must be one of a"):
         comparison.compare({"a": [a]}, "c")
-    with pytest.raises(FileNotFoundError, match="metrics.json is not there: compare finished runs"):
+    with pytest.raises(FileNotFoundError, match="done.json is not there: compare runs whose evaluation is finished"):
         comparison.compare({"a": [a], "b": [tmp_path / "b"]}, "a")
 
 
@@ -114,3 +115,9 @@ def test_the_command_writes_a_page(tmp_path):
     assert (tmp_path / "page" / "index.html").read_text().count("<img") == 2
     wrong = subprocess.run([*command, "--reference", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert wrong.returncode == 1 and "reference = 'x'" in wrong.stderr
+    for arguments, message in (
+        (["a", "./a", "--output", "page"], "must be at least two, all different"),
+        (["a", "b", "--output", "a/evaluation/done.json"], "error: "),
+    ):
+        wrong = subprocess.run([*command[:3], *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert wrong.returncode == 1 and message in wrong.stderr and "Traceback" not in wrong.stderr

@@ -72,9 +72,10 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     fallbacks = {row.image_id: row for row in masks.rows}
     threshold = classification.choose_threshold(validation.labels, validation.malignancy)
     metrics = _classification(config, validation, test, threshold) | {
+        "validation": _validation(config, validation),
         "segmentation": _segmentation(config, overlaps),
         "subgroups": _subgroups(config, test, threshold, fallbacks, overlaps),
-        "explanation": _explanation(config, test, shares),
+        "explanation": _explanation(config, test, shares, places=evidence[0].size),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     _write_predictions(folder / "validation.csv", validation, fallbacks)
@@ -207,7 +208,16 @@ def _subgroups(
     )
 
 
-def _explanation(config: Config, test: Predicted, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
+def _validation(config: Config, validation: Predicted) -> dict[str, Any]:
+    """What was promised on the images that chose weights and thresholds."""
+    areas = weighted.roc_auc(validation.labels, validation.malignancy)
+    value = {"roc_auc": float(areas(np.ones((1, len(validation.rows))))[0]), "n": float(len(validation.rows))}
+    return _entries(config, value, {"roc_auc": areas}, validation.groups)
+
+
+def _explanation(
+    config: Config, test: Predicted, shares: Sequence[tuple[float, float]], *, places: int
+) -> dict[str, Any]:
     """Means over the images that have evidence at all."""
     told = [(share, area, row) for (share, area), row in zip(shares, test.rows, strict=True) if not np.isnan(share)]
     if not told:
@@ -215,7 +225,8 @@ def _explanation(config: Config, test: Predicted, shares: Sequence[tuple[float, 
     inside, area, rows = zip(*told, strict=True)
     columns = {"inside_share": np.array(inside), "area_share": np.array(area)}
     columns["excess"] = columns["inside_share"] - columns["area_share"]
-    values = {name: float(column.mean()) for name, column in columns.items()} | {"n": float(len(rows))}
+    values = {name: float(column.mean()) for name, column in columns.items()}
+    values |= {"n": float(len(rows)), "places": float(places)}
     statistics = {name: weighted.mean(column) for name, column in columns.items()}
     return _entries(config, values, statistics, [row.group for row in rows])
 

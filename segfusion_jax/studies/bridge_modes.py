@@ -29,7 +29,7 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
       The page.
     """
     config = variants.with_shared_records(config, workdir)
-    workdirs = variants.run(configs(config, workdir, repeats), workdir)
+    workdirs = variants.run("bridge", configs(config, workdir, repeats), workdir)
     devices = make_devices(config.parallel)
     if devices.is_lead:
         runs: dict[str, list[pathlib.Path]] = {}

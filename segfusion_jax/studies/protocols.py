@@ -78,7 +78,7 @@ def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     for protocol in PROTOCOLS:  # before the first run, not after it
         changed(config, "splits", protocol=protocol)
     config = variants.with_shared_records(config, workdir)
-    workdirs = variants.run(configs(config, workdir), workdir)
+    workdirs = variants.run("protocols", configs(config, workdir), workdir)
     devices = make_devices(config.parallel)
     if devices.is_lead:
         found = {name: measured(folder, config.evaluation.resamples) for name, folder in workdirs.items()}

@@ -8,16 +8,18 @@ from typing import Any
 from absl import logging
 
 from segfusion_jax import experiment
+from segfusion_jax.atomic import write_text
 from segfusion_jax.config import Config
 
 
-def run(variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[str, pathlib.Path]:
+def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Runs variants one after the other, each in `workdir/<its name>`; what is done already is not done again.
 
     Stages that an earlier variant did in the same way, such as the U-Nets where only the classifiers differ, are taken
     over from it.
 
     Args:
+      study: its name; a workdir belongs to one study.
       variants: names and configs; may be a generator that looks at what the variants before wrote.
       workdir: of the study.
 
@@ -25,10 +27,16 @@ def run(variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[s
       Their workdirs by name.
 
     Raises:
-      ValueError: as `experiment.run`, or `workdir` is that of a run.
+      ValueError: as `experiment.run`, or `workdir` holds something else than this study.
     """
-    if (workdir / "config.json").exists():
-        raise ValueError(f"{workdir} belongs to a run, not to a study: give another --workdir")
+    marker = workdir / "study"
+    theirs = marker.read_text() if marker.exists() else ""
+    others = [file for file in workdir.glob("*") if not file.name.startswith(".study")]  # being written by a process
+    if theirs != study and others:
+        owner = f"the study {theirs!r}" if theirs else "something else"
+        raise ValueError(f"{workdir} belongs to {owner}, not to the study {study!r}: give another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_text(marker, study)
     workdirs: dict[str, pathlib.Path] = {}
     for name, config in variants:
         logging.info("variant %s", name)

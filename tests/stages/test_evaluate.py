@@ -27,7 +27,8 @@ SECTIONS = {
         "dice jaccard thresholded_jaccard sensitivity specificity accuracy boundary_iou hausdorff_95 "
         "hausdorff_95_diagonal surface_distance surface_distance_diagonal failure_rate zero_rate n groups"
     ),
-    "explanation": "inside_share area_share excess n",
+    "explanation": "inside_share area_share excess n places",
+    "validation": "roc_auc n",
 }
 DRAWINGS = (
     "roc_curve pr_curve decision_curve reliability confusion_matrix probabilities training_curves_classifier "

@@ -8,7 +8,7 @@ import pytest
 from segfusion_jax import experiment
 from segfusion_jax.stages import classify, segment
 from segfusion_jax.stages.workdir import load_prepared
-from segfusion_jax.studies import protocols
+from segfusion_jax.studies import protocols, variants
 from segfusion_jax.studies.variants import changed, with_shared_records
 from tests import tiny
 from tests.studies import fake_runs
@@ -91,9 +91,14 @@ def test_splits_without_a_choice_of_protocol_are_refused_before_any_run(tmp_path
 
 def test_the_workdir_of_a_run_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="belongs to a run, not to a study"):
+    with pytest.raises(ValueError, match="belongs to something else, not to the study 'protocols'"):
         protocols.study(tiny.BASE, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_the_workdir_of_another_study_is_refused(studied):
+    with pytest.raises(ValueError, match="belongs to the study 'protocols', not to the study 'bridge'"):
+        variants.run("bridge", [], studied)
 
 
 def test_diagnoses_are_refused(tmp_path):

@@ -145,4 +145,4 @@ def percent(value: float, digits: int = 1) -> str:
 
 def number(value: float, digits: int = 3) -> str:
     """`value` with `digits` after the point and thousands apart; a dash for NaN."""
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
+    return "–" if math.isnan(value) else f"{round(value, digits) + 0.0:,.{digits}f}"  # no minus before a zero

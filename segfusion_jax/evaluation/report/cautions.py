@@ -10,6 +10,8 @@ SHORTCUT_AUC = 0.6
 """From which on a fact that tells the classes apart is worth a warning."""
 MAX_ECE = 0.1
 """Expected calibration error above which probabilities should not be read as such."""
+MIN_PLACES = 16
+"""Of the evidence's grid; on a coarser one a lesion cannot be told from its surroundings."""
 MIN_POSITIVES = 100
 """Of test images; with fewer, sensitivity is known to some 0.1 at best."""
 
@@ -20,6 +22,7 @@ def cautions(run: Run) -> list[str]:
         *_data(run),
         *_discrimination(run),
         *_calibration(run),
+        *_promised(run),
         *_subgroups(run),
         *_explanation(run),
         *_undefined(run),
@@ -74,6 +77,22 @@ def _calibration(run: Run) -> Iterator[str]:
         )
 
 
+def _promised(run: Run) -> Iterator[str]:
+    """Where validation images promised more than test images keep."""
+    promised, kept = run.metrics.get("validation", {}).get("roc_auc"), run.metrics["classification"]["roc_auc"]
+    if promised and kept.get("high", 1.0) < promised["value"]:
+        yield (
+            f"On the validation images, which chose weights and thresholds, the ROC-AUC is {promised['value']:.3f}, "
+            "above the interval on test images: thresholds and calibration may not hold."
+        )
+    raw, calibrated = run.metrics.get("uncalibrated", {}).get("log_loss"), run.metrics["classification"].get("log_loss")
+    if raw and calibrated and calibrated["value"] > raw["value"]:
+        yield (
+            f"Calibration on validation images made the test images' probabilities worse: log loss {raw['value']:.3f} "
+            f"before, {calibrated['value']:.3f} after."
+        )
+
+
 def _subgroups(run: Run) -> Iterator[str]:
     overall = run.metrics["classification"]["roc_auc"]["value"]
     for group in run.metrics.get("subgroups", []):
@@ -91,7 +110,7 @@ def _explanation(run: Run) -> Iterator[str]:
     if not shares:
         return
     inside, area, excess = shares["inside_share"]["value"], shares["area_share"]["value"], shares["excess"]
-    if excess.get("low", excess["value"]) <= 0:
+    if shares.get("places", {"value": MIN_PLACES})["value"] >= MIN_PLACES and excess.get("low", excess["value"]) <= 0:
         yield (
             f"Of the classifier's evidence (Grad-CAM) {percent(inside, 0)} lies within the lesion, "
             f"which covers {percent(area, 0)} of the picture: it is not shown to look at the lesion rather than "
@@ -118,7 +137,8 @@ def _left_out(run: Run) -> Iterator[str]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
         yield f"Left out as unusable: {left_out}; splits/problems.csv lists them."
     fallbacks, masks = sum(n for reason, n in run.fallbacks.items() if reason), sum(run.fallbacks.values())
-    yield f"{fallbacks:,} of {masks:,} images had no usable mask; the classifier saw the whole image."
+    if fallbacks:
+        yield f"{fallbacks:,} of {masks:,} images had no usable mask: of these the classifier saw the whole image."
 
 
 def _clean(run: Run) -> Iterator[str]:

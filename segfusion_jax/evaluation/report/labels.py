@@ -41,12 +41,14 @@ _LABELS = {
     "ece": "Expected calibration error",
     "inside_share": "Evidence within the lesion",
     "area_share": "Area of the lesion",
+    "places": "Places of the evidence's grid",
     "excess": "Evidence within, less the area",
     "n": "Images",
 }
 _DIGITS = {
     "n": 0,
     "groups": 0,
+    "places": 0,
     "hausdorff_95": 1,
     "surface_distance": 1,
     "hausdorff_95_diagonal": 2,

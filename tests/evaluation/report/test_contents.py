@@ -220,7 +220,10 @@ CAUTIONS = {
     "no leak": (lambda run: run, "would have put one there for 39.2 % of them"),
     "shortcut": (lambda run: run, "Confirmation alone tells malignant from benign with a ROC-AUC of 0.78: a shortcut."),
     "left out": (lambda run: run, "Left out as unusable: 2 absent, 1 damaged; splits/problems.csv lists them."),
-    "fallbacks": (lambda run: run, "72 of 10,012 images had no usable mask; the classifier saw the whole image."),
+    "fallbacks": (
+        lambda run: run,
+        "72 of 10,012 images had no usable mask: of these the classifier saw the whole image.",
+    ),
     "synthetic": (lambda run: with_config(run, tiny.BASE), "say nothing about patients"),
     "annotated": (lambda run: with_config(run, tiny.config(bridge__masks="annotated")), "given annotated masks, which"),
     "threshold": (lambda run: of_classification(run, threshold={"value": 0.0}), "everything is called malignant"),
@@ -232,6 +235,14 @@ CAUTIONS = {
     "calibration": (lambda run: of_classification(run, ece=sample.entry(0.101)), "calibration error 0.10."),
     "subgroup": (lambda run: with_subgroup(run, 0.93), "Where age is under 40 (60 images), the ROC-AUC is 0.800"),
     "explanation": (lambda run: explained(run, 0.0), "(Grad-CAM) 30 % lies within the lesion, which covers 24 %"),
+    "promised": (
+        lambda run: changed(run, validation={"roc_auc": {"value": 0.99}}),
+        "On the validation images, which chose weights and thresholds, the ROC-AUC is 0.990, above the interval",
+    ),
+    "worse calibrated": (
+        lambda run: changed(of_classification(run, log_loss={"value": 0.5}), uncalibrated={"log_loss": {"value": 0.4}}),
+        "made the test images' probabilities worse: log loss 0.400 before, 0.500 after.",
+    ),
     "undefined": (
         lambda run: of_classification(run, roc_auc=sample.entry(0.9, undefined=7)),
         "In some of 2,000 resamples a metric had no value, and its interval passes over them: ROC-AUC (7).",
