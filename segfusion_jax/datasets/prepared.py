@@ -151,7 +151,7 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
     shares = facts["siblings_in_training"]
     here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
     log = logging.warning if facts["leaking"] else logging.info
-    log("test images with kin in training: %.1f %%; at random %.1f %%", 100 * here, 100 * at_random)
+    log("test images with relatives in training or validation: %.1f %%; at random %.1f %%", 100 * here, 100 * at_random)
 
 
 def _write_store(

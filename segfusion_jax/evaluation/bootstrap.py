@@ -29,6 +29,28 @@ class Interval(NamedTuple):
     undefined: int
 
 
+def draws(groups: Sequence[Hashable], resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image's group was drawn, in parts: float64 [up to CHUNK / n, n], `resamples` rows in all.
+
+    How they are cut does not change the draws.
+
+    Raises:
+      ValueError: fewer than two groups, or no resamples.
+    """
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    if names.size < 2:
+        raise ValueError(f"groups hold {names.size} distinct name(s): resampling needs at least 2")
+    if resamples < 1:
+        raise ValueError(f"resamples = {resamples}: must be at least 1")
+    generator = np.random.default_rng(seed)
+    step = max(1, CHUNK // index.size)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = generator.integers(names.size, size=(rows, names.size)) + names.size * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * names.size).reshape(rows, names.size)
+        yield counts[:, index].astype(np.float64)
+
+
 def interval(statistic: Statistic, groups: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0) -> Interval:
     """The interval of one statistic: see `intervals`."""
     return intervals({"": statistic}, groups, resamples=resamples, seed=seed)[""]
@@ -50,7 +72,7 @@ def intervals(
     Raises:
       ValueError: fewer than two groups, no resamples, or a statistic of another number of images.
     """
-    parts = [[statistic(weights) for statistic in statistics.values()] for weights in _draws(groups, resamples, seed)]
+    parts = [[statistic(weights) for statistic in statistics.values()] for weights in draws(groups, resamples, seed)]
     values = (np.concatenate(part) for part in zip(*parts, strict=True))
     return {name: _percentiles(of_name) for name, of_name in zip(statistics, values, strict=True)}
 
@@ -98,22 +120,6 @@ def entries(
 def difference(a: Statistic, b: Statistic) -> Statistic:
     """The first statistic less the second in the same resamples: two models on the same images, say."""
     return lambda weights: a(weights) - b(weights)
-
-
-def _draws(groups: Sequence[Hashable], resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Weights [up to CHUNK / n, n]; how they are cut does not change the draws."""
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    if names.size < 2:
-        raise ValueError(f"groups hold {names.size} distinct name(s): resampling needs at least 2")
-    if resamples < 1:
-        raise ValueError(f"resamples = {resamples}: must be at least 1")
-    generator = np.random.default_rng(seed)
-    step = max(1, CHUNK // index.size)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = generator.integers(names.size, size=(rows, names.size)) + names.size * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * names.size).reshape(rows, names.size)
-        yield counts[:, index].astype(np.float64)
 
 
 def _percentiles(values: np.ndarray) -> Interval:

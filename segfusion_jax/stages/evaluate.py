@@ -84,7 +84,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     lines = ((row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)) for row, scores in overlaps)
     _write_csv(folder / "segmentation.csv", ("image_id", "group", *names), lines)
     drawings = folder / "figures"
-    figures.draw_scores(drawings, test, threshold, metrics["subgroups"])
+    figures.draw_scores(drawings, test, threshold, metrics["subgroups"], resamples=config.evaluation.resamples)
     figures.draw_training(drawings, config, workdir)
     for name, panels in overlays.items():
         plots.segmentation_overlays(drawings / f"overlays_{name}.png", panels)

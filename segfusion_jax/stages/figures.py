@@ -10,7 +10,7 @@ from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.evaluation import calibration, classification, plots
+from segfusion_jax.evaluation import calibration, classification, plots, segmentation
 from segfusion_jax.inference import Segmenters
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
@@ -50,12 +50,19 @@ def _overlays(config, prepared, segmenters, pairs) -> list[Overlay]:
         size = image.shape[0], image.shape[1]
         prediction = decode.resize(probability, size) >= config.bridge.threshold
         panels.append(
-            (image, decode.resize(mask, size) > 128, prediction, f"{row.image_id}\nDice {scores['dice']:.2f}")
+            (
+                image,
+                segmentation.binarise(decode.resize(mask, size)),
+                prediction,
+                f"{row.image_id}\nDice {scores['dice']:.2f}",
+            )
         )
     return panels
 
 
-def draw_scores(folder: pathlib.Path, test: Predicted, threshold: float, subgroups: Sequence[Mapping]) -> None:
+def draw_scores(
+    folder: pathlib.Path, test: Predicted, threshold: float, subgroups: Sequence[Mapping], *, resamples: int
+) -> None:
     """Curves, decisions, probabilities, reliability and subgroups of the test images."""
     labels, probabilities, sides = test.labels, test.malignancy, test.classes.sides
     curves = (
@@ -64,7 +71,7 @@ def draw_scores(folder: pathlib.Path, test: Predicted, threshold: float, subgrou
         ("decision_curve", plots.decision_curve),
     )
     for name, curve in curves if len(set(test.groups)) > 1 else ():  # of one group there are no bands
-        curve(folder / f"{name}.png", labels, probabilities, threshold, test.groups)
+        curve(folder / f"{name}.png", labels, probabilities, threshold, test.groups, resamples=resamples)
     plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, sides)
     if test.classes.num_logits > 1:
         decisions = test.of_classes.argmax(axis=1)

@@ -91,9 +91,9 @@ def measured(workdir: pathlib.Path, resamples: int) -> dict[str, Any]:
     """What a run reaches at a probability of one half, as the networks give it, and how much leaked.
 
     Returns:
-      `protocol`, `bridge`, `n`, `prevalence`; `leaks`, the share of test images that have, in training, the `same
-      picture` (or a copy of it) and any relative (`any of these`); `metrics`, entries of METRICS; `dice`, an entry or
-      None.
+      `protocol`, `bridge`, `n`, `prevalence`; `leaks`, the share of test images that have, in training or validation,
+      the `same picture` (or a copy of it) and any relative (`any of these`); `metrics`, entries of METRICS; `dice`, an
+      entry or None.
     """
     config = json.loads((workdir / "config.json").read_text())["config"]
     audit = json.loads((workdir / "splits" / "audit.json").read_text())
@@ -170,11 +170,11 @@ def verdict(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapp
     """The same models under the paper's protocol, under the honest one, and what the paper claims."""
     first = {run["protocol"]: run for run in reversed(list(found.values()))}
     honest, paper = first["grouped"], first["paper"]
+    leaked = percent(paper["leaks"]["any of these"])
     sentences = [
         f"{_told(paper, 'roc_auc')} and balanced accuracy {_told(paper, 'balanced_accuracy', named=False)} under the "
-        f"paper's protocol, in which {percent(paper['leaks']['any of these'])} of test images have a relative in "
-        f"training; {_told(honest, 'roc_auc')} and {_told(honest, 'balanced_accuracy', named=False)} on held-out "
-        "groups."
+        f"paper's protocol, in which {leaked} of test images have a relative in training or validation; "
+        f"{_told(honest, 'roc_auc')} and {_told(honest, 'balanced_accuracy', named=False)} on held-out groups."
     ]
     if published:
         claim = published["with its bridge"]
@@ -216,12 +216,9 @@ def _leaks(found: Mapping[str, Mapping[str, Any]]) -> Table:
         (_name(run), run["n"], percent(run["leaks"]["same picture"]), percent(run["leaks"]["any of these"]))
         for run in found.values()
     ]
-    headings = ("Protocol and bridge", "Test images", "Same picture in training", "Any relative in training")
-    note = (
-        "Relatives are the same picture or a copy, near duplicates, images of the same lesion or patient; validation "
-        "images, which choose weights and thresholds, count as training."
-    )
-    return Table("Test images with relatives in training", headings, rows, note)
+    headings = ("Protocol and bridge", "Test images", "Same picture in training or validation", "Any relative")
+    note = "Relatives are the same picture or a copy, near duplicates, images of the same lesion or patient."
+    return Table("Test images with relatives in training or validation", headings, rows, note)
 
 
 def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config]]:

@@ -68,7 +68,7 @@ def test_neither_memory_nor_company_changes_the_draws(monkeypatch):
     together = bootstrap.intervals(statistics, groups, resamples=500)
     monkeypatch.setattr(bootstrap, "CHUNK", 7 * 200)  # seven rows at once, and three at last
     assert bootstrap.interval(statistics["mcc"], groups, resamples=500) == pytest.approx(together["mcc"])
-    shapes = [weights.shape for weights in bootstrap._draws(groups, 500, 0)]
+    shapes = [weights.shape for weights in bootstrap.draws(groups, 500, 0)]
     assert set(shapes) == {(7, 200), (3, 200)} and sum(rows for rows, _ in shapes) == 500
 
 

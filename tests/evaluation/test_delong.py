@@ -63,7 +63,7 @@ def test_the_interval_is_symmetric_in_the_logit():
 def test_the_variance_is_the_bootstraps():
     labels, probabilities = simulate(1, 600)
     statistic = weighted.roc_auc(labels, probabilities)
-    values = np.concatenate([statistic(weights) for weights in bootstrap._draws(np.arange(600), 4000, 0)])
+    values = np.concatenate([statistic(weights) for weights in bootstrap.draws(np.arange(600), 4000, 0)])
     assert delong.auc_variance(labels, probabilities) == pytest.approx(values.var(), rel=0.08)
 
 

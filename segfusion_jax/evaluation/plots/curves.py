@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from segfusion_jax.evaluation import classification
+from segfusion_jax.evaluation import bootstrap, classification
 from segfusion_jax.evaluation.plots import style
 
 Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -74,17 +74,7 @@ def pr_curve(
 ) -> Figure:
     """Draws precision against recall, with chance (the prevalence) and the operating point at `threshold`.
 
-    Args:
-      path: PNG file to write; the SVG goes beside it.
-      labels: [n] 0 benign, 1 malignant; both present.
-      probabilities: [n] of malignancy, in [0, 1].
-      threshold: probability from which an image is called malignant.
-      groups: [n] name of each image's group, all of one type, at least two.
-      resamples: number of draws for the band.
-      seed: of the draws.
-
-    Raises:
-      ValueError: as `classification.check`, or groups or resamples that give no band.
+    Arguments and errors are those of `roc_curve`.
     """
     scores = classification.metrics(labels, probabilities, threshold)
     places = np.linspace(0, 1, 201)[1:]  # without a recall there is no precision
@@ -125,17 +115,8 @@ def decision_curve(
     Threshold probabilities run to four times the prevalence, past which nobody would treat all, or further to include
     `threshold`, and to 0.95 at most.
 
-    Args:
-      path: PNG file to write; the SVG goes beside it.
-      labels: [n] 0 benign, 1 malignant; both present.
-      probabilities: [n] of malignancy, in [0, 1], calibrated: net benefit takes them at their word.
-      threshold: probability from which an image is called malignant.
-      groups: [n] name of each image's group, all of one type, at least two.
-      resamples: number of draws for the band.
-      seed: of the draws.
-
-    Raises:
-      ValueError: as `classification.check`, or groups or resamples that give no band.
+    Arguments and errors are those of `roc_curve`; the probabilities should be calibrated, since net benefit takes them
+    at their word.
     """
     labels, probabilities = classification.check(labels, probabilities)
     prevalence = labels.mean()
@@ -171,27 +152,19 @@ def _band(
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
     """The weights of the whole sample, as `curve` takes them, and the lower and upper edge of the band, [places]."""
     labels, probabilities = classification.check(labels, probabilities)
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    if group.shape != labels.shape or names.size < 2:
-        raise ValueError(f"{group.size} groups, {names.size} distinct, of {labels.size} images: one each, at least two")
-    if resamples < 1:
-        raise ValueError(f"resamples = {resamples}: must be at least 1")
+    if len(groups) != labels.size:
+        raise ValueError(f"{len(groups)} groups of {labels.size} images: must be one each")
     values, index = np.unique(-probabilities, return_inverse=True)
 
-    def weights(draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        drawn = draw[group].astype(np.float64)
-        return np.bincount(index, drawn * labels, values.size), np.bincount(index, drawn * ~labels, values.size)
+    def by_score(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.bincount(index, weights * labels, values.size), np.bincount(index, weights * ~labels, values.size)
 
-    generator = np.random.default_rng(seed)
-    draws = (
-        np.bincount(generator.integers(names.size, size=names.size), minlength=names.size) for _ in range(resamples)
-    )
-    pairs = (weights(draw) for draw in draws)
+    pairs = (by_score(weights) for part in bootstrap.draws(groups, resamples, seed) for weights in part)
     drawn = [curve(*pair) for pair in pairs if pair[0].any() and pair[1].any()]  # of one class only there is no curve
     if not drawn:
-        raise ValueError(f"all {resamples} resamples of {names.size} groups hold one class only")
+        raise ValueError(f"all {resamples} resamples hold one class only")
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    return weights(np.ones(names.size)), low, high
+    return by_score(np.ones(labels.size)), low, high
 
 
 def _rate(weights: np.ndarray) -> np.ndarray:

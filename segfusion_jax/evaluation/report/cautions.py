@@ -31,7 +31,7 @@ def cautions(run: Run) -> list[str]:
     ]
 
 
-def _siblings(run: Run, split: str) -> float:
+def _related(run: Run, split: str) -> float:
     return run.audit["siblings_in_training"][split]["any of these"]
 
 
@@ -40,11 +40,11 @@ def _data(run: Run) -> Iterator[str]:
         yield "The images are drawn by a program: these numbers say nothing about patients."
     if run.config.bridge.masks == "annotated":
         yield "The classifier was given annotated masks, which a new image does not have: a bound, not a performance."
-    if _siblings(run, "this_split"):
+    if _related(run, "this_split"):
         yield (
-            f"The split leaks, by protocol '{run.config.splits.protocol}': {percent(_siblings(run, 'this_split'))} "
-            "of test images have a sibling in training, the same picture, a near duplicate, or one of the same "
-            "lesion or patient. The metrics flatter."
+            f"The split leaks, by protocol '{run.config.splits.protocol}': {percent(_related(run, 'this_split'))} "
+            "of test images have a relative in training or validation: the same picture, a near duplicate, or one of "
+            "the same lesion or patient. The metrics flatter."
         )
     for name, auc in run.audit["shortcuts"].items():
         if auc >= SHORTCUT_AUC:
@@ -142,8 +142,8 @@ def _left_out(run: Run) -> Iterator[str]:
 
 
 def _clean(run: Run) -> Iterator[str]:
-    if not _siblings(run, "this_split"):
+    if not _related(run, "this_split"):
         yield (
-            "No test image has a sibling in training. A random split of the images would have put one there for "
-            f"{percent(_siblings(run, 'random_split'))} of them."
+            "No test image has a relative in training or validation. A random split of the images would have put one "
+            f"there for {percent(_related(run, 'random_split'))} of them."
         )

@@ -103,8 +103,8 @@ def _data(run: Run) -> Iterator[Item]:
         "CLAIM; TRIPOD+AI 12",
         ANSWERED,
         f"Divided by {unit}, stratified by collection and class, protocol '{splits.protocol}', seed {splits.seed}: "
-        f"{_parts(run)}. Test images with kin in training or validation: {percent(here)}. splits/splits.csv lists "
-        "every image.",
+        f"{_parts(run)}. Test images with relatives in training or validation: {percent(here)}. splits/splits.csv "
+        "lists every image.",
     )
 
 
@@ -240,8 +240,12 @@ def _analysis(run: Run) -> Iterator[Item]:
 
 def _results(run: Run) -> Iterator[Item]:
     metrics = run.metrics
-    kin = run.audit["siblings_in_training"]["this_split"]["any of these"]
-    unseen = f"but {percent(kin)} have kin in training" if kin else "never used before the evaluation"
+    related = run.audit["siblings_in_training"]["this_split"]["any of these"]
+    unseen = (
+        f"but {percent(related)} have relatives in training or validation"
+        if related
+        else "never used before the evaluation"
+    )
     yield Item(
         "Flow of images; who they are of",
         "CLAIM; TRIPOD+AI 20",

@@ -72,7 +72,9 @@ def _steps(run: Run) -> list[Step]:
     audit, splits = run.audit, run.audit["splits"]
     unusable = {f"left out: {kind}": count for kind, count in audit["left_out"].items()}
     apart = {
-        "unused: repeat or contradict another picture, or are kin of an official test set": _images(splits, "unused"),
+        "unused: repeat or contradict another picture, or are relatives of an official test set": _images(
+            splits, "unused"
+        ),
         "official test set, kept apart": _images(splits, "official_test"),
     }
     usable = Step("usable images", audit["images"], f"{audit['groups']:,} groups", apart)
@@ -114,9 +116,11 @@ def _counts(splits: Mapping[str, Any]) -> Table:
 
 def _leakage(run: Run) -> list[Table]:
     here, at_random = (run.audit["siblings_in_training"][name] for name in ("this_split", "random_split"))
-    rows = [(kin.capitalize(), _share(here[kin]), _share(at_random[kin])) for kin in here]
-    note = "Share of test images with kin in training or validation; at random, what one by one would have given."
-    return [Table("Leakage", ("Kin", "This split (%)", "At random (%)"), rows, note)]
+    rows = [(name.capitalize(), _share(here[name]), _share(at_random[name])) for name in here]
+    note = (
+        "Share of test images with relatives in training or validation, and expected had images been dealt one by one."
+    )
+    return [Table("Leakage", ("Relation", "This split (%)", "At random (%)"), rows, note)]
 
 
 def _share(value: float) -> Estimate:
@@ -125,7 +129,7 @@ def _share(value: float) -> Estimate:
 
 def _shortcuts(run: Run) -> list[Table]:
     rows = [(name.capitalize(), auc) for name, auc in run.audit["shortcuts"].items()]
-    note = "ROC-AUC of facts that are no looks of the lesion, each alone, for malignant against benign; 0.5 = chance."
+    note = "ROC-AUC, malignant against benign, of single facts that do not show in the lesion; 0.5 = chance."
     return [Table("Shortcuts", ("Fact", "ROC-AUC"), rows, note)] if rows else []
 
 
@@ -134,6 +138,10 @@ def _classification(run: Run) -> Section:
     names = ("roc_curve", "pr_curve", "decision_curve", "probabilities", "confusion_matrix")
     curves = figures.find(run.figures, names)
     note = f"Test images; those at or above the threshold {run.threshold:.3f} are called {run.sides[1]}."
+    promised = run.metrics.get("validation", {}).get("roc_auc")
+    if promised:
+        shown_interval = labels.estimate("roc_auc", promised)
+        note += f" On the validation images the ROC-AUC is {shown_interval.value:.3f} ({shown_interval.interval})."
     return Section("Classification", [*curves, labels.metrics_table("Classification metrics", shown, note)])
 
 

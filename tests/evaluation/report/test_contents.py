@@ -216,7 +216,7 @@ def explained(run, low: float):
 
 NOT = "nothing of the kind"
 CAUTIONS = {
-    "leak": (leaking, "38.5 % of test images have a sibling in training"),
+    "leak": (leaking, "38.5 % of test images have a relative in training or validation"),
     "no leak": (lambda run: run, "would have put one there for 39.2 % of them"),
     "shortcut": (lambda run: run, "Confirmation alone tells malignant from benign with a ROC-AUC of 0.78: a shortcut."),
     "left out": (lambda run: run, "Left out as unusable: 2 absent, 1 damaged; splits/problems.csv lists them."),
@@ -260,7 +260,7 @@ def test_a_caution_is_given(run, name):
     ("change", "said"),
     [
         (leaking, "would have put"),
-        (lambda run: run, "sibling in training, the same"),
+        (lambda run: run, "relative in training or validation: the same"),
         (lambda run: run, "Width alone"),
         (lambda run: audited(run, left_out={}), "Left out"),
         (lambda run: run, "nothing about patients"),
