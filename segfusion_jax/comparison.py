@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from segfusion_jax.atomic import write_text
+from segfusion_jax.config import flatten
 from segfusion_jax.evaluation import bootstrap, plots, weighted
 from segfusion_jax.evaluation.report import labels, page, text
 from segfusion_jax.evaluation.report.blocks import Block, Figure, Page, Section, Table, percent
+from segfusion_jax.evaluation.report.cautions import MIN_POSITIVES
 from segfusion_jax.evaluation.weighted import Statistic
 
 METRICS = ("roc_auc", "pr_auc", "balanced_accuracy", "sensitivity", "specificity", "brier", "dice")
@@ -36,12 +38,14 @@ class Scores:
       image_ids: [n].
       groups: [n].
       labels: [n] bool, malignant.
+      fields: of the run's config, by their dotted names.
       statistics: of METRICS, as functions of the images' weights [resamples, n].
     """
 
     image_ids: tuple[str, ...]
     groups: tuple[str, ...]
     labels: np.ndarray
+    fields: Mapping[str, Any]
     statistics: Mapping[str, Statistic]
 
     def matches(self, other: "Scores") -> bool:
@@ -71,6 +75,7 @@ def read(workdir: pathlib.Path) -> Scores:
         tuple(line["image_id"] for line in lines),
         tuple(line["group"] for line in lines),
         labels,
+        flatten(json.loads((workdir / "config.json").read_text())["config"]),
         {name: statistics[name] for name in METRICS if name in statistics},
     )
 
@@ -86,9 +91,9 @@ def compare(
       resamples: of the groups.
 
     Returns:
-      For each run `n`, `prevalence` and `repeats`; `metrics`: entries `value`, `low`, `high`, and with repeats
-      `deviation`, the standard deviation among them; and, where the test images are the reference's, `differences`:
-      entries of run less reference.
+      For each run `n`, `prevalence` and `repeats`; `fields` of the config in which runs differ; `metrics`: entries
+      `value`, `low`, `high`, and with repeats `deviation`, the standard deviation among them; and, where the test
+      images are the reference's, `differences`: entries of run less reference.
 
     Raises:
       FileNotFoundError: a run is not evaluated.
@@ -100,7 +105,13 @@ def compare(
     for name, repeats in scores.items():
         if not all(repeats[0].matches(other) for other in repeats):
             raise ValueError(f"the repeats of {name!r} are of different test images")
-    return {name: _compared(repeats, scores[reference], resamples) for name, repeats in scores.items()}
+    fields = {name: repeats[0].fields for name, repeats in scores.items()}
+    differing = [name for name in fields[reference] if len({repr(of.get(name)) for of in fields.values()}) > 1]
+    return {
+        name: {"fields": {field: fields[name].get(field) for field in differing}}
+        | _compared(repeats, scores[reference], resamples)
+        for name, repeats in scores.items()
+    }
 
 
 def write(folder: pathlib.Path, compared: Mapping[str, Mapping[str, Any]], reference: str, *, title: str) -> None:
@@ -122,7 +133,7 @@ def write(folder: pathlib.Path, compared: Mapping[str, Mapping[str, Any]], refer
         warnings=_warnings(compared, reference),
         sections=[
             Section("Differences", _differences(figures, compared, reference)),
-            Section("Each run", [_values(compared), _drawn_values(figures, compared)]),
+            Section("Each run", [_values(compared), _drawn_values(figures, compared), *_fields(compared)]),
         ],
     )
     page.write(folder / "index.html", content)
@@ -173,6 +184,9 @@ def _warnings(compared: Mapping[str, Mapping[str, Any]], reference: str) -> list
             "Metrics are means over classifiers with other seeds; intervals tell what other test images would change, "
             f"not what other seeds would. Standard deviation of ROC-AUC among seeds: {', '.join(deviations)}."
         )
+    few = min(round(run["n"] * run["prevalence"]) for run in compared.values())
+    if few < MIN_POSITIVES:
+        warnings.append(f"Only {few} test images are malignant: small differences cannot be seen.")
     strangers = [name for name, run in compared.items() if name != reference and "differences" not in run]
     if strangers:
         warnings.append(f"Of other test images than '{reference}', and not compared with it: {', '.join(strangers)}.")
@@ -245,6 +259,12 @@ def _drawn_values(figures: pathlib.Path, compared: Mapping[str, Mapping[str, Any
     rows = [plots.Row(name, [run["metrics"][metric] for metric in DRAWN]) for name, run in compared.items()]
     plots.forest(figures / "values.png", rows, [labels.label(name) for name in DRAWN])
     return Figure("Values", "Each run with 95 % intervals.", figures / "values.png")
+
+
+def _fields(compared: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    names = list(next(iter(compared.values()))["fields"])
+    rows = [(run, *(str(of["fields"][name]) for name in names)) for run, of in compared.items()]
+    return [Table("What differs in their configs", ("Run", *names), rows)] if names else []
 
 
 def _table(path: pathlib.Path) -> list[dict[str, str]]:

@@ -383,6 +383,14 @@ def default() -> ml_collections.ConfigDict:
     return Config().to_config_dict()
 
 
+def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """The fields of a config, or of a part of it, as nested dicts, by their dotted names."""
+    flat = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
+    return flat
+
+
 def find(name: str) -> pathlib.Path | None:
     """The file or folder called `name`: as a path, else as `find_data` finds it."""
     path = pathlib.Path(name).expanduser()

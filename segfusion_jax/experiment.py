@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from segfusion_jax.atomic import write_text
-from segfusion_jax.config import Config
+from segfusion_jax.config import Config, flatten
 from segfusion_jax.datasets import prepared
 from segfusion_jax.datasets.splits import find_table
 from segfusion_jax.lock import owned
@@ -272,11 +272,4 @@ def _version(package: str) -> str:
 
 def _bound(values: dict) -> dict:
     """The fields of a config that are not free, by their dotted names."""
-    return {name: value for name, value in _flatten(values).items() if not name.startswith(FREE)}
-
-
-def _flatten(values: dict, path: str = "") -> dict:
-    flat = {}
-    for name, value in values.items():
-        flat |= _flatten(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
-    return flat
+    return {name: value for name, value in flatten(values).items() if not name.startswith(FREE)}

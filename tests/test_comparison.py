@@ -16,13 +16,14 @@ N = 300
 LABELS = np.arange(N) % 3 == 0
 
 
-def finished(folder, *, seed: int, strength: float, ids=range(N), threshold: float = 0.5):
+def finished(folder, *, seed: int, strength: float, ids=range(N), threshold: float = 0.5, mode: str = "dim"):
     """A workdir with what the comparison reads; the probabilities tell the labels apart the better the stronger."""
     rng = np.random.default_rng(seed)
     labels = LABELS[: len(ids)]
     probabilities = 1 / (1 + np.exp(-(strength * (labels - 0.5) + rng.normal(size=len(ids)))))
     evaluation = folder / "evaluation"
     evaluation.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": {"seed": 0, "bridge": {"mode": mode}}}))
     (evaluation / "done.json").write_text("{}")
     (evaluation / "metrics.json").write_text(json.dumps({"classification": {"threshold": {"value": threshold}}}))
     lines = [(f"I{i}", f"G{i // 2}", int(label), p) for i, label, p in zip(ids, labels, probabilities, strict=True)]
@@ -104,14 +105,15 @@ def test_bad_input_is_named(tmp_path):
 
 
 def test_the_command_writes_a_page(tmp_path):
-    for name, strength in (("a", 0.5), ("b", 3)):
-        finished(tmp_path / name, seed=3, strength=strength)
+    for name, strength, mode in (("a", 0.5, "dim"), ("b", 3, "crop")):
+        finished(tmp_path / name, seed=3, strength=strength, mode=mode)
     command = [sys.executable, "-m", "segfusion_jax.comparison", "a", "b", "--output", "page"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
     written = json.loads((tmp_path / "page" / "comparison.json").read_text())
     assert written["reference"] == "a" and written["runs"]["b"]["differences"]["roc_auc"]["value"] > 0.2
+    assert [run["fields"] for run in written["runs"].values()] == [{"bridge.mode": "dim"}, {"bridge.mode": "crop"}]
     summary = (tmp_path / "page" / "summary.md").read_text()
-    assert "better than 'a': b (+" in summary and "ROC-AUC" in summary
+    assert "| b | crop |" in summary and "better than 'a': b (+" in summary and "ROC-AUC" in summary
     assert (tmp_path / "page" / "index.html").read_text().count("<img") == 2
     wrong = subprocess.run([*command, "--reference", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert wrong.returncode == 1 and "reference = 'x'" in wrong.stderr

@@ -16,7 +16,7 @@ import safetensors.numpy
 from flax import nnx
 
 from segfusion_jax import experiment
-from segfusion_jax.config import Config, Parallel
+from segfusion_jax.config import Config, Parallel, flatten
 from segfusion_jax.inference import SegFusion
 from segfusion_jax.models import mobilenet_v3, preprocessing
 from segfusion_jax.models.mobilenet_v3 import MobileNetV3
@@ -72,9 +72,7 @@ def test_every_stage_leaves_its_mark(finished):
 
 def test_each_field_is_one_that_a_stage_depends_on_or_free():
     fields = [field for stage in experiment.STAGES.values() for field in stage.fields]
-    assert all(
-        name.startswith((*fields, *experiment.FREE)) for name in experiment._flatten(dataclasses.asdict(tiny.BASE))
-    )
+    assert all(name.startswith((*fields, *experiment.FREE)) for name in flatten(dataclasses.asdict(tiny.BASE)))
 
 
 def test_what_another_config_did_in_the_same_way_is_taken_over(finished, tmp_path, caplog):

@@ -5,7 +5,9 @@ import csv
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
+import platform
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -64,6 +66,7 @@ def _facts(workdir: pathlib.Path, devices: Devices) -> dict[str, str]:
     return {
         "Date": datetime.date.today().isoformat(),
         "Devices": devices.describe(),
+        "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "Seconds by stage": ", ".join(f"{name} {seconds:g}" for name, seconds in stages.items()),
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
