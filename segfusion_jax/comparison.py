@@ -200,7 +200,7 @@ def _differences(figures: pathlib.Path, compared: Mapping[str, Mapping[str, Any]
     names = [name for name in METRICS if name in next(iter(pairs.values()))]
     rows = [(run, *labels.estimates(names, entries)) for run, entries in pairs.items()]
     table = Table(
-        f"Less '{reference}'",
+        f"Difference to '{reference}'",
         ("Run", *map(labels.label, names)),
         rows,
         "Paired, over the same resamples of groups. Of the Brier score less is better.",
@@ -209,7 +209,7 @@ def _differences(figures: pathlib.Path, compared: Mapping[str, Mapping[str, Any]
     plots.forest(
         figures / "differences.png", drawn, [f"Δ {labels.label(name)}" for name in DRAWN], references=[0.0] * len(DRAWN)
     )
-    caption = f"Each run less '{reference}', with 95 % intervals; right of the line is better."
+    caption = f"Each run compared with '{reference}', 95 % intervals; right of the line is better."
     return [Figure("Differences", caption, figures / "differences.png"), table]
 
 
@@ -279,14 +279,19 @@ def main() -> None:
     parser.add_argument("--reference", type=pathlib.Path, help="the one that others are compared with; else the first")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="folder to write")
     arguments = parser.parse_args()
-    reference = str(arguments.reference or arguments.runs[0])
-    if len({run.resolve() for run in arguments.runs}) < max(2, len(arguments.runs)):
+    paths = [run.resolve() for run in arguments.runs]
+    if len(set(paths)) < max(2, len(paths)):
         parser.exit(1, f"error: runs {', '.join(map(str, arguments.runs))}: must be at least two, all different\n")
+    reference = (arguments.reference or arguments.runs[0]).resolve()
+    short = len({path.name for path in paths}) == len(paths)
+    names = {path: path.name if short else str(run) for path, run in zip(paths, arguments.runs, strict=True)}
+    if reference not in names:
+        parser.exit(1, f"error: --reference={arguments.reference}: must be one of the runs\n")
     if (arguments.output / "config.json").exists():
         parser.exit(1, f"error: --output={arguments.output} is the workdir of a run: give another folder\n")
     try:
-        compared = compare({str(run): [run] for run in arguments.runs}, reference)
-        write(arguments.output, compared, reference, title="Comparison of runs")
+        compared = compare({name: [path] for path, name in names.items()}, names[reference])
+        write(arguments.output, compared, names[reference], title="Comparison of runs")
     except (ValueError, OSError) as error:
         parser.exit(1, f"error: {error}\n")
     print(arguments.output / "index.html")

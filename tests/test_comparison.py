@@ -116,7 +116,7 @@ def test_the_command_writes_a_page(tmp_path):
     assert "| b | crop |" in summary and "better than 'a': b (+" in summary and "ROC-AUC" in summary
     assert (tmp_path / "page" / "index.html").read_text().count("<img") == 2
     wrong = subprocess.run([*command, "--reference", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert wrong.returncode == 1 and "reference = 'x'" in wrong.stderr
+    assert wrong.returncode == 1 and "--reference=x: must be one of the runs" in wrong.stderr
     for arguments, message in (
         (["a", "./a", "--output", "page"], "must be at least two, all different"),
         (["a", "b", "--output", "a/evaluation/done.json"], "error: "),
