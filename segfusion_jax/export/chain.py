@@ -35,15 +35,16 @@ def make_chain(model: SegFusion) -> Chain:
     """
     bridge, size = model.config.bridge, model.config.segmenter.image_size
     positive = np.array(model.classifiers.classes.positive)
+    unets, classifiers = model.segmenters.variables, model.classifiers.variables
 
     def chain(images):
         pixels = images.astype(jnp.float32)
         batch = {"image": resize(pixels, size).astype(jnp.uint8)}
-        probability = model.segmenters.segment(model.segmenters.variables, batch)
+        probability = model.segmenters.segment(unets, batch)
         levels = jnp.round(probability * WHOLE)
         mask, fallback = regions.clean(levels.astype(jnp.int32), bridge)
         bridged = _framed(pixels, mask, bridge, model.config.classifier.image_size)
-        logits = model.classifiers.classify(model.classifiers.variables, bridged)
+        logits = model.classifiers.classify(classifiers, bridged)
         shares = _probabilities(logits / model.calibration.temperature + jnp.array(model.calibration.shift))
         return {
             "lesion": _at_size(levels, images.shape[1:3]),

@@ -42,7 +42,8 @@ def clean(probability: jax.Array, bridge: Bridge) -> tuple[jax.Array, jax.Array]
     largest = _largest_region(hard)
     filled = ~_reached(_border(~largest), ~largest)
     pixels, around = filled.sum((1, 2), dtype=jnp.int32), (filled & _border(filled)).sum((1, 2), dtype=jnp.int32)
-    area, length = filled[0].size, int(_frame(*filled.shape[1:]).sum())
+    height, width = filled.shape[1:]
+    area, length = height * width, 2 * (height + width - 2)
     least = int(np.argmax(np.arange(area + 1) / area >= bridge.min_area))
     most = int(np.argmin(np.append(np.arange(length + 1) / length <= bridge.max_border, False))) - 1
     is_empty = ~hard.any((1, 2))

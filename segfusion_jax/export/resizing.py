@@ -22,7 +22,7 @@ def resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
     starts = jnp.zeros((1,), jnp.int32)
     stops = [jnp.full((1,), side, jnp.int32) for side in images.shape[1:3]]
     rows, columns = (_weights(starts, stop, *sides) for stop, *sides in zip(stops, images.shape[1:3], size, strict=True))
-    return _resample(images, rows[0], columns[0], "oh,bhwc->bowc", "pw,bowc->bopc")
+    return _resample(images, rows.squeeze(0), columns.squeeze(0), "oh,bhwc->bowc", "pw,bowc->bopc")
 
 
 def crop(images: jax.Array, rows: tuple[jax.Array, jax.Array], columns: tuple[jax.Array, jax.Array], size: tuple[int, int]) -> jax.Array:

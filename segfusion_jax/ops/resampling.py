@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from segfusion_jax.ops import native
 
@@ -45,8 +46,13 @@ def _native_gradient(x, gradient):
 
 
 def _jax_max_pool(x):
-    rows = _larger(x[:, ::2], x[:, 1::2])
-    return _larger(rows[:, :, ::2], rows[:, :, 1::2])
+    rows = _larger(*_alternating(x, axis=1))
+    return _larger(*_alternating(rows, axis=2))
+
+
+def _alternating(x, axis):
+    """Every second one, from the first and from the second; `x[:, ::2]` would gather where the batch is a symbol."""
+    return (lax.slice_in_dim(x, first, None, 2, axis) for first in range(2))
 
 
 def _jax_gradient(x, gradient):
