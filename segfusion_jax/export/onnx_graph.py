@@ -134,6 +134,5 @@ def _known(equation, arguments) -> list[Value]:
     holds_functions = any(True for _ in jaxprs_in_params(equation.params))
     if equation.primitive.name in ("dim_as_value", "platform_index") or holds_functions:
         return []
-    functions, parameters = equation.primitive.get_bind_params(equation.params)
-    results = equation.primitive.bind(*functions, *arguments, **parameters)
+    results = equation.primitive.bind(*arguments, **equation.params)
     return [np.asarray(result) for result in (results if equation.primitive.multiple_results else [results])]
