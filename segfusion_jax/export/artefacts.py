@@ -1,9 +1,10 @@
 """The files: `segfusion.stablehlo`, `segfusion.onnx`, and `segfusion.json`, which says how to use both."""
 
+import contextlib
 import importlib.metadata
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -68,9 +69,20 @@ def symbolic_shape(image_size: tuple[int, int] | None) -> tuple[Any, ...]:
 
 
 def to_stablehlo(chain: Chain, shape: tuple[Any, ...]) -> export.Exported:
-    """The chain as one program for all of `PLATFORMS`, without our native kernels."""
-    with native.disabled():
+    """The chain as one program for all of `PLATFORMS`, without our native kernels and this machine's paths."""
+    with native.disabled(), _no_locations():
         return export.export(jax.jit(chain), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, np.uint8))
+
+
+@contextlib.contextmanager
+def _no_locations() -> Iterator[None]:
+    """Within it, programs do not say which lines of which files their operations come from."""
+    limit = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
 def describe(model: SegFusion, image_size: tuple[int, int] | None) -> dict[str, Any]:

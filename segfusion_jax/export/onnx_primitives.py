@@ -225,18 +225,19 @@ def _conv(graph, equation, image, kernel):
 
 
 def _gather(graph, equation, value, indices):
-    """Of each row its own elements (`take_along_axis`), or one slice along one axis."""
+    """Of each row its own elements (`take_along_axis`), or one slice whose start is known."""
     numbers, shape = equation.params["dimension_numbers"], equation.invars[0].aval.shape
-    (axis,) = numbers.start_index_map if len(numbers.start_index_map) == 1 else (None,)
-    value, indices = graph.whole(value), graph.whole(indices)
-    sizes = tuple(equation.params["slice_sizes"])
-    if tuple(numbers.collapsed_slice_dims) == (axis,) and tuple(numbers.operand_batching_dims) == (0,):
-        if (axis, len(shape), sizes) == (1, 2, (1, 1)):
-            return graph.add("GatherElements", value, graph.add("Squeeze", indices, np.array([2], np.int64)), axis=1)
-    elif axis is not None and sizes == (*shape[:axis], 1, *shape[axis + 1 :]) and equation.invars[1].aval.shape == (1,):
-        taken = graph.add("Gather", value, indices, axis=axis)
-        return graph.add("Squeeze", taken, np.array([axis], np.int64)) if numbers.collapsed_slice_dims else taken
-    raise NotImplementedError(f"gather, {numbers}: of each row its own elements, or one slice along one axis")
+    axes, sizes = tuple(numbers.start_index_map), tuple(equation.params["slice_sizes"])
+    if (tuple(numbers.operand_batching_dims), axes, sizes, len(shape)) == ((0,), (1,), (1, 1), 2):
+        places = graph.add("Squeeze", graph.whole(indices), np.array([2], np.int64))
+        return graph.add("GatherElements", graph.whole(value), places, axis=1)
+    if not isinstance(indices, np.ndarray) or indices.ndim != 1:
+        raise NotImplementedError(f"gather, {numbers}: of each row its own elements, or one slice whose start is known")
+    starts = [int(start) for start in indices]
+    stops = [start + sizes[axis] for axis, start in zip(axes, starts, strict=True)]
+    part = _sliced(graph, value, axes, starts, stops, [1] * len(axes))
+    dropped = numbers.collapsed_slice_dims
+    return graph.add("Squeeze", part, np.array(dropped, np.int64)) if dropped else part
 
 
 def _scatter_add(graph, equation, value, indices, updates):

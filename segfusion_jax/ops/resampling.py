@@ -14,9 +14,9 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     left column's before the right one's. That of `x.max` divides by how many values equal the largest, which is none,
     and the gradient NaN, where XLA computes x again for the comparison and rounds it otherwise.
     """
-    height, width = x.shape[1:3]
-    if height % 2 or width % 2:
-        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    for axis in (1, 2):
+        if x.shape[axis] % 2:
+            x = lax.concatenate([x, lax.slice_in_dim(x, -1, None, axis=axis)], axis)
     return _max_pool(x)
 
 

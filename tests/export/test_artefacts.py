@@ -1,9 +1,11 @@
 """Exported chains against `SegFusion.predict`: the same masks and probabilities from files that need none of our code."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import numpy as np
@@ -14,84 +16,100 @@ from segfusion_jax.export.chain import make_chain
 from segfusion_jax.export.regions import FALLBACKS
 from segfusion_jax.inference import SegFusion
 from segfusion_jax.ops import native
+from segfusion_jax.ops.resampling import max_pool_2x2
 from tests.export.models import SOFTMAX, images, make_model
 
-MODELS = {
-    "dim": {},
-    "crop": {"bridge__mode": "crop", "classes": SOFTMAX},
-    "crop_dilate": {"bridge__mode": "crop_dilate", "segmenter__encoder": "mobilenet_v3_small"},
-    "channel": {"bridge__mode": "channel", "classes": SOFTMAX, "segmenter__views": 8},
-}
-"""Both kinds of U-Net, one logit and three, the modes that need geometry or a fourth channel."""
 IMAGES = images(4)
+CALL = f"custom_call @{native.PREFIX}"
+PROGRAM = """
+import sys
+sys.modules["segfusion_jax"] = None  # an import would fail
+import jax, numpy as np
+from jax import export
+call = jax.jit(export.deserialize(open("segfusion.stablehlo", "rb").read()).call)
+np.savez("outputs.npz", **call(np.load("images.npy")))
+"""
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def model(request, tmp_path_factory) -> SegFusion:
-    return make_model(tmp_path_factory.mktemp("model"), **MODELS[request.param])
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> SegFusion:
+    """The paper's U-Nets, one logit, no geometry: nothing is resized."""
+    return make_model(tmp_path_factory.mktemp("plain"), members=2)
 
 
-def agree(outputs: dict, model: SegFusion, batch: np.ndarray, atol: float = 1e-4) -> None:
-    """That the outputs of a chain are what the model says of the images."""
+@pytest.fixture(scope="module")
+def cropping(tmp_path_factory) -> SegFusion:
+    """A U-Net with an encoder, three logits, crops of grown masks."""
+    overrides = {"bridge__mode": "crop_dilate", "segmenter__encoder": "mobilenet_v3_small"}
+    return make_model(tmp_path_factory.mktemp("cropping"), SOFTMAX, **overrides)
+
+
+def agree(outputs, model: SegFusion, batch: np.ndarray) -> None:
+    """That the outputs of a chain are what the model says of the images; to rounding, where these are resized."""
+    is_resized = batch.shape[1:3] != (32, 32) or "crop" in model.config.bridge.mode
+    pixels, atol = (0.005, 5e-3) if is_resized else (0.0, 1e-4)
     for number, prediction in enumerate(model.predict(batch)):
         limit = model.config.bridge.threshold
-        assert ((outputs["mask"][number] >= limit) != prediction.mask).mean() <= 0.002
+        assert ((outputs["mask"][number] >= limit) != prediction.mask).mean() <= pixels
         assert FALLBACKS[outputs["fallback"][number]] == prediction.fallback
         np.testing.assert_allclose(outputs["malignant"][number], prediction.probability, atol=atol)
         np.testing.assert_allclose(outputs["probabilities"][number], list(prediction.probabilities.values()), atol=atol)
+    limits = (outputs["mask"] >= limit).mean((1, 2)).min(), np.ptp(outputs["malignant"])
+    assert len(batch) == 1 or (limits[0] < 0.9 and limits[1] > 0.01)  # else any chain would agree
 
 
-def test_the_chain_says_what_predict_says(model):
-    outputs = jax.device_get(jax.jit(make_chain(model))(IMAGES))
-    agree(outputs, model, IMAGES)
-    masks = outputs["mask"] >= 0.5
-    assert 0 < masks[:-1].mean() < 1 and np.ptp(outputs["malignant"]) > 1e-4
-
-
-def test_the_stablehlo_says_the_same_for_any_batch_without_our_kernels(model):
-    with_kernels = jax.jit(make_chain(model)).lower(IMAGES).as_text()
-    exported = artefacts.to_stablehlo(make_chain(model), artefacts.symbolic_shape((48, 64)))
-    assert exported.platforms == ("cpu", "cuda", "tpu")
-    assert native.PREFIX not in exported.mlir_module()
-    if native.available():
-        assert native.PREFIX in with_kernels
-    call = jax.jit(exported.call)
-    for number in (1, 3):
-        agree(jax.device_get(call(IMAGES[:number])), model, IMAGES[:number])
-
-
-def test_files_are_used_without_this_package(tmp_path):
+def test_files_are_used_without_this_package(plain, tmp_path):
     pytest.importorskip("flatbuffers")
-    model = make_model(tmp_path)
-    paths = artefacts.save(model, tmp_path / "exported", ["stablehlo"])
+    paths = artefacts.save(plain, tmp_path, ["stablehlo"])
     assert [path.name for path in paths] == ["segfusion.stablehlo", "segfusion.json"]
-    np.save(tmp_path / "images.npy", IMAGES[:2])
-    program = """
-import json, sys
-sys.modules["segfusion_jax"] = None  # an import would fail
-import jax, numpy as np
-call = jax.jit(export.deserialize(open("exported/segfusion.stablehlo", "rb").read()).call)
-np.savez("outputs.npz", **call(np.load("images.npy")))
-"""
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=120)
-    agree(np.load(tmp_path / "outputs.npz"), model, IMAGES[:2])
+    np.save(tmp_path / "images.npy", IMAGES[:1])
+    subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, check=True, timeout=120)
+    agree(np.load(tmp_path / "outputs.npz"), plain, IMAGES[:1])
     metadata = json.loads(paths[-1].read_text())
     assert (metadata["classes"], metadata["threshold"]) == (["benign", "malignant"], 0.3)
     assert metadata["input"]["images"]["shape"] == ["batch", "height", "width", 3]
 
 
-def test_onnx_says_the_same_for_any_batch(model, tmp_path):
-    runtime = session(model, tmp_path, (48, 64))
+def test_crops_of_grown_masks_and_several_diagnoses(cropping):
+    exported = artefacts.to_stablehlo(make_chain(cropping), artefacts.symbolic_shape((32, 32)))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    program = exported.mlir_module()
+    assert CALL not in program and ".py" not in program
+    agree(jax.device_get(jax.jit(exported.call)(IMAGES)), cropping, IMAGES)
+
+
+def test_kernels_are_left_out_of_what_was_traced_with_them_before(plain):
+    if not native.available():
+        pytest.skip("there is no compiler for our kernels")
+    chain = make_chain(plain)
+    assert CALL in jax.jit(chain).lower(IMAGES).as_text()
+    assert CALL not in artefacts.to_stablehlo(chain, artefacts.symbolic_shape((32, 32))).mlir_module()
+
+
+def test_kernels_are_back_afterwards(plain):
+    if not native.available():
+        pytest.skip("there is no compiler for our kernels")
+    with pytest.raises(RuntimeError), native.disabled():
+        raise RuntimeError
+    x = np.zeros((1, 4, 4, 3), np.float32)
+    with native.disabled():
+        assert CALL not in jax.jit(lambda x: max_pool_2x2(x)).lower(x).as_text()
+    assert CALL in jax.jit(lambda x: max_pool_2x2(x)).lower(x).as_text()
+
+
+@pytest.mark.parametrize("which", ["plain", "cropping"])
+def test_onnx_says_the_same_of_any_batch(which, request, tmp_path):
+    model = request.getfixturevalue(which)
+    runtime = session(model, tmp_path, (32, 32))
     for number in (1, 3):
         agree(run(runtime, IMAGES[:number]), model, IMAGES[:number])
 
 
-def test_onnx_takes_images_of_any_size(tmp_path):
-    model = make_model(tmp_path)
-    runtime = session(model, tmp_path, None)
+def test_onnx_takes_images_of_any_size(plain, tmp_path):
+    runtime = session(plain, tmp_path, None)
     for size in ((48, 64), (30, 70)):
         batch = images(2, size)
-        agree(run(runtime, batch), model, batch)
+        agree(run(runtime, batch), plain, batch)
     properties = runtime.get_modelmeta().custom_metadata_map
     assert json.loads(properties["segfusion"])["classes"] == ["benign", "malignant"]
 
@@ -108,9 +126,9 @@ def run(runtime, batch: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, runtime.run(None, {"images": batch}), strict=True))
 
 
-def test_what_cannot_be_exported_is_named(tmp_path):
+def test_what_cannot_be_exported_is_named(plain, tmp_path):
     with pytest.raises(ValueError, match=r"formats = \['torch'\]: must be one or more of stablehlo, onnx"):
-        artefacts.save(make_model(tmp_path), tmp_path, ["torch"])
-    half = make_model(tmp_path, compute_dtype="bfloat16")
+        artefacts.save(plain, tmp_path, ["torch"])
+    half = mock.Mock(config=dataclasses.replace(plain.config, compute_dtype="bfloat16"))
     with pytest.raises(ValueError, match="compute_dtype = 'bfloat16': must be 'float32'"):
         artefacts.save(half, tmp_path)

@@ -36,8 +36,7 @@ def spiral(size: tuple[int, int]) -> np.ndarray:
     return way
 
 
-@pytest.mark.parametrize("size", [(16, 32), (33, 20)])
-@pytest.mark.parametrize("threshold", [0.2, 0.5])
+@pytest.mark.parametrize(("size", "threshold"), [((16, 32), 0.2), ((33, 20), 0.5)])
 def test_the_same_as_the_bridge_on_the_host(size, threshold):
     bridge = Bridge(threshold=threshold, min_area=0.1, max_border=0.5, dilation=0.06, margin=0.3)
     masks = drawn(size)
