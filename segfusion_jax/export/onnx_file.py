@@ -1,7 +1,7 @@
 """The chain as an ONNX model."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata
     outputs = dict(zip(sorted(traced.out_info), translate(graph, traced.jaxpr, [images], RULES), strict=True))
     for name, value in outputs.items():
         graph.nodes.append(helper.make_node("Identity", [graph.name(graph.whole(value))], [name]))
+    taken = set(_inputs(graph.nodes))
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -46,7 +47,7 @@ def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata
                 helper.make_tensor_value_info(name, ELEMENTS[str(info.dtype)], _sides(info.shape))
                 for name, info in sorted(traced.out_info.items())
             ],
-            [numpy_helper.from_array(array, name) for name, array in graph.constants.values()],
+            [numpy_helper.from_array(array, name) for name, array in graph.constants.values() if name in taken],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="segfusion_jax",
@@ -66,6 +67,14 @@ def _add_dimensions(graph: Graph, images: Symbol, shape: tuple[Any, ...]) -> Non
     for axis, side in enumerate(shape):
         if export.is_symbolic_dim(side):
             graph.dimensions[str(side)] = graph.add("Shape", images, start=axis, end=axis + 1)
+
+
+def _inputs(nodes: Iterable[Any]) -> Iterator[str]:
+    """Names of all that nodes take, those in loops too."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _inputs(attribute.g.node)
 
 
 def _sides(shape: tuple[Any, ...]) -> list[int | str]:

@@ -120,7 +120,7 @@ def _spread(values, free):
         values, _ = state
         grown = values
         for axis, shift, is_open in itertools.chain(*ways):
-            grown = jnp.maximum(grown, jnp.where(is_open, _shift(grown, axis, shift), 0))
+            grown = jnp.maximum(grown, _shift(grown, axis, shift) * is_open)
         return grown, (grown != values).any()
 
     return lax.while_loop(lambda state: state[1], grow, (values, jnp.array(True)))[0]
