@@ -4,68 +4,83 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segfusion_jax.input import decode
+
+MOST_HALVINGS = 8
+"""That are looked for: enough for images 500 times as large as what is asked for."""
+
+Range = tuple[jax.Array, jax.Array]
+"""First and last + 1, int32 [batch] each."""
+
 
 def resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Stretches images to `size`: the means of the areas covered where they shrink, linearly where they grow.
-
-    `decode.resize` halves first what is much larger, which moves the borders of the areas a little.
+    """Stretches images to `size`, as `decode.resize` does.
 
     Args:
       images: [batch, height, width, channels] float32, whole numbers.
       size: (height, width).
 
     Returns:
-      [batch, *size, channels] float32, rounded to whole numbers.
+      [batch, *size, channels] float32, whole numbers: the host's, or one beside them, since it rounds between its
+      steps.
     """
     if images.shape[1:3] == size:
         return images
-    starts = jnp.zeros((1,), jnp.int32)
-    stops = [jnp.full((1,), side, jnp.int32) for side in images.shape[1:3]]
-    rows, columns = (_weights(starts, stop, *sides) for stop, *sides in zip(stops, images.shape[1:3], size, strict=True))
-    return _resample(images, rows.squeeze(0), columns.squeeze(0), "oh,bhwc->bowc", "pw,bowc->bopc")
+    whole = [(jnp.zeros(1, jnp.int32), jnp.full(1, side, jnp.int32)) for side in images.shape[1:3]]
+    rows, columns = (weights.squeeze(0) for weights in _weights(whole, images.shape[1:3], size))
+    return _resample(images, rows, columns, "oh,bhwc->bowc", "pw,bowc->bopc")
 
 
-def crop(images: jax.Array, rows: tuple[jax.Array, jax.Array], columns: tuple[jax.Array, jax.Array], size: tuple[int, int]) -> jax.Array:
+def crop(images: jax.Array, rows: Range, columns: Range, size: tuple[int, int]) -> jax.Array:
     """`resize` of a part of each image.
 
     Args:
       images: [batch, height, width, channels] float32, whole numbers.
-      rows: first and last + 1 of each image's part, int32 [batch] each.
-      columns: likewise.
+      rows: of each image's part.
+      columns: of each image's part.
       size: (height, width).
 
     Returns:
-      [batch, *size, channels] float32, rounded to whole numbers.
+      [batch, *size, channels] float32, as of `resize`.
     """
-    height, width = images.shape[1:3]
-    weights = _weights(*rows, height, size[0]), _weights(*columns, width, size[1])
+    weights = _weights([rows, columns], images.shape[1:3], size)
     return _resample(images, *weights, "boh,bhwc->bowc", "bpw,bowc->bopc")
 
 
 def _resample(images, rows, columns, over_rows, over_columns):
-    """One axis after the other. In full precision: accelerators would round levels of grey to bfloat16."""
+    """One axis after the other. In full precision: accelerators would round levels of grey to bfloat16.
+
+    Halves, which are frequent, go up, as where OpenCV halves; the thousandth lets them, in whatever order sums are taken.
+    """
     precise = lax.Precision.HIGHEST
     taller = jnp.einsum(over_rows, rows, images, precision=precise)
-    return jnp.round(jnp.einsum(over_columns, columns, taller, precision=precise))
+    return jnp.floor(jnp.einsum(over_columns, columns, taller, precision=precise) + 0.501)
 
 
-def _weights(start, stop, length, size):
-    """Of each of `length` pixels in each of `size`, where those from `start` to `stop` are stretched to them.
+def _weights(ranges, lengths, size):
+    """Of rows and of columns: what each old one adds to each new one, float32 [batch, new, old]; sums are 1."""
+    ranges = [[end.astype(jnp.float32)[:, None, None] for end in ends] for ends in ranges]
+    halved = _halved([stop - start for start, stop in ranges], size)
+    return [_of_axis(*ends, length, new, halved) for ends, length, new in zip(ranges, lengths, size, strict=True)]
 
-    Args:
-      start: int32 [batch].
-      stop: int32 [batch].
-      length: number of pixels.
-      size: number of new ones.
 
-    Returns:
-      [batch, size, length] float32, rows add up to 1.
-    """
-    start, stop = (end.astype(jnp.float32)[:, None, None] for end in (start, stop))
-    new, old = jnp.arange(size, dtype=jnp.float32)[:, None], jnp.arange(length, dtype=jnp.float32)
-    scale = (stop - start) / size
-    low, high = start + new * scale, start + (new + 1) * scale
-    covered = jnp.maximum(jnp.minimum(old + 1, high) - jnp.maximum(old, low), 0) / scale
-    middle = jnp.clip(start + (new + 0.5) * scale - 0.5, start, stop - 1)
-    near = jnp.maximum(1 - jnp.abs(old - middle), 0)
-    return jnp.where(scale >= 1, covered, near)
+def _halved(sides, size):
+    """By what both sides are divided before the areas are taken: a power of two."""
+    factor = jnp.ones_like(sides[0])
+    for _ in range(MOST_HALVINGS):
+        left = [side / factor for side in sides]
+        is_large = [side >= 2 * decode.SPARE * new for side, new in zip(left, size, strict=True)]
+        is_even = [jnp.floor(side / 2) * 2 == side for side in left]
+        factor = jnp.where(is_large[0] & is_large[1] & is_even[0] & is_even[1], 2 * factor, factor)
+    return factor
+
+
+def _of_axis(start, stop, length, size, halved):
+    """Areas covered, in pixels `halved` times as large, where an axis shrinks; linear interpolation where it grows."""
+    new = jnp.arange(size, dtype=jnp.float32)[:, None]
+    old = jnp.arange(length, dtype=jnp.float32) - start
+    scale = (stop - start) / halved / size
+    cell = jnp.floor(old / halved)
+    covered = jnp.maximum(jnp.minimum(cell + 1, (new + 1) * scale) - jnp.maximum(cell, new * scale), 0)
+    near = jnp.maximum(1 - jnp.abs(old - jnp.clip((new + 0.5) * scale - 0.5, 0, stop - start - 1)), 0)
+    return jnp.where(scale >= 1, covered / (scale * halved), near)
