@@ -5,7 +5,6 @@ Reading is strict both ways: every array of the file is used once, every paramet
 
 import json
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -35,8 +34,9 @@ def load_pretrained(
       path: of a Keras `.h5` or `.weights.h5`, of a timm or torchvision `.safetensors` or `.pth`, of an `.npz` or `.pth`
         with the names of lukemelas/EfficientNet-PyTorch, or of our own `.safetensors`.
       model: whose arrays are filled. Where it reads four channels and the file three, the fourth starts at zero.
-      drop: parts that are not read from the file, the first components of names: "head", the last layer, "hidden", the
-        layer before it in MobileNetV3, "top", or what a file has of its own. The model, where it has them, keeps its.
+      drop: parts that are not read from the file, by what their names start with: "head", the last layer, "hidden", the
+        layer before it in MobileNetV3, "top", "blocks.15", or what a file has of its own. The model, where it has them,
+        keeps its.
       within: part of the model that is filled, such as "encoder"; "" for all of it.
 
     Returns:
@@ -57,8 +57,8 @@ def load_pretrained(
     unread = (*drop, "preprocessing")
     params, batch_stats = (tree[within] if within else tree for tree in (model.params, model.batch_stats))
     current = flatten(params) | flatten(batch_stats)
-    expected = {name: array for name, array in current.items() if _part(name) not in drop}
-    chosen = {name: array for name, array in translated.items() if _part(name) not in unread}
+    expected = {name: array for name, array in current.items() if not _within(name, drop)}
+    chosen = {name: array for name, array in translated.items() if not _within(name, unread)}
     filled = current | _checked(_with_fourth_channel(chosen, expected), expected, path)
     params, batch_stats = _like(params, filled), _like(batch_stats, filled)
     if within:
@@ -116,8 +116,9 @@ def _like(variables: Variables, arrays: Mapping[str, np.ndarray | jax.Array]) ->
     )
 
 
-def _part(name: str) -> str:
-    return re.split(r"[./]", name)[0]
+def _within(name: str, parts: Sequence[str]) -> bool:
+    """Whether a name, of components between dots or slashes, starts with one of `parts`."""
+    return any(f"{name}.".replace("/", ".").startswith(f"{part}.") for part in parts)
 
 
 def _check_family(path: pathlib.Path, source: Source, family: str) -> None:
