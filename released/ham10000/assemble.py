@@ -3,8 +3,8 @@
     python released/ham10000/assemble.py --ham10000=HAM10000 --crops=CROPS --output=FOLDER
 
 HAM10000 holds the official files, here with images of 200x150. CROPS holds sharper centre crops of some of them:
-`images/`, `masks/` and `labels.csv`. FOLDER gets links to both and one `labels.csv`, for configs/released.py. Images of a
-lesion, crops among them, share its id, so that no split parts them.
+`images/`, `masks/` and `labels.csv`. FOLDER gets links to both and one `labels.csv`, for configs/released.py. Images of
+a lesion, crops among them, share its id, so that no split parts them.
 """
 
 import argparse

@@ -98,7 +98,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
 def metrics_table(workdir: pathlib.Path) -> str:
     """The metrics of a finished run as text."""
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
-    sections = ("classification", "diagnosis", "segmentation")
+    sections = ("classification", "diagnosis", "diagnosis_equal_shares", "segmentation")
     return text.table({name: metrics[name] for name in sections if metrics.get(name)})
 
 
@@ -134,6 +134,7 @@ def _classification(config: Config, validation: Predicted, test: Predicted, thre
             "shift": list(test.calibration.shift),
             "fitted_on": len(validation.rows),
             "prevalence": test.prevalence,
+            "shares": dict(zip(test.classes.names, test.shares, strict=True)),
             "ece_by_chance": {"low": low, "high": high},
         },
         "operating_points": [_operating_point(config, aim, level, validation, test) for aim, level in _aims()],
@@ -158,12 +159,25 @@ def _operating_point(config: Config, aim: str, level: float, validation: Predict
 
 
 def _diagnosis(config: Config, test: Predicted) -> dict[str, Any]:
-    """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given."""
+    """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given.
+
+    `diagnosis_equal_shares` is of the class that would be the most probable one if all were equally frequent: of all
+    decisions from the same probabilities the one of the best balanced accuracy.
+    """
     targets, of_classes, names = test.targets, test.of_classes, test.classes.names
     values = classification.multiclass_metrics(targets, of_classes)
+    equal = classification.multiclass_metrics(targets, test.of_equal_classes)
+    equal_statistics = weighted.multiclass_statistics(targets, test.of_equal_classes)
+    decided = ("balanced_accuracy", "accuracy")
     counts = classification.confusion_matrix(targets, of_classes.argmax(axis=1), len(names))
     return {
         "diagnosis": _entries(config, values, weighted.multiclass_statistics(targets, of_classes), test.groups),
+        "diagnosis_equal_shares": _entries(
+            config,
+            {name: equal[name] for name in decided},
+            {name: equal_statistics[name] for name in decided},
+            test.groups,
+        ),
         "confusion": {
             name: dict(zip(names, row, strict=True)) for name, row in zip(names, counts.tolist(), strict=True)
         },
