@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from segfusion_jax.config import Augmentation
+from segfusion_jax.input import augment
 from segfusion_jax.input.augment import draw
-from segfusion_jax.ops.warp import warp_affine
+from segfusion_jax.ops.warp import recolour, warp_affine
 
 
 def opencv(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
@@ -65,3 +66,16 @@ def test_each_image_has_its_own_matrix_and_the_nearest_pixel_repeats():
 def test_halfway_is_the_mean_rounded():
     image = np.array([[[[0], [10], [255]]]], np.uint8)
     np.testing.assert_array_equal(ours(image, np.array([[[1, 0, 0.5], [0, 1, 0]]]))[0, 0, :, 0], [0, 5, 132])
+
+
+def test_colours_are_moved_as_opencv_does():
+    drawn = augment.draw_colours(
+        Augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=60.0), np.random.default_rng(0), 16
+    )
+    matrices, images = drawn.astype(np.float32), noise(16, 20, 30, 3)
+    expected = np.stack([augment.recolour(*pair) for pair in zip(images, matrices, strict=True)])
+    moved = np.asarray(jax.jit(recolour)(images, matrices))
+    assert moved.dtype == np.uint8 and (expected == 0).any() and (expected == 255).any()
+    np.testing.assert_allclose(moved.astype(int), expected.astype(int), atol=1)
+    # OpenCV has the matrix in fixed point: a twentieth of the pixels is rounded to the other side, as often up as down
+    assert (moved == expected).mean() > 0.9 and abs((moved.astype(int) - expected).mean()) < 0.01
