@@ -18,7 +18,13 @@ COUNT, BATCH = 7, 4
 
 def stream(*, seed: int = 3, **options) -> TrainStream:
     return TrainStream(
-        **dict(examples=fakes.examples(COUNT), augmentation=Augmentation(), batch_size=BATCH, seed=seed) | options
+        **dict(
+            examples=fakes.examples(COUNT),
+            augmentation=Augmentation(saturation=0.5, hue=20.0),
+            batch_size=BATCH,
+            seed=seed,
+        )
+        | options
     )
 
 

@@ -69,13 +69,14 @@ def test_halfway_is_the_mean_rounded():
 
 
 def test_colours_are_moved_as_opencv_does():
-    drawn = augment.draw_colours(
-        Augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=60.0), np.random.default_rng(0), 16
-    )
-    matrices, images = drawn.astype(np.float32), noise(16, 20, 30, 3)
-    expected = np.stack([augment.recolour(*pair) for pair in zip(images, matrices, strict=True)])
+    everything = Augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=60.0)
+    matrices = augment.draw_colours(everything, np.random.default_rng(0), 16).astype(np.float32)
+    images = noise(16, 20, 30, 3)
     moved = np.asarray(jax.jit(recolour)(images, matrices))
-    assert moved.dtype == np.uint8 and (expected == 0).any() and (expected == 255).any()
-    np.testing.assert_allclose(moved.astype(int), expected.astype(int), atol=1)
-    # OpenCV has the matrix in fixed point: a twentieth of the pixels is rounded to the other side, as often up as down
-    assert (moved == expected).mean() > 0.9 and abs((moved.astype(int) - expected).mean()) < 0.01
+    assert moved.dtype == np.uint8
+    exact = np.einsum("ndc,nhwc->nhwd", matrices[..., :3].astype(float), images) + matrices[:, None, None, :, 3]
+    exact = np.clip(np.round(exact), 0, 255)
+    assert (exact == 0).any() and (exact == 255).any()
+    np.testing.assert_array_equal(moved, exact)
+    opencvs = np.stack([augment.recolour(*pair) for pair in zip(images, matrices, strict=True)])
+    np.testing.assert_allclose(opencvs.astype(int), exact, atol=1)  # it has the matrix in fixed point
