@@ -20,7 +20,7 @@ def stream(*, seed: int = 3, **options) -> TrainStream:
     return TrainStream(
         **dict(
             examples=fakes.examples(COUNT),
-            augmentation=Augmentation(saturation=0.5, hue=20.0),
+            augmentation=Augmentation(),
             batch_size=BATCH,
             seed=seed,
         )
@@ -214,7 +214,8 @@ class TestWeights:
 
 class TestResidentStream:
     def test_it_draws_what_the_streaming_one_does(self):
-        (block,) = stream(resident=True).batches(2, 9, THREADS)
+        augmentation = Augmentation(saturation=0.5, hue=20.0)
+        (block,) = stream(resident=True, augmentation=augmentation).batches(2, 9, THREADS)
         assert {name: (array.shape, array.dtype.name) for name, array in block.items()} == {
             "index": ((7, BATCH), "int32"),
             "matrix": ((7, BATCH, 2, 3), "float32"),
@@ -223,7 +224,7 @@ class TestResidentStream:
         ids = [[stream().examples.rows[index].image_id for index in step] for step in block["index"]]
         assert ids == [stream().image_ids(step) for step in range(2, 9)]
 
-        for step, batch in enumerate(stream().batches(2, 9, THREADS)):
+        for step, batch in enumerate(stream(augmentation=augmentation).batches(2, 9, THREADS)):
             for place in range(BATCH):
                 index, matrix, colours = (block[name][step, place] for name in ("index", "matrix", "colours"))
                 example = stream().examples[index]
