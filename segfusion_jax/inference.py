@@ -26,6 +26,9 @@ from segfusion_jax.training.predict import predict
 METADATA = "metadata.json"
 """Name of the file in a model folder that says what the weights beside it are."""
 
+SPLIT = "split.csv"
+"""Name of the file beside it that says which images they learned from."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
