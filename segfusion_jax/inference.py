@@ -204,20 +204,15 @@ class SegFusion:
           FileNotFoundError: there is no model in the folder.
           ValueError: its weights do not fit its config.
         """
-        folder = pathlib.Path(folder).expanduser()
-        folders = [path for path in (folder, folder / "model") if (path / METADATA).exists()]
-        if not folders:
-            raise FileNotFoundError(
-                f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir"
-            )
-        metadata = json.loads((folders[0] / METADATA).read_text())
+        folder = model_folder(folder)
+        metadata = json.loads((folder / METADATA).read_text())
         config = Config.from_json(json.dumps(metadata["config"]))
         config = dataclasses.replace(config, input=Input())
         devices = make_devices(config.parallel)
-        segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]], batch_size=BATCH)
+        segmenters = Segmenters(config, devices, [folder / name for name in metadata["unets"]], batch_size=BATCH)
         names, positive = tuple(metadata["classes"]), metadata["positive"]
         classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
-        weights = [folders[0] / name for name in metadata["classifiers"]]
+        weights = [folder / name for name in metadata["classifiers"]]
         classifiers = Classifiers(config, devices, weights, classes, batch_size=BATCH)
         return cls(
             config,
@@ -310,6 +305,19 @@ class SegFusion:
             shares = shares / shares.sum()
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
         return Prediction(mask, min(float(shares[positive].sum()), 1.0), malignant, fallback, probabilities)
+
+
+def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
+    """A folder that holds a model, or the folder `model` in it.
+
+    Raises:
+      FileNotFoundError: neither does.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    for path in (folder, folder / "model"):
+        if (path / METADATA).exists():
+            return path
+    raise FileNotFoundError(f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir")
 
 
 def class_probabilities(logits: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import csv
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import IO, Any
 
 from segfusion_jax.atomic import replace, temporary_name, write_text
 
@@ -55,7 +55,7 @@ class Journal:
         self._file.close()
 
 
-def _opened(path: pathlib.Path, mode: str) -> TextIO:
+def _opened(path: pathlib.Path, mode: str) -> IO[str]:
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")  # names of files may be any bytes
 
 

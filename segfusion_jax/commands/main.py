@@ -25,8 +25,9 @@ read; an output folder of another model or of other options is refused."""
 _EVALUATE = """\
 Judges a model on a collection that it was not trained on. The collection is checked and prepared as for training (once;
 kept in ~/.cache/segfusion_jax or --records). Images that the model was trained on or chosen by, and all relatives of
-such (same lesion, patient, or picture under another name), are left out, and it is said how many. Writes into the folder
---output: metrics.json, predictions.csv, segmentation.csv; prints the metrics with 95 % intervals over groups."""
+such (same lesion, same patient, same picture under another name), are left out, and it is said how many. Writes into
+the folder --output: metrics.json, predictions.csv, segmentation.csv, replacing what is there; prints the metrics with
+95 % intervals over groups."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,10 +101,11 @@ def _add_model_and_output(parser: argparse.ArgumentParser) -> None:
 def _set_up() -> None:
     """Logging to standard error, signals, memory, and compiled programs that the next start finds again."""
     import jax
-    from absl import logging
+    from absl import flags, logging
 
     from segfusion_jax import interruption, parallel
 
+    flags.FLAGS.mark_as_parsed()  # there are none, and absl's log would wait for them
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()

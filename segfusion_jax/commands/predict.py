@@ -19,7 +19,7 @@ from segfusion_jax.commands import images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
 from segfusion_jax.datasets.progress import logged
 from segfusion_jax.evaluation.report.blocks import percent
-from segfusion_jax.inference import METADATA, Prediction, SegFusion
+from segfusion_jax.inference import METADATA, Prediction, SegFusion, model_folder
 from segfusion_jax.training.progress import duration
 
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
@@ -61,10 +61,8 @@ def _columns(model: SegFusion) -> list[str]:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    folder = arguments.model.expanduser()
-    metadata = folder / METADATA if (folder / METADATA).exists() else folder / "model" / METADATA
     return {
-        "model": hashlib.sha256(metadata.read_bytes()).hexdigest(),
+        "model": hashlib.sha256((model_folder(arguments.model) / METADATA).read_bytes()).hexdigest(),
         "prevalence": arguments.prevalence,
         "explain": arguments.explain,
         "overlays": not arguments.no_overlays,
@@ -86,11 +84,10 @@ def _rows(
     with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as executor:
         before: list[Job] = []
         for batch in images.batches(read):
-            readable = [file for file in batch if file.image is not None]
-            found = model.predict(
-                [file.image for file in readable], prevalence=arguments.prevalence, explain=arguments.explain
-            )
-            predictions = dict(zip((file.path for file in readable), found, strict=True))
+            readable = {file.path: file.image for file in batch if file.image is not None}
+            options = {"prevalence": arguments.prevalence, "explain": arguments.explain}
+            found = model.predict(list(readable.values()), **options)
+            predictions = dict(zip(readable, found, strict=True))
             yield [_finished(job) for job in before]
             before = [
                 _job(model, file, names[file.path], predictions.get(file.path), arguments, executor) for file in batch
@@ -142,7 +139,7 @@ def _write(arguments: argparse.Namespace, name: str, image: np.ndarray, predicti
 
 
 def _save(path: pathlib.Path, pixels: np.ndarray) -> None:
-    path.write_bytes(cv2.imencode(".png", pixels, _PNG)[1])  # cv2.imwrite tells nobody of a full disk
+    path.write_bytes(cv2.imencode(".png", pixels, _PNG)[1].tobytes())  # cv2.imwrite tells nobody of a full disk
 
 
 def _kind(row: Mapping[str, Any]) -> str:

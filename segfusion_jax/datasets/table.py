@@ -129,7 +129,7 @@ def read_parts(path: pathlib.Path) -> list[Part]:
         reader = csv.DictReader(file)
         if reader.fieldnames != list(Part._fields):
             raise ValueError(f"{path}: columns {reader.fieldnames}; must be {list(Part._fields)}")
-        return [Part(**line | {"fold": int(line["fold"])}) for line in reader]
+        return [Part(r["image_id"], r["split"], int(r["fold"]), r["perceptual_hash"]) for r in reader]
 
 
 def split_digest(rows: Iterable[Row]) -> str:
