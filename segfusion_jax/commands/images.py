@@ -44,14 +44,16 @@ def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
       FileNotFoundError: a name is no file, no folder, and no pattern that meets one.
       ValueError: there is no image in the folders.
     """
-    without, found = pathlib.Path(os.path.abspath(without)), {}
+    without = pathlib.Path(os.path.abspath(without))
+    found: dict[str, pathlib.Path] = {}
     for name in named:
         path = pathlib.Path(name).expanduser()
         matches = [path] if path.exists() else map(pathlib.Path, sorted(glob.glob(str(path), recursive=True)))
         hits = [file for match in matches for file in _files(pathlib.Path(os.path.abspath(match)), without)]
         if not hits and not path.exists():
             raise FileNotFoundError(f"{name}: no such file or folder, and no pattern that meets an image")
-        found |= {os.path.realpath(file): file for file in hits if os.path.realpath(file) not in found}
+        for file in hits:
+            found.setdefault(os.path.realpath(file), file)
     if not found:
         raise ValueError(f"no image in {', '.join(named)}: looked for files that end in {', '.join(IMAGE_SUFFIXES)}")
     return list(found.values())

@@ -32,7 +32,7 @@ the folder --output: metrics.json, predictions.csv, segmentation.csv, replacing 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 1 where something went wrong, 75 or 130 where it was stopped."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     command = importlib.import_module(f"segfusion_jax.commands.{arguments.command}")  # jax takes seconds, --help none
     from segfusion_jax import interruption
 
@@ -47,13 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped.status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    program = argparse.ArgumentParser(
         prog="segfusion",
         description="Finds skin lesions in dermoscopic images and tells malignant from benign ones.",
         epilog="'segfusion COMMAND --help' says more. Research use only: not a medical device.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = program.add_subparsers(dest="command", metavar="COMMAND", required=True)
     plain = argparse.RawDescriptionHelpFormatter
     predict = commands.add_parser(
         "predict", help="masks and probabilities of images", description=_PREDICT, formatter_class=plain
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--records", default="", metavar="DIR", help="keep the prepared images there")
     evaluate.add_argument("--resamples", type=int, default=2000, metavar="N", help="for the intervals (2000)")
-    return parser
+    return program
 
 
 def _add_model_and_output(parser: argparse.ArgumentParser) -> None:
