@@ -1,6 +1,8 @@
 """`segfusion evaluate` with a tiny model: on its own collection, of which only its test images may count."""
 
+import contextlib
 import dataclasses
+import io
 import json
 from unittest import mock
 
@@ -16,13 +18,14 @@ from tests.datasets.rows import row
 
 
 @pytest.fixture(scope="module")
-def judged(finished, parse, tmp_path_factory):
-    """The folder that the command writes, and what it prints."""
+def judged(finished, model, parse, tmp_path_factory):
+    """The folder that the command writes, beside `records`, and what it prints."""
     folder = tmp_path_factory.mktemp("judged")
     words = ("evaluate", "--model", finished, "--collection", "synthetic", "--resamples", 200)
-    with mock.patch("builtins.print") as printed:
+    loaded = mock.patch.object(evaluate.SegFusion, "load", lambda folder: model)
+    with loaded, contextlib.redirect_stdout(io.StringIO()) as printed:
         assert evaluate.run(parse(*words, "--records", folder / "records", "--output", folder / "out")) == 0
-    return folder / "out", "\n".join(call.args[0] for call in printed.call_args_list)
+    return folder / "out", printed.getvalue()
 
 
 def test_of_its_own_collection_only_the_test_images_count_and_say_what_the_run_said(finished, judged):
@@ -33,7 +36,7 @@ def test_of_its_own_collection_only_the_test_images_count_and_say_what_the_run_s
         assert [r["group"] for r in ours] == [r["group"] for r in theirs]
         for column in ("label", "probability") if name == "predictions" else ("dice", "jaccard", "hausdorff_95"):
             pairs = np.array([[float(r[column]) for r in rows] for rows in (ours, theirs)])
-            np.testing.assert_allclose(*pairs, atol=0.02)  # weights are float16 here
+            np.testing.assert_allclose(*pairs, rtol=0.01, atol=0.002)  # weights are float16 here
     metrics, run = (json.loads((path / "metrics.json").read_text()) for path in (folder, finished / "evaluation"))
     for section, name in (("classification", "roc_auc"), ("classification", "n"), ("segmentation", "dice")):
         assert metrics[section][name]["value"] == pytest.approx(run[section][name]["value"], abs=0.02)
@@ -55,12 +58,13 @@ def test_what_is_printed_says_what_was_judged(judged):
     assert printed.count("Research use only") == 1
 
 
-def test_a_collection_that_was_seen_in_whole_is_refused(finished, parse, tmp_path, monkeypatch):
+def test_a_collection_that_was_seen_in_whole_is_refused(finished, judged, model, parse, tmp_path, monkeypatch):
     parts = [part._replace(split="train") for part in table.read_parts(finished / "model/split.csv")]
     monkeypatch.setattr(table, "read_parts", lambda path: parts)
-    words = ("--model", finished, "--collection", "synthetic", "--records", tmp_path / "r", "--output", tmp_path / "o")
+    monkeypatch.setattr(evaluate.SegFusion, "load", lambda folder: model)
+    words = ("--model", finished, "--collection", "synthetic", "--records", judged[0].parent / "records")
     with pytest.raises(ValueError, match="synthetic lesions: no image .* is left .*80 same id"):
-        evaluate.run(parse("evaluate", *words))
+        evaluate.run(parse("evaluate", *words, "--output", tmp_path / "o"))
     assert not (tmp_path / "o").exists()
 
 
