@@ -132,7 +132,10 @@ class Splits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random geometry, drawn anew for every example; the same for image and mask. Borders repeat the nearest pixel."""
+    """Random geometry and colours, drawn anew for every example; the mask moves with the image.
+
+    Beyond borders the nearest pixel repeats.
+    """
 
     rotation: float = 15.0  # degrees, drawn from [-rotation, rotation]
     shift_height: float = 0.2  # fraction of the height, drawn from [-shift, shift]
@@ -140,12 +143,19 @@ class Augmentation:
     zoom: float = 0.2  # scale drawn from [1 - zoom, 1 + zoom] for each axis
     flip_horizontal: bool = True  # mirrored with probability 1/2
     flip_vertical: bool = True
+    brightness: float = 0.0  # all channels times a factor drawn from [1 - brightness, 1 + brightness]
+    contrast: float = 0.0  # distances from mid-grey, likewise
+    saturation: float = 0.0  # distances from the grey of the same luma, likewise
+    hue: float = 0.0  # degrees that hues turn by, drawn from [-hue, hue]
 
     def __post_init__(self):
         _in_range(self, "rotation", 0.0, 180.0)
         _in_range(self, "shift_height", 0.0, 1.0)
         _in_range(self, "shift_width", 0.0, 1.0)
         _in_range(self, "zoom", 0.0, 0.9)
+        for name in ("brightness", "contrast", "saturation"):
+            _in_range(self, name, 0.0, 0.9)
+        _in_range(self, "hue", 0.0, 180.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,12 @@ from segfusion_jax.training.predict import predict
 METADATA = "metadata.json"
 """Name of the file in a model folder that says what the weights beside it are."""
 
+SPLIT = "split.csv"
+"""Name of the file beside it that says which images they learned from."""
+
+BATCH = 8
+"""Images that a loaded model takes at once: a last batch is filled up, and one image alone must not cost too much."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
@@ -54,14 +60,17 @@ class Segmenters:
       config: of the run that trained them; `segmenter.views` says how many views of an image they predict.
       devices: where they run.
       weights: their files, by the fold that each never saw.
+      batch_size: of images at once; 0 = that of the training.
     """
 
-    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path]):
+    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0):
         unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
         unets = [load_weights(path, unet) for path in weights]
         self.segment = steps.make_ensemble(steps.make_segment(unets[0], config.segmenter.views))
         self._compiled = devices.compile_predict(self.segment)
         self._variables = [(unet.params, unet.batch_stats) for unet in unets]
+        self._all = devices.replicate(_stacked(self._variables))
+        self._batch_size = batch_size or config.segmenter.training.batch_size
         self._config = config
         self._devices = devices
 
@@ -75,9 +84,10 @@ class Segmenters:
 
         It is the mean of the U-Nets named by `unets`, or of all, and of their views.
         """
-        size = self._devices.round_up(self._config.segmenter.training.batch_size)
+        size = self._devices.round_up(self._batch_size)
         common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        return predict(self._compiled, _stacked(self._variables, unets), source, **common)
+        variables = self._all if unets is None else _stacked([self._variables[unet] for unet in unets])
+        return predict(self._compiled, variables, source, **common)
 
 
 class Classifiers:
@@ -88,9 +98,18 @@ class Classifiers:
       devices: where they run.
       weights: their files; of an ensemble, by the fold that each is not trained on.
       classes: what they tell apart.
+      batch_size: of images at once; 0 = that of the training.
     """
 
-    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], classes: Classes):
+    def __init__(
+        self,
+        config: Config,
+        devices: Devices,
+        weights: Sequence[pathlib.Path],
+        classes: Classes,
+        *,
+        batch_size: int = 0,
+    ):
         dtype = devices.compute_dtype(config.compute_dtype)
         network = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits)
         members = [load_weights(path, network) for path in weights]
@@ -100,6 +119,8 @@ class Classifiers:
         self._classify = devices.compile_predict(self.classify)
         self._explain = devices.compile_predict(steps.make_ensemble(explain))
         self._variables = [(member.params, member.batch_stats) for member in members]
+        self._all = devices.replicate(_stacked(self._variables))
+        self._batch_size = batch_size or config.classifier.training.batch_size
         self._config = config
         self._devices = devices
 
@@ -123,9 +144,10 @@ class Classifiers:
         return self._run(self._explain, source, None)
 
     def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
-        size = self._devices.round_up(self._config.classifier.training.batch_size)
+        size = self._devices.round_up(self._batch_size)
         common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        return predict(compiled, _stacked(self._variables, members), source, **common)
+        variables = self._all if members is None else _stacked([self._variables[member] for member in members])
+        return predict(compiled, variables, source, **common)
 
 
 class Prediction(NamedTuple):
@@ -137,6 +159,7 @@ class Prediction(NamedTuple):
       malignant: whether the probability reaches the threshold that was chosen on validation data.
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
       probabilities: of each class by its name, in [0, 1]; they add up to 1.
+      evidence: as `SegFusion.explain` returns it, where it was asked for.
     """
 
     mask: np.ndarray
@@ -144,6 +167,7 @@ class Prediction(NamedTuple):
     malignant: bool
     fallback: str
     probabilities: dict[str, float]
+    evidence: np.ndarray | None = None
 
 
 class SegFusion:
@@ -174,13 +198,13 @@ class SegFusion:
         self.calibration = calibration
         self.prevalence = prevalence
         self.threshold = threshold
-        self._segmenters = segmenters
-        self._classifiers = classifiers
+        self.segmenters = segmenters
+        self.classifiers = classifiers
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of what the classifiers tell apart."""
-        return self._classifiers.classes.names
+        return self.classifiers.classes.names
 
     @property
     def segmenters(self) -> Segmenters:
@@ -204,21 +228,17 @@ class SegFusion:
           FileNotFoundError: there is no model in the folder.
           ValueError: its weights do not fit its config.
         """
-        folder = pathlib.Path(folder).expanduser()
-        folders = [path for path in (folder, folder / "model") if (path / METADATA).exists()]
-        if not folders:
-            raise FileNotFoundError(
-                f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir"
-            )
-        metadata = json.loads((folders[0] / METADATA).read_text())
+        folder = model_folder(folder)
+        metadata = json.loads((folder / METADATA).read_text())
         config = Config.from_json(json.dumps(metadata["config"]))
         dtype = compute_dtype or config.compute_dtype
         config = dataclasses.replace(config, input=Input(), compute_dtype=dtype)
         devices = make_devices(config.parallel)
-        segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]])
+        segmenters = Segmenters(config, devices, [folder / name for name in metadata["unets"]], batch_size=BATCH)
         names, positive = tuple(metadata["classes"]), metadata["positive"]
         classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
-        classifiers = Classifiers(config, devices, [folders[0] / name for name in metadata["classifiers"]], classes)
+        weights = [folder / name for name in metadata["classifiers"]]
+        classifiers = Classifiers(config, devices, weights, classes, batch_size=BATCH)
         return cls(
             config,
             segmenters,
@@ -229,9 +249,13 @@ class SegFusion:
         )
 
     def predict(
-        self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path], *, prevalence: float | None = None
+        self,
+        images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path],
+        *,
+        prevalence: float | None = None,
+        explain: bool = False,
     ) -> list[Prediction]:
-        """Segments and classifies images.
+        """Segments and classifies images. All are in memory at once: of very many, pass a few dozen at a time.
 
         Args:
           images: uint8 [N, height, width, 3] RGB, or a sequence of uint8 [height, width, 3] arrays and paths of JPEG
@@ -240,6 +264,7 @@ class SegFusion:
             changes the probabilities: the odds of malignancy are multiplied by those of this prevalence over those of
             the own one (Saerens et al., Neural Computation 14, 2002). The decisions stay what they are at the own
             prevalence, since the operating point is a trade of sensitivity for specificity, which no prevalence moves.
+          explain: whether the predictions bring their evidence.
 
         Raises:
           ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single path, or
@@ -251,11 +276,20 @@ class SegFusion:
         if not loaded:
             return []
         masks, fallbacks = self._masks(loaded)
-        classified = self._classifiers.predict(self._bridged(loaded, masks))
+        bridged = self._bridged(loaded, masks)
+        classified = self.classifiers.predict(bridged)
         limit = self.config.bridge.threshold * bridging.WHOLE
-        return [
+        predictions = [
             self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence)
             for image, mask, (_, logits), fallback in zip(loaded, masks, classified, fallbacks, strict=True)
+        ]
+        if not explain:
+            return predictions
+        return [
+            prediction._replace(evidence=_placed(evidence, image.shape[:2], mask, self.config.bridge))
+            for prediction, image, mask, (_, evidence) in zip(
+                predictions, loaded, masks, self.classifiers.explain(bridged), strict=True
+            )
         ]
 
     def explain(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[np.ndarray]:
@@ -271,19 +305,12 @@ class SegFusion:
         Raises:
           ValueError: as `predict`.
         """
-        loaded = arrays.load(images)
-        if not loaded:
-            return []
-        masks, _ = self._masks(loaded)
-        explained = self._classifiers.explain(self._bridged(loaded, masks))
-        return [
-            _placed(evidence, image.shape[:2], mask, self.config.bridge)
-            for image, mask, (_, evidence) in zip(loaded, masks, explained, strict=True)
-        ]
+        evidence = (prediction.evidence for prediction in self.predict(images, explain=True))
+        return [one for one in evidence if one is not None]
 
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
-        probabilities = self._segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
+        probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
         quantised = [np.round(p * bridging.WHOLE).astype(np.uint8) for _, p in probabilities]
         masks, fallbacks = zip(*(bridging.clean(mask, self.config.bridge) for mask in quantised), strict=True)
         return list(masks), list(fallbacks)
@@ -294,7 +321,7 @@ class SegFusion:
         return arrays.Arrays(inputs, self.config.classifier.image_size, input_masks)
 
     def _prediction(self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None) -> Prediction:
-        positive = np.array(self._classifiers.classes.positive)
+        positive = np.array(self.classifiers.classes.positive)
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
         malignant = bool(shares[positive].sum() >= self.threshold)
         if prevalence is not None:
@@ -303,6 +330,19 @@ class SegFusion:
             shares = shares / shares.sum()
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
         return Prediction(mask, min(float(shares[positive].sum()), 1.0), malignant, fallback, probabilities)
+
+
+def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
+    """A folder that holds a model, or the folder `model` in it.
+
+    Raises:
+      FileNotFoundError: neither does.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    for path in (folder, folder / "model"):
+        if (path / METADATA).exists():
+            return path
+    raise FileNotFoundError(f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir")
 
 
 def class_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -318,10 +358,9 @@ def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
     return malignancy(class_probabilities(logits), np.array(classes.positive))
 
 
-def _stacked(variables: Sequence[Any], members: Sequence[int] | None) -> Any:
-    """Of the named models, or of all, with a leading axis, one entry a model."""
-    chosen = variables if members is None else [variables[member] for member in members]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *chosen)
+def _stacked(variables: Sequence[Any]) -> Any:
+    """Of several models, with a leading axis, one entry a model."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
 
 
 def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:

@@ -236,9 +236,9 @@ def test_evidence_of_a_crop_is_put_where_the_crop_was(images):
     probability = np.zeros((24, 32), np.float32)
     probability[6:12, 8:18] = 1
     model.config = dataclasses.replace(tiny.BASE, bridge=Bridge(mode="crop", margin=0.5))
-    model._segmenters.predict = lambda source: ((row, probability) for row in source.rows)
+    model.segmenters.predict = lambda source: ((row, probability) for row in source.rows)
     grid = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
-    model._classifiers.explain = lambda source: ((row, grid) for row in source.rows)
+    model.classifiers.explain = lambda source: ((row, grid) for row in source.rows)
     (evidence,) = model.explain(images[:1])
     shown = np.zeros((144, 192), bool)
     shown[18:90, 18:138] = True  # the mask's box with half a side around it, six times as large

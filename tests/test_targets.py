@@ -84,6 +84,13 @@ def test_metrics_are_those_of_the_predictions(diagnosing, predictions):
     expected = sk_metrics.balanced_accuracy_score(true, named)
     assert metrics["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx(expected)
     assert metrics["diagnosis"]["n"]["value"] == len(predictions)
+    rows = tiny.table(diagnosing / "splits/splits.csv")
+    trained = [row["diagnosis"] for row in rows if row["split"] == "train"]
+    shares = {name: trained.count(name) / len(trained) for name in CLASSES}
+    rarest_first = [max(CLASSES, key=lambda name: float(line[name]) / shares[name]) for line in predictions]
+    expected = sk_metrics.balanced_accuracy_score(true, rarest_first)
+    assert metrics["diagnosis_equal_shares"]["balanced_accuracy"]["value"] == pytest.approx(expected)
+    assert metrics["calibration"]["shares"] == pytest.approx(shares)
     pairs = list(zip(true, named, strict=True))
     assert metrics["confusion"] == {a: {b: pairs.count((a, b)) for b in CLASSES} for a in CLASSES}
     labels, probabilities = zip(*((int(p["label"]), float(p["probability"])) for p in predictions), strict=True)

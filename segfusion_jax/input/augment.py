@@ -1,17 +1,22 @@
-"""Random geometry of training examples: one affine map each, the same for image and mask."""
+"""Random geometry and colours of training examples: an affine map of places and one of colours each."""
 
 import cv2
 import numpy as np
 
 from segfusion_jax.config import Augmentation
 
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+"""RGB to luma and two axes of chroma (NTSC, 1953)."""
+_MID_GREY = 127.5
+
 
 def augment(
     image: np.ndarray, mask: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask as `warp` takes and returns them, moved by what is drawn."""
+    """Image and mask as `warp` takes and returns them, moved and recoloured by what is drawn."""
     height, width = mask.shape
-    return warp(image, mask, draw(augmentation, height, width, rng, 1)[0])
+    image, mask = warp(image, mask, draw(augmentation, height, width, rng, 1)[0])
+    return recolour(image, draw_colours(augmentation, rng, 1)[0]), mask
 
 
 def draw(augmentation: Augmentation, height: int, width: int, rng: np.random.Generator, count: int) -> np.ndarray:
@@ -28,6 +33,34 @@ def draw(augmentation: Augmentation, height: int, width: int, rng: np.random.Gen
     linear = rotation * np.where(flips, -zoom, zoom)[:, np.newaxis]
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     return np.concatenate([linear, (centre + shift - linear @ centre)[..., np.newaxis]], -1)
+
+
+def draw_colours(augmentation: Augmentation, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Draws brightness, contrast, saturation and hue.
+
+    Returns:
+      [count, 3, 4] float64: to the colour (r, g, b, 1), of values 0 to 255, its product with such a matrix is the new
+      one. Saturation and hue scale and turn the chroma of YIQ.
+    """
+
+    def factors(amount):
+        return rng.uniform(1 - amount, 1 + amount, count)
+
+    amounts = augmentation.brightness, augmentation.contrast, augmentation.saturation
+    brightness, contrast, saturation = (factors(amount) for amount in amounts)
+    angle = np.deg2rad(rng.uniform(-augmentation.hue, augmentation.hue, count))
+    along, across = saturation * np.cos(angle), saturation * np.sin(angle)
+    in_yiq = np.zeros((count, 3, 3))
+    in_yiq[:, 0, 0] = 1
+    in_yiq[:, 1:, 1:] = np.moveaxis(np.array([[along, -across], [across, along]]), -1, 0)
+    linear = (contrast * brightness)[:, None, None] * (np.linalg.inv(_TO_YIQ) @ in_yiq @ _TO_YIQ)
+    offset = np.repeat(_MID_GREY * (1 - contrast[:, None, None]), 3, axis=1)
+    return np.concatenate([linear, offset], -1)
+
+
+def recolour(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Applies a matrix of `draw_colours` to pixels of `image` [height, width, 3] uint8, rounded and cut to 0..255."""
+    return cv2.transform(image, matrix)
 
 
 def warp(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.progress import logged
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input import decode, sampling
-from segfusion_jax.input.augment import draw, warp
+from segfusion_jax.input.augment import draw, draw_colours, recolour, warp
 from segfusion_jax.input.mask_store import MaskStore
 
 Batch = dict[str, Any]
@@ -87,9 +87,10 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class _Draw(grain.transforms.Map):
-    """What a process does in a step: `index` int32 [share of B] of its examples, `matrix` float32 [share of B, 2, 3].
+    """What a process does in a step to its share of the B examples.
 
-    The matrices are drawn for the whole batch, so that they are the same on any number of processes.
+    `index` int32 [share] says which they are, `matrix` float32 [share, 2, 3] and `colours` float32 [share, 3, 4] how
+    they are augmented. All is drawn for the whole batch, so that it is the same on any number of processes.
     """
 
     stream: "TrainStream"
@@ -101,7 +102,12 @@ class _Draw(grain.transforms.Map):
         indices = stream.indices(element)
         rng = np.random.default_rng((stream.seed, 1, element))
         matrices = draw(stream.augmentation, *stream.examples.image_size, rng, len(indices))
-        return {"index": indices[share].astype(np.int32), "matrix": matrices[share].astype(np.float32)}
+        colours = draw_colours(stream.augmentation, rng, len(indices))
+        return {
+            "index": indices[share].astype(np.int32),
+            "matrix": matrices[share].astype(np.float32),
+            "colours": colours[share].astype(np.float32),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +119,11 @@ class _Read(grain.transforms.Map):
 
     def map(self, element: Batch) -> Batch:
         batch = empty_batch(len(element["index"]), self.image_size)
-        for place, (index, matrix) in enumerate(zip(element["index"], element["matrix"], strict=True)):
+        drawn = zip(element["index"], element["matrix"], element["colours"], strict=True)
+        for place, (index, matrix, colours) in enumerate(drawn):
             example = self.source[index]
             image, mask = warp(example["image"], example["mask"][..., 0], matrix)
-            batch["image"][place], batch["mask"][place, ..., 0] = image, mask
+            batch["image"][place], batch["mask"][place, ..., 0] = recolour(image, colours), mask
             batch["label"][place] = example["label"]
         return batch
 
@@ -147,8 +154,8 @@ class TrainStream:
       batch_size: over all processes.
       seed: of order and augmentation.
       resident: whether the examples are on the devices already, so that a batch only says what to draw: in the same
-        order and with the same geometry, `index` int32 [steps, B] and `matrix` float32 [steps, B, 2, 3] of up to
-        STEPS_PER_BLOCK steps.
+        order and with the same augmentation, `index` int32 [steps, B], `matrix` float32 [steps, B, 2, 3] and `colours`
+        float32 [steps, B, 3, 4] of up to STEPS_PER_BLOCK steps.
       weights: not negative, one an example, that say how often it is drawn, with replacement; None = all examples in
         turn, in each epoch in a new order.
 

@@ -66,7 +66,8 @@ def load_encoder(config: configs.Segmenter, unet: Functional) -> Functional:
     if not config.pretrained:
         return unet
     path = find_pretrained(config)
-    drop = ("top", "hidden", "head")
+    blocks = range(len(unet.params["encoder"]["blocks"]), len(_plan(config.encoder, 1.0, 1.0).blocks))
+    drop = ("top", "hidden", "head", *(f"blocks.{number}" for number in blocks))
     unet = load_pretrained(path, unet, drop=drop, within="encoder")
     return unet._replace(preprocessing=_preprocessing(config, unet.preprocessing))
 

@@ -102,12 +102,14 @@ class UNet(nnx.Module):
 class EncoderUNet(nnx.Module):
     """Image to one logit a pixel: the encoder is EfficientNet's or MobileNetV3's, which can be pretrained.
 
-    The decoder starts from the encoder's last map. At each level it repeats pixels to twice the size, concatenates what
-    the encoder had at that size (nothing, at the image's own), drops out and convolves twice.
+    Of the encoder all is taken that comes before the fifth halving, so that the U-Net is as deep as the paper's: the
+    blocks after that hold most of the parameters and the coarsest maps. The decoder starts from the encoder's last map.
+    At each level it repeats pixels to twice the size, concatenates what the encoder had at that size (nothing, at the
+    image's own), drops out and convolves twice.
 
     Args:
-      plan: of the encoder.
-      filters: of the decoder at the image's own size; doubled at each of the four levels below.
+      plan: of the encoder, with all its blocks.
+      filters: of the decoder at the image's own size; doubled at each of the three levels below.
       dropout: rate, after each concatenation.
       channels: of the image.
       family: of the weights that the encoder is to compute like.
@@ -132,10 +134,13 @@ class EncoderUNet(nnx.Module):
     ):
         common: dict[str, Any] = dict(axis_name=axis_name, dtype=dtype, rngs=rngs)
         self.family = family.name
+        # what enters a block of stride 2 is the last of its size; the stem halves too
+        strided = [number for number, block in enumerate(plan.blocks) if block.stride == 2]
+        *skips, end = [*strided, len(plan.blocks)][:NUM_LEVELS]
+        self.skips = tuple(skips)
+        plan = plan._replace(blocks=plan.blocks[:end])
         self.encoder = Encoder(plan, channels=channels, drop_path=0.0, family=family, remat=remat, **common)
         outputs = [plan.stem, *(block.filters for block in plan.blocks)]
-        # what enters a block of stride 2 is the last of its size
-        self.skips = tuple(number for number, block in enumerate(plan.blocks) if block.stride == 2)
         new_channels = [outputs[number] for number in reversed(self.skips)] + [0]
         widths = [filters * 2**level for level in reversed(range(len(new_channels)))]
         below = [outputs[-1], *widths]

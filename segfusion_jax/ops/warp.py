@@ -1,4 +1,4 @@
-"""Affine maps of images, on the device."""
+"""Affine maps of images, of places and of colours, on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,13 @@ def warp_affine(images: jax.Array, matrices: jax.Array) -> jax.Array:
       nearest pixel repeats.
     """
     return jax.vmap(_warp)(images, matrices)
+
+
+def recolour(images: jax.Array, matrices: jax.Array) -> jax.Array:
+    """What `cv2.transform` does to each image: [batch, height, width, 3] uint8, by matrices [batch, 3, 4] float32."""
+    linear = jnp.einsum("bhwc,bdc->bhwd", images.astype(jnp.float32), matrices[..., :3], precision="highest")
+    moved = linear + matrices[:, None, None, :, 3]
+    return jnp.clip(jnp.round(moved), 0, 255).astype(jnp.uint8)
 
 
 def _warp(image, matrix):

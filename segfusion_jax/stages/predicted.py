@@ -24,15 +24,15 @@ class Predicted:
       rows: the images.
       logits: float64 [n, logits], as they are.
       calibration: what makes probabilities of them.
-      prevalence: share of malignant images in training, for which these hold.
       classes: what is told apart.
+      shares: of each class in the images of training, for which the probabilities hold; they add up to 1.
     """
 
     rows: tuple[Row, ...]
     logits: np.ndarray
     calibration: Calibration
-    prevalence: float
     classes: Classes
+    shares: tuple[float, ...]
 
     @property
     def groups(self) -> list[str]:
@@ -60,6 +60,18 @@ class Predicted:
         return malignant_probability(self.calibration.apply(self.logits), self.classes)
 
     @property
+    def of_equal_classes(self) -> np.ndarray:
+        """What `of_classes` would be if all classes were equally frequent, [n, classes]; 0 of those not trained on."""
+        shares = np.array(self.shares)
+        odds = self.of_classes / np.where(shares > 0, shares, np.inf)
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    @property
+    def prevalence(self) -> float:
+        """Share of malignant images in training."""
+        return float(np.array(self.shares)[np.array(self.classes.positive)].sum())
+
+    @property
     def uncalibrated(self) -> np.ndarray:
         """Probability of malignancy as the networks give it, [n]."""
         return malignant_probability(self.logits, self.classes)
@@ -79,11 +91,11 @@ def predict_validation(config: Config, prepared: Prepared, masks: MaskStore, cla
     classes = classifiers.classes
     counts = collections.Counter(row.target for rows in trained_on(config, prepared) for row in rows)
     numbers = [counts[target] for target in range(len(classes.names))]
-    prevalence = sum(number for number, is_positive in zip(numbers, classes.positive, strict=True) if is_positive)
+    shares = tuple(number / sum(numbers) for number in numbers)
     shift = _shift(config, numbers, classes)
     values = np.array(logits)
     temperature = fit_temperature(np.array([row.target for row in rows]), values, shift)
-    return Predicted(rows, values, Calibration(temperature, shift), prevalence / sum(numbers), classes)
+    return Predicted(rows, values, Calibration(temperature, shift), classes, shares)
 
 
 def predict(classifiers: Classifiers, source: Source, like: Predicted) -> Predicted:

@@ -27,12 +27,12 @@ from segfusion_jax.training.state import create_state
 
 
 def segment(config: Config, workdir: pathlib.Path) -> None:
-    """Trains U-Net k on all folds but k and k + 1, and chooses its weights on fold k + 1: fold k it never meets.
+    """Trains U-Net k on the split 'train' and chooses its weights on 'validation', of both without fold k.
 
     Writes `segmentation/fold_<k>/weights.safetensors` and `metrics.jsonl`. The test groups are in no fold.
 
     Raises:
-      ValueError: a fold has no annotated masks to train or validate on.
+      ValueError: a U-Net has no annotated masks to be trained or chosen on.
     """
     devices = make_devices(config.parallel)
     prepared = load_prepared(config, workdir)
@@ -55,19 +55,24 @@ def divide(config: Config, prepared: Prepared) -> tuple[dict[int, tuple[Row, ...
     """The images that each U-Net is trained on, and those that choose its weights, by the fold that it never meets.
 
     Raises:
-      ValueError: a fold has no annotated masks.
+      ValueError: one of them has none.
     """
     folds = range(config.splits.num_folds)
-    annotated = {fold: tuple(row for row in prepared.rows if row.has_mask and row.fold == fold) for fold in folds}
+    annotated = {
+        split: [row for row in prepared.rows if row.has_mask and row.split == split]
+        for split in ("train", "validation")
+    }
+    train, choose = (
+        {fold: tuple(row for row in rows if row.fold != fold) for fold in folds} for rows in annotated.values()
+    )
     for fold in folds:
-        if not annotated[fold]:
+        if not train[fold] or not choose[fold]:
             raise ValueError(
-                f"fold {fold} has no image with an annotated mask to train a U-Net on; "
-                "config.data.mask_collection names a collection that brings masks"
+                f"outside fold {fold} there are {len(train[fold])} training and {len(choose[fold])} validation images "
+                "with an annotated mask, of each at least 1 is needed; config.data.mask_collection names a collection "
+                "that brings masks"
             )
-    chooses = {fold: (fold + 1) % len(folds) for fold in folds}
-    train = {k: tuple(row for f in folds if f not in (k, chooses[k]) for row in annotated[f]) for k in folds}
-    return train, {fold: annotated[chooses[fold]] for fold in folds}
+    return train, choose
 
 
 def steps_per_epoch(config: Config, train: Mapping[int, Sequence[Row]]) -> int:

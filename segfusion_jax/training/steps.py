@@ -14,7 +14,7 @@ from jax import lax
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Bridge, Classifier, Segmenter
 from segfusion_jax.models.functional import Functional, Variables
-from segfusion_jax.ops.warp import warp_affine
+from segfusion_jax.ops.warp import recolour, warp_affine
 from segfusion_jax.parallel import AXIS
 from segfusion_jax.training import losses
 from segfusion_jax.training.state import TrainState
@@ -145,13 +145,15 @@ def make_resident_step(step: Callable) -> Callable:
 
     Returns:
       A function of `examples`, arrays [number of examples, ...] named as in a batch, and of `draws`: `index` int32
-      [batch] of the examples to take, and `matrix` float32 [batch, 2, 3], by which image and mask are warped.
+      [batch] of the examples to take, `matrix` float32 [batch, 2, 3], by which image and mask are warped, and `colours`
+      float32 [batch, 3, 4], by which the image is recoloured.
     """
 
     def resident_step(examples: DeviceBatch, state: TrainState, draws: DeviceBatch):
         batch = jax.tree.map(lambda array: array[draws["index"]], examples)
         pixels = warp_affine(jnp.concatenate([batch["image"], batch["mask"]], axis=-1), draws["matrix"])
-        return step(state, batch | {"image": pixels[..., :3], "mask": pixels[..., 3:]})
+        image = recolour(pixels[..., :3], draws["colours"])
+        return step(state, batch | {"image": image, "mask": pixels[..., 3:]})
 
     return resident_step
 

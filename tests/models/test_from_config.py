@@ -90,7 +90,7 @@ def test_backbones_compute_like_the_family(backbone, family, padding, epsilon, m
 def test_a_unet_has_the_configs_encoder():
     config = Segmenter(encoder="mobilenet_v3_small", filters=4)
     made = shapes(lambda: from_config.make_unet(config, seed=0, dtype=jnp.float32))
-    assert made["[0]['encoder']['blocks'][10]['project']['conv']['kernel']"].shape == (1, 1, 576, 96)
+    assert made["[0]['encoder']['blocks'][7]['project']['conv']['kernel']"].shape == (1, 1, 144, 48)
     assert made["[0]['head']['kernel']"].shape == (1, 1, 4, 1)
 
 

@@ -117,9 +117,9 @@ def test_the_encoders_maps_are_concatenated_at_their_sizes(encoder_unet, monkeyp
     )
     filters = [block.filters for block in SMALL_B0.blocks]
     assert filters == [8, 8, 16, 24, 32, 48, 80]
+    assert len(encoder_unet.params["encoder"]["blocks"]) == 5  # all before the one that halves for the fifth time
     assert seen == [
-        ((4, 5, 80 + 32), 0.5),  # of stride 16: the block before the last of stride 2
-        ((7, 9, 32 + 16), 0.5),
+        ((7, 9, 32 + 16), 0.5),  # of stride 8: the block before the one that halves for the fourth time
         ((13, 17, 16 + 8), 0.5),
         ((25, 34, 8 + 8), 0.5),
         ((50, 67, 4), 0.5),  # the image's own size: nothing to concatenate
@@ -127,11 +127,13 @@ def test_the_encoders_maps_are_concatenated_at_their_sizes(encoder_unet, monkeyp
 
 
 def test_a_b0_encoder_has_the_decoder_that_is_usual():
-    """256 to 16 filters: segmentation_models.pytorch counts 6,251,469, with 412,160 of a top that we leave out.
-
-    Its last layer has 3x3 kernels (128 more values), its convolutions before batch norms no biases (992 fewer), and at
-    half size it takes the stem's 32 maps, we the first block's 16 (4,608 more in the convolution that reads them).
-    """
+    """128 to 16 filters: each level reads the one below and B0's 40, 24, 16 and 0 maps of its size."""
     module = nnx.eval_shape(lambda: EncoderUNet(efficientnet.plan("efficientnet_b0"), rngs=nnx.Rngs(0)))
-    ours = count(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
-    assert ours == 6_251_469 - 412_160 - 128 + 992 - 4_608
+    params = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    of_encoder = params.pop("encoder")
+    levels = [(112 + 40, 128), (128 + 24, 64), (64 + 16, 32), (32, 16)]
+    convolutions = sum(9 * (below + filters) * filters + 2 * filters for below, filters in levels)
+    norms = sum(4 * filters for _, filters in levels)
+    assert count(params) == convolutions + norms + 16 + 1
+    outputs = [block["project"]["norm"]["scale"].size for block in of_encoder["blocks"].values()]
+    assert outputs == [16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112]

@@ -40,7 +40,7 @@ def test_every_image_has_one_mask_and_none_from_a_unet_that_saw_its_group(finish
     assert sorted(mask["image_id"] for mask in masks) == sorted(rows)
     for mask in masks:
         row = rows[mask["image_id"]]
-        # U-Net k is trained on all folds but k and k + 1 and chosen on k + 1; test groups are in no fold
+        # U-Net k is trained and chosen without fold k; test groups are in no fold
         assert mask["unets"] == ("0+1+2" if row["split"] == "test" else row["fold"])
     assert {row["fold"] for row in rows.values() if row["split"] != "test"} == {"0", "1", "2"}
 

@@ -175,7 +175,7 @@ def test_test_images_of_one_group_are_drawn_without_bands(finished, tmp_path):
     rows = classifier_rows(load_prepared(tiny.BASE, finished), tiny.BASE, "test")
     rows = tuple(dataclasses.replace(row, group="one") for row in rows)
     logits = np.linspace(-1, 1, len(rows))[:, None]
-    test = Predicted(rows, logits, Calibration(), 0.2, load_classes(tiny.BASE, finished))
+    test = Predicted(rows, logits, Calibration(), load_classes(tiny.BASE, finished), (0.8, 0.2))
     figures.draw_scores(tmp_path, test, 0.5, [], resamples=100)
     assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion_matrix", "probabilities", "reliability"}
 

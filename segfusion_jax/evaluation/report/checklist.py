@@ -164,8 +164,8 @@ def _models(run: Run) -> Iterator[Item]:
         "Choice of the final models",
         "CLAIM; TRIPOD+AI 12",
         PARTLY,
-        f"Weights of the best epoch: U-Net k's by Dice on fold k + 1, {chosen}. Test images took no part. How the "
-        "settings of the config were arrived at, and how often these test images were looked at: to add.",
+        f"Weights of the best epoch: U-Net k's by Dice on validation images outside fold k, {chosen}. Test images took "
+        "no part. How the settings were arrived at, and how often these test images were looked at: to add.",
     )
     judged = f"the mean of {folds} classifiers" if classifier.fold_ensemble else "one classifier"
     yield Item(

@@ -12,6 +12,7 @@ SECTIONS = {
     "classification": "Classification",
     "uncalibrated": "Classification before calibration",
     "diagnosis": "Diagnoses",
+    "diagnosis_equal_shares": "Diagnoses as if all were equally frequent",
     "segmentation": "Segmentation",
     "explanation": "Explanation",
 }

@@ -13,7 +13,16 @@ from tests import tiny
 from tests.evaluation.report import sample
 from tests.evaluation.report.html_page import HtmlPage
 
-OPTIONAL = ("uncalibrated", "calibration", "operating_points", "diagnosis", "confusion", "subgroups", "explanation")
+OPTIONAL = (
+    "uncalibrated",
+    "calibration",
+    "operating_points",
+    "diagnosis",
+    "diagnosis_equal_shares",
+    "confusion",
+    "subgroups",
+    "explanation",
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,11 @@ def test_diagnoses_have_a_section_of_their_own_where_there_are_such(run):
     def titles(run):
         return [section.title for section in contents.page(run).sections if section.blocks]
 
-    binary = {name: value for name, value in run.metrics.items() if name not in ("diagnosis", "confusion")}
+    binary = {
+        name: value
+        for name, value in run.metrics.items()
+        if name not in ("diagnosis", "diagnosis_equal_shares", "confusion")
+    }
     assert "Diagnoses" in titles(run) and "Diagnoses" not in titles(dataclasses.replace(run, metrics=binary))
 
 
