@@ -77,7 +77,7 @@ class Segmenters:
     @property
     def variables(self) -> Any:
         """What `segment`, the pure function `(variables, batch) -> probabilities`, takes of all U-Nets."""
-        return _stacked(self._variables, None)
+        return _stacked(self._variables)
 
     def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and lesion probability [height, width] float32.
@@ -127,7 +127,7 @@ class Classifiers:
     @property
     def variables(self) -> Any:
         """What `classify`, the pure function `(variables, batch) -> logits`, takes of all classifiers."""
-        return _stacked(self._variables, None)
+        return _stacked(self._variables)
 
     def predict(self, source: Source, members: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and logits, float64 [logits], not calibrated. The examples bring their masks.
@@ -205,16 +205,6 @@ class SegFusion:
     def classes(self) -> tuple[str, ...]:
         """Names of what the classifiers tell apart."""
         return self.classifiers.classes.names
-
-    @property
-    def segmenters(self) -> Segmenters:
-        """The U-Nets."""
-        return self._segmenters
-
-    @property
-    def classifiers(self) -> Classifiers:
-        """The classifiers."""
-        return self._classifiers
 
     @classmethod
     def load(cls, folder: str | pathlib.Path, *, compute_dtype: str = "") -> Self:

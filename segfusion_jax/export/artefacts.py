@@ -41,9 +41,11 @@ def save(
       The files.
 
     Raises:
-      ValueError: an unknown format, or a model that computes in another dtype.
+      ValueError: an unknown format, a size that is none, or a model that computes in another dtype.
       ModuleNotFoundError: StableHLO needs the package `flatbuffers`, ONNX `onnx`: the extra [export].
     """
+    if image_size is not None and min(image_size) < 1:
+        raise ValueError(f"image_size = {image_size}: must be (height, width) in pixels")
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
         raise ValueError(f"formats = {list(formats)}: must be one or more of {', '.join(FORMATS)}")
@@ -65,7 +67,7 @@ def save(
 def symbolic_shape(image_size: tuple[int, int] | None) -> tuple[Any, ...]:
     """Of images, [batch, height, width, 3], with symbols for what is not known."""
     sides = ("height", "width") if image_size is None else image_size
-    return export.symbolic_shape(f"batch, {sides[0]}, {sides[1]}, 3")
+    return tuple(export.symbolic_shape(f"batch, {sides[0]}, {sides[1]}, 3"))
 
 
 def to_stablehlo(chain: Chain, shape: tuple[Any, ...]) -> export.Exported:
@@ -77,7 +79,7 @@ def to_stablehlo(chain: Chain, shape: tuple[Any, ...]) -> export.Exported:
 @contextlib.contextmanager
 def _no_locations() -> Iterator[None]:
     """Within it, programs do not say which lines of which files their operations come from."""
-    limit = jax.config.jax_traceback_in_locations_limit
+    limit = jax.config.values["jax_traceback_in_locations_limit"]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
         yield

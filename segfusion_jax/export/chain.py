@@ -1,4 +1,4 @@
-"""Image in, mask and probabilities out: `SegFusion.predict` as one pure function of a batch, all of it on the device."""
+"""Image in, mask and probabilities out: `SegFusion.predict` as one pure function of a batch, on the device."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from jax import lax
 from segfusion_jax.bridge import WHOLE
 from segfusion_jax.config import Bridge
 from segfusion_jax.export import regions
-from segfusion_jax.export.resizing import crop, resize
+from segfusion_jax.export.resizing import Range, crop, resize
 from segfusion_jax.inference import SegFusion
 from segfusion_jax.training.steps import DeviceBatch
 
@@ -72,13 +72,17 @@ def _framed(pixels: jax.Array, mask: jax.Array, bridge: Bridge, size: tuple[int,
     if bridge.mode not in MODES_THAT_CROP:
         parts = resize(pixels, size), resize(levels, size)
     else:
-        box = regions.box(mask, bridge)
-        of_mask = (box.top, box.bottom), (box.left, box.right)
-        sides = zip(of_mask, mask.shape[1:], pixels.shape[1:3], strict=True)
-        of_image = [(lax.div(start * new, old), lax.div(stop * new + old - 1, old)) for (start, stop), old, new in sides]
-        parts = crop(pixels, *of_image, size), crop(levels, *of_mask, size)
+        (height, width), (rows, columns) = mask.shape[1:], regions.box(mask, bridge)
+        of_image = _scaled(rows, height, pixels.shape[1]), _scaled(columns, width, pixels.shape[2])
+        parts = crop(pixels, *of_image, size), crop(levels, rows, columns, size)
     image, mask = (part.astype(jnp.uint8) for part in parts)
     return {"image": image, "mask": mask}
+
+
+def _scaled(ends: Range, old: int, new: int) -> Range:
+    """From first and last + 1 of `old` pixels to those of `new`, outwards, as `bridge.frame` cuts the image."""
+    start, stop = ends
+    return lax.div(start * new, old), lax.div(stop * new + old - 1, old)
 
 
 def _at_size(levels: jax.Array, size: tuple[int, int]) -> jax.Array:

@@ -9,8 +9,8 @@ import numpy as np
 from jax import export
 
 from segfusion_jax.export.chain import Chain
-from segfusion_jax.export.onnx_graph import OPSET, Graph, Symbol, translate
-from segfusion_jax.export.onnx_primitives import ELEMENTS, RULES
+from segfusion_jax.export.onnx_graph import ELEMENTS, OPSET, Graph, Symbol, translate
+from segfusion_jax.export.onnx_primitives import RULES
 from segfusion_jax.ops import native
 
 
@@ -27,14 +27,14 @@ def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata
       NotImplementedError: the chain has what no rule translates.
       ModuleNotFoundError: the package `onnx` is not installed.
     """
-    import onnx  # of the extra [onnx]
+    import onnx  # of the extra [export]
     from onnx import helper, numpy_helper
 
     with native.disabled():
         traced = jax.jit(chain).trace(jax.ShapeDtypeStruct(shape, np.uint8))
-    graph, images = Graph(), Symbol("images")
+    graph, images = Graph(RULES), Symbol("images")
     _add_dimensions(graph, images, shape)
-    outputs = dict(zip(sorted(traced.out_info), translate(graph, traced.jaxpr, [images], RULES), strict=True))
+    outputs = dict(zip(sorted(traced.out_info), translate(graph, traced.jaxpr, [images]), strict=True))
     for name, value in outputs.items():
         graph.nodes.append(helper.make_node("Identity", [graph.name(graph.whole(value))], [name]))
     taken = set(_inputs(graph.nodes))

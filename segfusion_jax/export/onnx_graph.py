@@ -4,8 +4,10 @@ What does not depend on the input is computed here, by JAX, and becomes a consta
 grids, discs. Loops of a fixed length are unrolled; `while_loop` becomes `Loop`.
 """
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,22 +34,38 @@ class Symbol:
 Value = np.ndarray | Symbol
 """What a variable stands for: known now, or when the graph runs."""
 
-Rule = Callable[..., Value | Sequence[Value]]
+Rule = Callable[..., Any]
 """`(graph, equation, *values) -> value or values`."""
+
+ELEMENTS = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9}
+"""Numbers of dtypes in onnx.TensorProto."""
 
 
 class Graph:
     """Nodes that are added one by one, and the constants that they take; in it, the graphs of loops.
 
     Args:
-      outer: the graph that this one's loop is in.
+      rules: of the primitives, by their names.
+
+    Attributes:
+      rules: as given.
+      nodes: of this graph alone.
+      dimensions: values of symbolic sides, int64 [1], by their names.
+      constants: names and arrays.
     """
 
-    def __init__(self, outer: "Graph | None" = None):
+    def __init__(self, rules: Mapping[str, Rule]):
+        self.rules = rules
         self.nodes: list[Any] = []
-        self.dimensions: dict[str, Symbol] = outer.dimensions if outer else {}
-        self.constants: dict[tuple, tuple[str, np.ndarray]] = outer.constants if outer else {}
-        self._numbers: Iterator[int] | Any = outer._numbers if outer else iter(range(10**9))
+        self.dimensions: dict[str, Symbol] = {}
+        self.constants: dict[tuple, tuple[str, np.ndarray]] = {}
+        self._numbers = itertools.count()
+
+    def inner(self) -> "Graph":
+        """The graph of a loop in this one, which shares all but the nodes."""
+        graph = copy.copy(self)
+        graph.nodes = []
+        return graph
 
     def new_name(self, kind: str) -> str:
         """A name that nothing else has."""
@@ -65,7 +83,7 @@ class Graph:
 
     def add(self, operator: str, *values: Value, outputs: int = 1, **attributes: Any) -> Any:
         """A new node's output, or outputs."""
-        from onnx import helper  # of the extra [onnx]
+        from onnx import helper  # of the extra [export]
 
         names = [self.new_name(operator) for _ in range(outputs)]
         self.nodes.append(helper.make_node(operator, [self.name(v) for v in values], names, **attributes))
@@ -82,9 +100,16 @@ class Graph:
     def shape(self, sides: Sequence[Any]) -> Value:
         """A shape, int64 [rank]."""
         parts = [self.side(side) for side in sides]
-        if all(isinstance(part, np.ndarray) for part in parts):
-            return np.concatenate([np.zeros(0, np.int64), *parts])  # pyright: ignore[reportArgumentType]
+        known = [part for part in parts if isinstance(part, np.ndarray)]
+        if len(known) == len(parts):
+            return np.concatenate([np.zeros(0, np.int64), *known])
         return self.add("Concat", *parts, axis=0)
+
+    def unsqueeze(self, value: Value, axes: Sequence[int]) -> Value:
+        """With sides of 1 at these axes of the result."""
+        if isinstance(value, np.ndarray):
+            return np.expand_dims(value, tuple(axes))
+        return self.add("Unsqueeze", value, np.array(axes, np.int64))
 
     def whole(self, value: Value) -> Value:
         """The value with its sides as long as its shape says."""
@@ -93,14 +118,13 @@ class Graph:
         return self.add("Expand", value, self.shape(value.wide))
 
 
-def translate(graph: Graph, closed: ClosedJaxpr, values: Sequence[Value], rules: dict[str, Rule]) -> list[Value]:
+def translate(graph: Graph, closed: ClosedJaxpr, values: Sequence[Value]) -> list[Value]:
     """Adds what a traced function does to the graph.
 
     Args:
       graph: that it is added to.
       closed: the function.
       values: its arguments.
-      rules: of the primitives, by their names.
 
     Returns:
       The function's results.
@@ -113,14 +137,16 @@ def translate(graph: Graph, closed: ClosedJaxpr, values: Sequence[Value], rules:
     environment |= dict(zip(jaxpr.invars, values, strict=True))
 
     def read(atom) -> Value:
-        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else environment[atom]
+        return (
+            np.asarray(atom.val, getattr(atom.aval, "dtype", None)) if isinstance(atom, Literal) else environment[atom]
+        )
 
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name not in rules:
+        if name not in graph.rules:
             raise NotImplementedError(f"primitive {name!r}: there is no rule to translate it to ONNX")
         arguments = [read(atom) for atom in equation.invars]
-        results = _known(equation, arguments) or rules[name](graph, equation, *arguments)
+        results = _known(equation, arguments) or graph.rules[name](graph, equation, *arguments)
         results = results if isinstance(results, list | tuple) else [results]
         environment |= dict(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

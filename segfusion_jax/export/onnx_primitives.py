@@ -2,15 +2,12 @@
 
 import string
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr
 
-from segfusion_jax.export.onnx_graph import Graph, Rule, Symbol, Value, translate
-
-ELEMENTS = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9}  # of onnx.TensorProto
+from segfusion_jax.export.onnx_control import CONTROL
+from segfusion_jax.export.onnx_graph import ELEMENTS, Graph, Rule, Symbol, Value
 
 
 def _elementwise(operator: str) -> Rule:
@@ -21,7 +18,7 @@ def _elementwise(operator: str) -> Rule:
 
 
 def _apply(graph: Graph, equation, values: Sequence[Value], make) -> Value:
-    """`make` of values that ONNX repeats where their sides are 1. Of none that is all there, the result is not either."""
+    """`make` of values that ONNX repeats where their sides are 1; where none is all there, the result is not either."""
     arrays = [value for value, variable in zip(values, equation.invars, strict=True) if variable.aval.shape]
     is_wide = arrays and all(isinstance(value, Symbol) and value.wide is not None for value in arrays)
     name = make(*values).name
@@ -73,19 +70,13 @@ def _broadcast(graph, equation, value):
     """Sides of 1 where there were none; repeated when somebody needs all of it."""
     shape, places = equation.params["shape"], equation.params["broadcast_dimensions"]
     new = [axis for axis in range(len(shape)) if axis not in places]
-    kept = value if not new else _unsqueeze(graph, value, new)
+    kept = value if not new else graph.unsqueeze(value, new)
     before = equation.invars[0].aval.shape
     same = [side for side, _ in zip(before, places, strict=True)] == [shape[place] for place in places]
     is_full = same and all(isinstance(shape[axis], int) and shape[axis] == 1 for axis in new)
     name = graph.name(kept)
     still_wide = isinstance(kept, Symbol) and isinstance(value, Symbol) and value.wide is not None
     return Symbol(name) if is_full and not still_wide else Symbol(name, tuple(shape))
-
-
-def _unsqueeze(graph, value, axes):
-    if isinstance(value, np.ndarray):
-        return np.expand_dims(value, tuple(axes))
-    return graph.add("Unsqueeze", value, np.array(axes, np.int64))
 
 
 def _reshape(graph, equation, value):
@@ -112,7 +103,7 @@ def _concatenate(graph, equation, *values):
 
 def _stack(graph, equation, *values):
     axis = equation.params["axis"]
-    return graph.add("Concat", *(_unsqueeze(graph, graph.whole(value), [axis]) for value in values), axis=axis)
+    return graph.add("Concat", *(graph.unsqueeze(graph.whole(value), [axis]) for value in values), axis=axis)
 
 
 def _slice(graph, equation, value):
@@ -152,7 +143,7 @@ def _iota(graph, equation):
     numbers = graph.add("Range", np.array(0, np.int64), length, np.array(1, np.int64))
     numbers = graph.add("Cast", numbers, to=ELEMENTS[str(equation.params["dtype"])])
     others = [other for other in range(len(shape)) if other != axis]
-    return Symbol(_unsqueeze(graph, numbers, others).name, tuple(shape)) if others else numbers
+    return Symbol(graph.unsqueeze(numbers, others).name, tuple(shape)) if others else numbers
 
 
 def _dimension(graph, equation):
@@ -249,80 +240,8 @@ def _scatter_add(graph, equation, value, indices, updates):
     return graph.add("ScatterElements", graph.whole(value), places, graph.whole(updates), axis=1, reduction="add")
 
 
-def _inlined(graph, equation, *values):
-    closed = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
-    return translate(graph, closed, values, RULES)
-
-
-def _platform(graph, equation):
-    """Everything but the CPU's way: ONNX' runtimes have fast convolutions of their own."""
-    platforms = equation.params["platforms"]
-    return np.int32(platforms.index(None))
-
-
-def _cond(graph, equation, index, *values):
-    if not isinstance(index, np.ndarray | np.integer):
-        raise NotImplementedError("cond: only on what is known when it is translated")
-    return translate(graph, equation.params["branches"][int(index)], values, RULES)
-
-
-def _scan(graph, equation, *values):
-    """Unrolled, so that what differs from round to round, such as weights, is constant."""
-    params = equation.params
-    consts, carry, rows = np.split(np.arange(len(values)), [params["num_consts"], params["num_consts"] + params["num_carry"]])
-    state, outputs = [values[i] for i in carry], []
-    order = range(params["length"])
-    for step in reversed(order) if params["reverse"] else order:
-        taken = [_row(graph, values[i], step) for i in rows]
-        results = translate(graph, params["jaxpr"], [*(values[i] for i in consts), *state, *taken], RULES)
-        state = results[: len(state)]
-        outputs.append(results[len(state) :])
-    if params["reverse"]:
-        outputs.reverse()
-    stacked = [_stacked(graph, column) for column in zip(*outputs, strict=True)]
-    return [*state, *stacked]
-
-
-def _row(graph, value, step):
-    if isinstance(value, np.ndarray):
-        return value[step]
-    return graph.add("Gather", graph.whole(value), np.array(step, np.int64), axis=0)
-
-
-def _stacked(graph, values):
-    if all(isinstance(value, np.ndarray) for value in values):
-        return np.stack(values)
-    return graph.add("Concat", *(_unsqueeze(graph, graph.whole(value), [0]) for value in values), axis=0)
-
-
-def _while(graph, equation, *values):
-    from onnx import helper  # of the extra [onnx]
-
-    params = equation.params
-    of_condition, rest = values[: params["cond_nconsts"]], values[params["cond_nconsts"] :]
-    of_body, state = rest[: params["body_nconsts"]], [graph.whole(v) for v in rest[params["body_nconsts"] :]]
-    condition: ClosedJaxpr = params["cond_jaxpr"]
-    (first,) = translate(graph, condition, [*of_condition, *state], RULES)
-
-    body = Graph(graph)
-    inside: list[Any] = [Symbol(body.new_name("state")) for _ in state]
-    kinds = [ELEMENTS[str(variable.aval.dtype)] for variable in params["body_jaxpr"].jaxpr.outvars]
-    new = translate(body, params["body_jaxpr"], [*of_body, *inside], RULES)
-    (again,) = translate(body, condition, [*of_condition, *new], RULES)
-    # a subgraph's outputs are its own nodes', even where it hands on what it got
-    results = [body.add("Identity", body.whole(value)) for value in (again, *new)]
-    inputs = [(body.new_name("round"), 7), (body.new_name("condition"), 9), *((s.name, k) for s, k in zip(inside, kinds, strict=True))]
-    subgraph = helper.make_graph(
-        body.nodes,
-        body.new_name("body"),
-        [helper.make_tensor_value_info(name, kind, () if number < 2 else None) for number, (name, kind) in enumerate(inputs)],
-        [helper.make_tensor_value_info(s.name, kind, None) for s, kind in zip(results, [9, *kinds], strict=True)],
-    )
-    found = graph.add("Loop", Symbol(""), first, *state, outputs=len(state), body=subgraph)
-    return found if len(state) > 1 else [found]
-
-
 RULES: dict[str, Rule] = {
+    **CONTROL,
     **{
         name: _elementwise(operator)
         for name, operator in {
@@ -349,12 +268,10 @@ RULES: dict[str, Rule] = {
             "sub": "Sub",
         }.items()
     },
-    **dict.fromkeys(("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "closed_call"), _inlined),
     **dict.fromkeys(("copy", "copy_p", "stop_gradient", "optimization_barrier"), _same),
     "broadcast_in_dim": _broadcast,
     "clamp": _clamp,
     "concatenate": _concatenate,
-    "cond": _cond,
     "conv_general_dilated": _conv,
     "convert_element_type": _cast,
     "dim_as_value": _dimension,
@@ -364,7 +281,6 @@ RULES: dict[str, Rule] = {
     "iota": _iota,
     "ne": _ne,
     "pad": _pad,
-    "platform_index": _platform,
     "reduce_and": _all,
     "reduce_max": _reduction("ReduceMax"),
     "reduce_min": _reduction("ReduceMin"),
@@ -374,7 +290,6 @@ RULES: dict[str, Rule] = {
     "rev": _reverse,
     "round": _round,
     "rsqrt": _rsqrt,
-    "scan": _scan,
     "scatter-add": _scatter_add,
     "select_n": _select,
     "slice": _slice,
@@ -382,5 +297,4 @@ RULES: dict[str, Rule] = {
     "squeeze": _squeeze,
     "stack": _stack,
     "transpose": _transpose,
-    "while": _while,
 }

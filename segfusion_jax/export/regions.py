@@ -5,7 +5,6 @@ Everything is decided in whole numbers, by limits that NumPy computed, so that n
 
 import itertools
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +13,10 @@ from jax import lax
 
 from segfusion_jax.bridge import WHOLE
 from segfusion_jax.config import Bridge
+from segfusion_jax.export.resizing import Range
 
 FALLBACKS = ("", "empty", "tiny", "border")
 """Reasons for taking the whole image, by the number that `clean` gives."""
-
-
-class Box(NamedTuple):
-    """Where a mask lies, in pixels: rows from `top` to before `bottom`, columns `left` to before `right`; int32 [batch]."""
-
-    top: jax.Array
-    bottom: jax.Array
-    left: jax.Array
-    right: jax.Array
 
 
 def clean(probability: jax.Array, bridge: Bridge) -> tuple[jax.Array, jax.Array]:
@@ -55,9 +46,9 @@ def clean(probability: jax.Array, bridge: Bridge) -> tuple[jax.Array, jax.Array]
 def dilate(mask: jax.Array, bridge: Bridge) -> jax.Array:
     """Grows masks [batch, height, width] int32 by a disc of `bridge.dilation` of the diagonal; to 0 or 255.
 
-    A pixel is reached if a disc around it holds lesion: a convolution, whose counts are exact in any precision.
+    A pixel is reached if a disc around it holds lesion: a convolution, a sum of ones, exact in any precision.
     """
-    radius = bridge.dilation * np.hypot(*mask.shape[1:])
+    radius = bridge.dilation * math.hypot(*mask.shape[1:])
     reach = int(radius)
     offsets = np.arange(-reach, reach + 1)
     disc = np.sqrt(offsets[:, None] ** 2 + offsets**2) <= radius
@@ -67,10 +58,10 @@ def dilate(mask: jax.Array, bridge: Bridge) -> jax.Array:
     return jnp.where(counts[..., 0] > 0.5, WHOLE, 0)
 
 
-def box(mask: jax.Array, bridge: Bridge) -> Box:
-    """The boxes with their margins of masks [batch, height, width] int32; without lesion the whole."""
+def box(mask: jax.Array, bridge: Bridge) -> tuple[Range, Range]:
+    """Rows and columns of masks [batch, height, width] int32, with the margin; without lesion all of them."""
     hard = is_lesion(mask, bridge)
-    return Box(*_range(hard.any(2), bridge.margin), *_range(hard.any(1), bridge.margin))
+    return _range(hard.any(2), bridge.margin), _range(hard.any(1), bridge.margin)
 
 
 def is_lesion(probability: jax.Array, bridge: Bridge) -> jax.Array:

@@ -43,14 +43,14 @@ def crop(images: jax.Array, rows: Range, columns: Range, size: tuple[int, int]) 
     Returns:
       [batch, *size, channels] float32, as of `resize`.
     """
-    weights = _weights([rows, columns], images.shape[1:3], size)
-    return _resample(images, *weights, "boh,bhwc->bowc", "bpw,bowc->bopc")
+    of_rows, of_columns = _weights([rows, columns], images.shape[1:3], size)
+    return _resample(images, of_rows, of_columns, "boh,bhwc->bowc", "bpw,bowc->bopc")
 
 
 def _resample(images, rows, columns, over_rows, over_columns):
     """One axis after the other. In full precision: accelerators would round levels of grey to bfloat16.
 
-    Halves, which are frequent, go up, as where OpenCV halves; the thousandth lets them, in whatever order sums are taken.
+    Halves, which are frequent, go up, as where OpenCV halves; by the thousandth they do so however sums are ordered.
     """
     precise = lax.Precision.HIGHEST
     taller = jnp.einsum(over_rows, rows, images, precision=precise)
@@ -59,9 +59,10 @@ def _resample(images, rows, columns, over_rows, over_columns):
 
 def _weights(ranges, lengths, size):
     """Of rows and of columns: what each old one adds to each new one, float32 [batch, new, old]; sums are 1."""
-    ranges = [[end.astype(jnp.float32)[:, None, None] for end in ends] for ends in ranges]
-    halved = _halved([stop - start for start, stop in ranges], size)
-    return [_of_axis(*ends, length, new, halved) for ends, length, new in zip(ranges, lengths, size, strict=True)]
+    starts, stops = ([ends[place].astype(jnp.float32)[:, None, None] for ends in ranges] for place in range(2))
+    halved = _halved([stop - start for start, stop in zip(starts, stops, strict=True)], size)
+    axes = zip(starts, stops, lengths, size, strict=True)
+    return [_of_axis(start, stop, length, new, halved) for start, stop, length, new in axes]
 
 
 def _halved(sides, size):

@@ -7,7 +7,7 @@ import numpy as np
 
 from segfusion_jax.config import Config
 from segfusion_jax.evaluation.calibration import Calibration
-from segfusion_jax.inference import Classes, Classifiers, Segmenters, SegFusion
+from segfusion_jax.inference import Classes, Classifiers, SegFusion, Segmenters
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.pretrained import save_weights

@@ -1,4 +1,4 @@
-"""Exported chains against `SegFusion.predict`: the same masks and probabilities from files that need none of our code."""
+"""Exported chains against `SegFusion.predict`: the same from files that need none of our code."""
 
 import dataclasses
 import json

@@ -30,7 +30,12 @@ FUNCTIONS = {
     "rounding": lambda x: [jnp.round(x / 2), jnp.floor(x / 7), (x / 2).astype(jnp.int32), x.astype(jnp.uint8)],
     "softmax": lambda x: jax.nn.softmax(x.mean((1, 2)), -1),
     "sums": lambda x: [x.sum(), x.sum((0, 2)), (x > 9).any(1), (x > 9).all((1, 2))],
-    "cut, turned, joined": lambda x: [lax.rev(lax.slice_in_dim(x, 1, 4, 2, 1), (2,)), x[..., 1:], jnp.stack([x, -x], 2), jnp.concatenate([x, x], 1)[:, 4:]],
+    "cut, turned, joined": lambda x: [
+        lax.rev(lax.slice_in_dim(x, 1, 4, 2, 1), (2,)),
+        x[..., 1:],
+        jnp.stack([x, -x], 2),
+        jnp.concatenate([x, x], 1)[:, 4:],
+    ],
     "padded and cut": lambda x: lax.pad(x, 7.0, [(0, 0, 0), (2, -1, 0), (-1, 3, 0), (0, 0, 0)]),
     "shapes": lambda x: [x.reshape(-1, 30, 3), x.transpose(0, 3, 1, 2), x[:, :1].squeeze(1), x[..., None, :]],
     "repeated": lambda x: jnp.broadcast_to(x.mean((1, 2), keepdims=True), x.shape) + jnp.zeros(x.shape),
@@ -57,7 +62,9 @@ FUNCTIONS = {
     "as long as there are images": lambda x: jnp.arange(x.shape[0]) * 2.0 + x.shape[0],
     "while": _collatz,
     "scan": lambda x: lax.scan(lambda s, k: (s * k + 1, s.sum((1, 2))), x, np.array([0.5, 2.0], np.float32)),
-    "scan, backwards": lambda x: lax.scan(lambda s, k: (s + k, s[:, 0]), x, np.arange(3.0, dtype=np.float32), reverse=True),
+    "scan, backwards": lambda x: lax.scan(
+        lambda s, k: (s + k, s[:, 0]), x, np.arange(3.0, dtype=np.float32), reverse=True
+    ),
     "either": lambda x: lax.platform_dependent(x, cpu=lambda x: 2 * x, default=lambda x: x + x),
 }
 

@@ -49,7 +49,7 @@ def test_the_same_as_the_bridge_on_the_host(size, threshold):
         np.testing.assert_array_equal(cleaned[number], expected)
         assert regions.FALLBACKS[fallbacks[number]] == fallback
         np.testing.assert_array_equal(grown[number], bridging._dilate(mask, bridge))
-        np.testing.assert_allclose([side[number] for side in box], bridging._box(mask, bridge) * scale)
+        np.testing.assert_allclose([end[number] for ends in box for end in ends], bridging._box(mask, bridge) * scale)
         found.add(fallback)
     assert found == set(regions.FALLBACKS)
 
@@ -58,4 +58,6 @@ def test_the_first_of_regions_of_one_size_is_kept():
     mask = np.zeros((1, 16, 16), np.int32)
     mask[0, 2:5, 9:12] = mask[0, 3:6, 2:5] = mask[0, 10:13, 5:8] = 255
     cleaned, _ = jax.jit(lambda m: regions.clean(m, Bridge(min_area=0.0)))(mask)
-    assert (np.asarray(cleaned[0] > 0) == ((np.indices((16, 16))[0] < 5) & (np.indices((16, 16))[1] > 8) & (mask[0] > 0))).all()
+    assert (
+        np.asarray(cleaned[0] > 0) == ((np.indices((16, 16))[0] < 5) & (np.indices((16, 16))[1] > 8) & (mask[0] > 0))
+    ).all()
