@@ -31,7 +31,7 @@ def test_help_needs_no_jax():
     assert result.returncode == 0 and "predict" in result.stdout and "evaluate" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main([command, "--help"])

@@ -61,3 +61,14 @@ def test_the_first_of_regions_of_one_size_is_kept():
     assert (
         np.asarray(cleaned[0] > 0) == ((np.indices((16, 16))[0] < 5) & (np.indices((16, 16))[1] > 8) & (mask[0] > 0))
     ).all()
+
+
+@pytest.mark.parametrize(("pixels", "fallback"), [(15, "tiny"), (16, ""), (30, ""), (31, "border")])
+def test_limits_belong_to_what_is_allowed(pixels, fallback):
+    """Of pixels one after the other along the border, 60 in all, of 256."""
+    bridge = Bridge(min_area=16 / 256, max_border=30 / 60)
+    way = [(0, i) for i in range(15)] + [(i, 15) for i in range(15)] + [(15, 15 - i) for i in range(15)]
+    mask = np.zeros((1, 16, 16), np.uint8)
+    mask[0][tuple(np.array(way[:pixels]).T)] = 255
+    _, number = jax.jit(lambda m: regions.clean(m, bridge))(mask.astype(np.int32))
+    assert regions.FALLBACKS[number[0]] == bridging.clean(mask[0], bridge)[1] == fallback

@@ -1,0 +1,40 @@
+"""`segfusion export`: what it writes and says. What the files compute is tests/export's matter."""
+
+import json
+import sys
+
+import pytest
+
+from segfusion_jax.commands import main
+
+
+@pytest.fixture(autouse=True)
+def unchanged_process(monkeypatch):
+    monkeypatch.setattr(main, "_set_up", lambda: None)
+
+
+def test_a_released_model_becomes_files(finished, tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
+    command = ["export", "--model", str(finished), "--output", str(tmp_path), "--format", "stablehlo"]
+    assert main.main([*command, "--image-size", "32", "48"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["segfusion.json", "segfusion.stablehlo"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        str(tmp_path / name) for name in ("segfusion.stablehlo", "segfusion.json")
+    ]
+    metadata = json.loads((tmp_path / "segfusion.json").read_text())
+    assert metadata["input"]["images"]["shape"] == ["batch", 32, 48, 3]
+    released = json.loads((finished / "model/metadata.json").read_text())
+    assert [metadata[name] for name in ("classes", "threshold")] == [released[n] for n in ("classes", "threshold")]
+
+
+def test_a_package_that_is_missing_is_named(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    command = ["export", "--model", str(finished), "--output", str(tmp_path), "--format", "onnx"]
+    assert main.main(command) == 1
+    assert "onnx" in (told := capsys.readouterr().err) and "pip install 'segfusion_jax[export]'" in told
+
+
+def test_sizes_that_are_none_are_refused(finished, tmp_path, capsys):
+    command = ["export", "--model", str(finished), "--output", str(tmp_path), "--image-size", "0", "48"]
+    assert main.main(command) == 1
+    assert "image_size = (0, 48): must be (height, width) in pixels" in capsys.readouterr().err
