@@ -12,7 +12,7 @@ def noise(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("old", [(24, 32), (50, 36), (75, 100)])
+@pytest.mark.parametrize("old", [(24, 32), (50, 36), (75, 100), (100, 140), (192, 256)])
 @pytest.mark.parametrize("new", [(24, 32), (40, 40), (61, 30)])
 def test_as_the_host_to_one_level_of_grey(old, new):
     images = noise(old)
