@@ -21,8 +21,8 @@ def resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
       size: (height, width).
 
     Returns:
-      [batch, *size, channels] float32, whole numbers: the host's, or one beside them, since it rounds between its
-      steps.
+      [batch, *size, channels] float32, whole numbers: the host's, or one or two beside them, since it rounds
+      after each halving.
     """
     if images.shape[1:3] == size:
         return images

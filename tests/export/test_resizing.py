@@ -12,13 +12,15 @@ def noise(size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("old", [(24, 32), (50, 36), (75, 100), (100, 140), (192, 256)])
+@pytest.mark.parametrize(
+    ("old", "most"), [((24, 32), 1), ((50, 36), 1), ((75, 100), 1), ((100, 140), 1), ((192, 256), 2)]
+)
 @pytest.mark.parametrize("new", [(24, 32), (40, 40), (61, 30)])
-def test_as_the_host_to_one_level_of_grey(old, new):
+def test_as_the_host_to_a_level_of_grey_for_each_time_it_rounds(old, most, new):
     images = noise(old)
     found = np.asarray(jax.jit(lambda x: resize(x, new))(images.astype(np.float32)))
     expected = np.stack([decode.resize(image, new) for image in images]).astype(int)
-    assert np.abs(found - expected).max() <= 1 and np.ptp(expected) > 100
+    assert np.abs(found - expected).max() <= most and np.ptp(expected) > 100
 
 
 def test_each_image_is_cut_at_its_own_place():
