@@ -15,6 +15,7 @@ from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Bridge, Config, Input
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.classification import malignancy
+from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import arrays, decode
 from segfusion_jax.input.loader import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
@@ -25,6 +26,8 @@ from segfusion_jax.training.predict import predict
 
 METADATA = "metadata.json"
 """Name of the file in a model folder that says what the weights beside it are."""
+NOVELTY = "novelty.safetensors"
+"""Name of the file in a model folder by which unfamiliar images are told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +94,11 @@ class Classifiers:
         members = [load_weights(path, network) for path in weights]
         classify = steps.make_classify(members[0], config.bridge, config.classifier.views)
         explain = steps.make_explain(members[0], config.bridge, classes.positive)
+        describe = steps.make_describe(members[0], config.bridge)
         self.classes = classes
         self._classify = devices.compile_predict(steps.make_ensemble(classify))
         self._explain = devices.compile_predict(steps.make_ensemble(explain))
+        self._describe = devices.compile_predict(steps.make_ensemble(describe))
         self._variables = [(member.params, member.batch_stats) for member in members]
         self._config = config
         self._devices = devices
@@ -112,6 +117,13 @@ class Classifiers:
         """
         return self._run(self._explain, source, None)
 
+    def describe(self, source: Source) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and what the first classifier makes of the whole image, float32 [features].
+
+        See `steps.make_describe`; `evaluation.novelty` says by it whether an image is familiar.
+        """
+        return self._run(self._describe, source, [0])
+
     def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
         size = self._devices.round_up(self._config.classifier.training.batch_size)
         common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
@@ -127,6 +139,9 @@ class Prediction(NamedTuple):
       malignant: whether the probability reaches the threshold that was chosen on validation data.
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
       probabilities: of each class by its name, in [0, 1]; they add up to 1.
+      novelty: how far the image is from those that the model was trained on, from 0; see `evaluation.novelty`.
+      familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of what is not, such as a picture of
+        something else, all the above means nothing.
     """
 
     mask: np.ndarray
@@ -134,6 +149,8 @@ class Prediction(NamedTuple):
     malignant: bool
     fallback: str
     probabilities: dict[str, float]
+    novelty: float
+    familiar: bool
 
 
 class SegFusion:
@@ -148,6 +165,7 @@ class SegFusion:
       calibration: of their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability, at that prevalence, from which an image is called malignant.
+      novelty: tells images that are none of the kind that the classifiers were trained on.
     """
 
     def __init__(
@@ -159,11 +177,13 @@ class SegFusion:
         calibration: Calibration,
         prevalence: float,
         threshold: float,
+        novelty: Novelty,
     ):
         self.config = config
         self.calibration = calibration
         self.prevalence = prevalence
         self.threshold = threshold
+        self.novelty = novelty
         self._segmenters = segmenters
         self._classifiers = classifiers
 
@@ -201,6 +221,7 @@ class SegFusion:
             calibration=Calibration(metadata["temperature"], tuple(metadata["shift"])),
             prevalence=metadata["prevalence"],
             threshold=metadata["threshold"],
+            novelty=Novelty.load(folders[0] / NOVELTY),
         )
 
     def predict(
@@ -228,9 +249,12 @@ class SegFusion:
         masks, fallbacks = self._masks(loaded)
         classified = self._classifiers.predict(self._bridged(loaded, masks))
         limit = self.config.bridge.threshold * bridging.WHOLE
+        novelties = self._novelties(loaded)
         return [
-            self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence)
-            for image, mask, (_, logits), fallback in zip(loaded, masks, classified, fallbacks, strict=True)
+            self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence, novelty)
+            for image, mask, (_, logits), fallback, novelty in zip(
+                loaded, masks, classified, fallbacks, novelties, strict=True
+            )
         ]
 
     def explain(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[np.ndarray]:
@@ -268,7 +292,13 @@ class SegFusion:
         inputs, input_masks = zip(*framed, strict=True)
         return arrays.Arrays(inputs, self.config.classifier.image_size, input_masks)
 
-    def _prediction(self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None) -> Prediction:
+    def _novelties(self, images: Sequence[np.ndarray]) -> list[float]:
+        described = self._classifiers.describe(arrays.Arrays(images, self.config.classifier.image_size))
+        return self.novelty.score(np.stack([features for _, features in described])).tolist()
+
+    def _prediction(
+        self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None, novelty: float
+    ) -> Prediction:
         positive = np.array(self._classifiers.classes.positive)
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
         malignant = bool(shares[positive].sum() >= self.threshold)
@@ -277,7 +307,8 @@ class SegFusion:
             shares = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
             shares = shares / shares.sum()
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
-        return Prediction(mask, min(float(shares[positive].sum()), 1.0), malignant, fallback, probabilities)
+        probability = min(float(shares[positive].sum()), 1.0)
+        return Prediction(mask, probability, malignant, fallback, probabilities, novelty, novelty <= 1)
 
 
 def class_probabilities(logits: np.ndarray) -> np.ndarray:

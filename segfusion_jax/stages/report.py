@@ -17,7 +17,7 @@ from segfusion_jax.config import Config
 from segfusion_jax.datasets.sources import SOURCES
 from segfusion_jax.evaluation.report import contents, page, text
 from segfusion_jax.evaluation.report.run import Run
-from segfusion_jax.inference import METADATA, Classes
+from segfusion_jax.inference import METADATA, NOVELTY, Classes
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.parallel import Devices, make_devices
 from segfusion_jax.stages.workdir import classifier_weights, load_classes, unet_weights
@@ -85,6 +85,7 @@ def _release(config: Config, workdir: pathlib.Path, metrics: Mapping[str, Any], 
     sources = [*unet_weights(config, workdir), *classifier_weights(config, workdir)]
     for source, name in zip(sources, [*unets, *classifiers], strict=True):
         shutil.copyfile(source, folder / name)
+    shutil.copyfile(workdir / "evaluation" / NOVELTY, folder / NOVELTY)
     data = dataclasses.replace(config.data, root="", mask_root="", records="")  # this machine's paths concern nobody
     calibration = metrics.get("calibration", {})
     metadata = {
