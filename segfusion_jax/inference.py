@@ -140,8 +140,8 @@ class Prediction(NamedTuple):
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
       probabilities: of each class by its name, in [0, 1]; they add up to 1.
       novelty: how far the image is from those that the model was trained on, from 0; see `evaluation.novelty`.
-      familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of what is not, such as a picture of
-        something else, all the above means nothing.
+      familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of an image that is not, such as a
+        picture of something else, nobody knows what the rest is worth.
     """
 
     mask: np.ndarray
@@ -165,7 +165,7 @@ class SegFusion:
       calibration: of their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability, at that prevalence, from which an image is called malignant.
-      novelty: tells images that are none of the kind that the classifiers were trained on.
+      familiar: tells by features of the first classifier which images are like those that it was trained on.
     """
 
     def __init__(
@@ -177,15 +177,15 @@ class SegFusion:
         calibration: Calibration,
         prevalence: float,
         threshold: float,
-        novelty: Novelty,
+        familiar: Novelty,
     ):
         self.config = config
         self.calibration = calibration
         self.prevalence = prevalence
         self.threshold = threshold
-        self.novelty = novelty
         self._segmenters = segmenters
         self._classifiers = classifiers
+        self._familiar = familiar
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -221,7 +221,7 @@ class SegFusion:
             calibration=Calibration(metadata["temperature"], tuple(metadata["shift"])),
             prevalence=metadata["prevalence"],
             threshold=metadata["threshold"],
-            novelty=Novelty.load(folders[0] / NOVELTY),
+            familiar=Novelty.load(folders[0] / NOVELTY),
         )
 
     def predict(
@@ -249,7 +249,7 @@ class SegFusion:
         masks, fallbacks = self._masks(loaded)
         classified = self._classifiers.predict(self._bridged(loaded, masks))
         limit = self.config.bridge.threshold * bridging.WHOLE
-        novelties = self._novelties(loaded)
+        novelties = self.novelty(loaded)
         return [
             self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence, novelty)
             for image, mask, (_, logits), fallback, novelty in zip(
@@ -280,6 +280,21 @@ class SegFusion:
             for image, mask, (_, evidence) in zip(loaded, masks, explained, strict=True)
         ]
 
+    def novelty(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[float]:
+        """How unlike the training images each image is, as `Prediction.novelty`, without predicting.
+
+        Args:
+          images: as in `predict`.
+
+        Raises:
+          ValueError: as `predict`.
+        """
+        loaded = arrays.load(images)
+        if not loaded:
+            return []
+        described = self._classifiers.describe(arrays.Arrays(loaded, self.config.classifier.image_size))
+        return self._familiar.score(np.stack([features for _, features in described])).tolist()
+
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
         probabilities = self._segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
@@ -291,10 +306,6 @@ class SegFusion:
         framed = [bridging.frame(*pair, self.config.bridge) for pair in zip(images, masks, strict=True)]
         inputs, input_masks = zip(*framed, strict=True)
         return arrays.Arrays(inputs, self.config.classifier.image_size, input_masks)
-
-    def _novelties(self, images: Sequence[np.ndarray]) -> list[float]:
-        described = self._classifiers.describe(arrays.Arrays(images, self.config.classifier.image_size))
-        return self.novelty.score(np.stack([features for _, features in described])).tolist()
 
     def _prediction(
         self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None, novelty: float

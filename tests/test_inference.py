@@ -200,8 +200,8 @@ def diagnosing(logits: list[float], calibration: Calibration, prevalence: float)
     classifiers.describe = lambda source: ((row, np.zeros(2, np.float32)) for row in source.rows)
     classifiers.classes = inference.Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
     told: dict[str, Any] = dict(calibration=calibration, prevalence=prevalence, threshold=0.5)
-    novelty = Novelty(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
-    return sf.SegFusion(tiny.BASE, segmenters, classifiers, novelty=novelty, **told)
+    familiar = Novelty(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
+    return sf.SegFusion(tiny.BASE, segmenters, classifiers, familiar=familiar, **told)
 
 
 def test_shares_of_the_malignant_classes_among_each_other_stay_at_another_prevalence():
@@ -260,6 +260,8 @@ def test_blanks_noise_and_text_are_unfamiliar_and_test_images_are_not(finished, 
     ImageDraw.Draw(page).multiline_text((5, 5), "\n".join(["the lesion was seen on the left arm"] * 8), fill="black")
     for prediction in model.predict([*blanks, *noise, np.asarray(page)]):
         assert not prediction.familiar and prediction.novelty > 1
+    assert model.novelty(images[:3]) == pytest.approx([p.novelty for p in predictions[:3]], rel=1e-4)
+    assert model.novelty([]) == []
     assert all(p.familiar == (p.novelty <= 1) for p in predictions)
 
 

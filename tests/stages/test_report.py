@@ -68,6 +68,7 @@ def test_the_model_folder_is_complete(finished):
     metadata = json.loads((folder / "metadata.json").read_text())
     assert {path.name for path in folder.iterdir()} == {
         "metadata.json",
+        "novelty.safetensors",
         *metadata["classifiers"],
         *metadata["unets"],
     }
@@ -77,6 +78,7 @@ def test_the_model_folder_is_complete(finished):
     for fold, name in enumerate(metadata["unets"]):
         trained = (finished / f"segmentation/fold_{fold}/weights.safetensors").read_bytes()
         assert (folder / name).read_bytes() == trained
+    assert (folder / "novelty.safetensors").read_bytes() == (finished / "evaluation/novelty.safetensors").read_bytes()
     trained = (finished / "classification/weights.safetensors").read_bytes()
     (classifier,) = metadata["classifiers"]
     assert (folder / classifier).read_bytes() == trained

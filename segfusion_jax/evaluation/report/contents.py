@@ -156,7 +156,7 @@ def _novelty(run: Run) -> list[Text]:
     interval = f" ({flagged.interval})" if flagged.interval else ""
     return [
         Text(
-            f"Of the test images {flagged.value:.1f} %{interval} are flagged as unfamiliar, which changes no prediction. "
+            f"Of the test images {flagged.value:.1f} %{interval} are flagged as unfamiliar; no prediction heeds it. "
             f"The limit lets {percent(kept, 0)} of the validation images pass."
         )
     ]

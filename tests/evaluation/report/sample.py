@@ -103,6 +103,7 @@ def metrics() -> dict:
             "excess": entry(0.47),
             "n": {"value": 1502.0},
         },
+        "novelty": {"flagged": entry(0.0123, 0.004), "kept": {"value": 0.99}, "n": {"value": 1502.0}},
     }
 
 
@@ -228,6 +229,7 @@ def workdir(folder: pathlib.Path) -> pathlib.Path:
     for name, content in {"splits/audit.json": audit(), "evaluation/metrics.json": metrics()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
+    (folder / "evaluation" / "novelty.safetensors").write_text("novelty")
     (folder / "config.json").write_text(json.dumps({"versions": {"jax": "0.10.2"}}))
     for name, lines in {"predictions": predictions(), "segmentation": overlaps()}.items():
         with (folder / "evaluation" / f"{name}.csv").open("w", newline="") as file:
