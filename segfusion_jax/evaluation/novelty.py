@@ -16,7 +16,8 @@ from sklearn import covariance
 
 KEPT = 0.99
 """Share of validation images that the limit lets pass."""
-MIN_IMAGES = 2  # a covariance needs
+ROUNDING = 1e-5
+"""A feature whose standard deviation is at most this share of its mean is taken as constant, and tells nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Novelty:
 
     Attributes:
       mean: [features] float32.
-      whitening: [features, features] float32; features less their mean, times it, have the identity as covariance.
+      whitening: [features, features that vary] float32; features less their mean, times it, have the identity as
+        covariance.
       limit: distance, above 0.
     """
 
@@ -88,24 +90,24 @@ def fit(features: np.ndarray) -> Novelty:
     """The Gaussian of training images; its limit is 1 until `limited` sets it.
 
     Features are divided by their standard deviations before the covariance is shrunk, which pulls it towards a multiple
-    of the identity, so that their scales do not matter.
+    of the identity, so that their scales do not matter. A constant feature is left out.
 
     Args:
-      features: [n, features] of training images, n at least 2.
+      features: [n, features] of training images.
 
     Raises:
-      ValueError: another shape, a number that is not finite, or a feature that is the same in all images.
+      ValueError: another shape, a number that is not finite, or features that are the same in all images.
     """
     features = _checked(features)
-    if len(features) < MIN_IMAGES:
-        raise ValueError(f"features of {len(features)} images: at least {MIN_IMAGES} are needed")
     mean, scale = features.mean(axis=0), features.std(axis=0)
-    constant = np.flatnonzero(scale == 0)
-    if constant.size:
-        raise ValueError(f"{constant.size} features, such as {constant[0]}, are the same in all {len(features)} images")
-    correlation, _ = covariance.ledoit_wolf((features - mean) / scale, assume_centered=True)
-    whitening = np.linalg.inv(np.linalg.cholesky(correlation)).T / scale[:, None]
-    return Novelty(mean.astype(np.float32), whitening.astype(np.float32))
+    varies = scale > ROUNDING * np.abs(mean)
+    if not varies.any():
+        raise ValueError(f"features {features.shape} are the same in all images: no distance can be told by them")
+    standardised = (features - mean)[:, varies] / scale[varies]
+    correlation, _ = covariance.ledoit_wolf(standardised, assume_centered=True)
+    whitening = np.zeros((mean.size, varies.sum()), np.float32)
+    whitening[varies] = np.linalg.inv(np.linalg.cholesky(correlation)).T / scale[varies, None]
+    return Novelty(mean.astype(np.float32), whitening)
 
 
 def _checked(features: np.ndarray) -> np.ndarray:
