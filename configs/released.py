@@ -26,6 +26,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.splits.num_folds = 3
     config.splits.test_fraction = 0.2
     config.splits.validation_fraction = 0.1
+    config.bridge.mode = "crop"
+    config.bridge.margin = 0.2
     _segmenter(config.segmenter)
     _classifier(config.classifier)
     if variant == "paper_unet":
@@ -60,8 +62,9 @@ def _classifier(classifier: ml_collections.ConfigDict) -> None:
     classifier.dropout = 0.2
     classifier.frozen_epochs = 1
     _augment(classifier.augmentation)
+    classifier.augmentation.update(brightness=0.25, contrast=0.25, saturation=0.3, hue=10.0)
     classifier.training.update(
-        epochs=9,
+        epochs=8,
         optimizer="adamw",
         learning_rate=5e-4,
         weight_decay=0.02,

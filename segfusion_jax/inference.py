@@ -29,6 +29,12 @@ METADATA = "metadata.json"
 NOVELTY = "novelty.safetensors"
 """Name of the file in a model folder by which unfamiliar images are told."""
 
+SPLIT = "split.csv"
+"""Name of the file beside it that says which images they learned from."""
+
+BATCH = 8
+"""Images that a loaded model takes at once: a last batch is filled up, and one image alone must not cost too much."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
@@ -57,14 +63,17 @@ class Segmenters:
       config: of the run that trained them; `segmenter.views` says how many views of an image they predict.
       devices: where they run.
       weights: their files, by the fold that each never saw.
+      batch_size: of images at once; 0 = that of the training.
     """
 
-    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path]):
+    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0):
         unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
         unets = [load_weights(path, unet) for path in weights]
         segment = steps.make_segment(unets[0], config.segmenter.views)
         self._compiled = devices.compile_predict(steps.make_ensemble(segment))
         self._variables = [(unet.params, unet.batch_stats) for unet in unets]
+        self._all = devices.replicate(_stacked(self._variables))
+        self._batch_size = batch_size or config.segmenter.training.batch_size
         self._config = config
         self._devices = devices
 
@@ -73,9 +82,10 @@ class Segmenters:
 
         It is the mean of the U-Nets named by `unets`, or of all, and of their views.
         """
-        size = self._devices.round_up(self._config.segmenter.training.batch_size)
+        size = self._devices.round_up(self._batch_size)
         common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        return predict(self._compiled, _stacked(self._variables, unets), source, **common)
+        variables = self._all if unets is None else _stacked([self._variables[unet] for unet in unets])
+        return predict(self._compiled, variables, source, **common)
 
 
 class Classifiers:
@@ -86,9 +96,18 @@ class Classifiers:
       devices: where they run.
       weights: their files; of an ensemble, by the fold that each is not trained on.
       classes: what they tell apart.
+      batch_size: of images at once; 0 = that of the training.
     """
 
-    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], classes: Classes):
+    def __init__(
+        self,
+        config: Config,
+        devices: Devices,
+        weights: Sequence[pathlib.Path],
+        classes: Classes,
+        *,
+        batch_size: int = 0,
+    ):
         dtype = devices.compute_dtype(config.compute_dtype)
         network = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits)
         members = [load_weights(path, network) for path in weights]
@@ -100,6 +119,8 @@ class Classifiers:
         self._explain = devices.compile_predict(steps.make_ensemble(explain))
         self._describe = devices.compile_predict(steps.make_ensemble(describe))
         self._variables = [(member.params, member.batch_stats) for member in members]
+        self._all = devices.replicate(_stacked(self._variables))
+        self._batch_size = batch_size or config.classifier.training.batch_size
         self._config = config
         self._devices = devices
 
@@ -125,9 +146,10 @@ class Classifiers:
         return self._run(self._describe, source, [0])
 
     def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
-        size = self._devices.round_up(self._config.classifier.training.batch_size)
+        size = self._devices.round_up(self._batch_size)
         common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        return predict(compiled, _stacked(self._variables, members), source, **common)
+        variables = self._all if members is None else _stacked([self._variables[member] for member in members])
+        return predict(compiled, variables, source, **common)
 
 
 class Prediction(NamedTuple):
@@ -142,6 +164,7 @@ class Prediction(NamedTuple):
       novelty: how far the image is from those that the model was trained on, from 0; see `evaluation.novelty`.
       familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of an image that is not, such as a
         picture of something else, nobody knows what the rest is worth.
+      evidence: as `SegFusion.explain` returns it, where it was asked for.
     """
 
     mask: np.ndarray
@@ -151,6 +174,7 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float]
     novelty: float
     familiar: bool
+    evidence: np.ndarray | None = None
 
 
 class SegFusion:
@@ -165,7 +189,7 @@ class SegFusion:
       calibration: of their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability, at that prevalence, from which an image is called malignant.
-      familiar: tells by features of the first classifier which images are like those that it was trained on.
+      familiarity: tells by features of the first classifier which images are like those that it was trained on.
     """
 
     def __init__(
@@ -177,43 +201,39 @@ class SegFusion:
         calibration: Calibration,
         prevalence: float,
         threshold: float,
-        familiar: Novelty,
+        familiarity: Novelty,
     ):
         self.config = config
         self.calibration = calibration
         self.prevalence = prevalence
         self.threshold = threshold
-        self._segmenters = segmenters
-        self._classifiers = classifiers
-        self._familiar = familiar
+        self.segmenters = segmenters
+        self.classifiers = classifiers
+        self.familiarity = familiarity
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of what the classifiers tell apart."""
-        return self._classifiers.classes.names
+        return self.classifiers.classes.names
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> Self:
         """Loads a run's workdir, or the folder `model` in it.
 
         Raises:
-          FileNotFoundError: there is no model in the folder.
+          FileNotFoundError: there is no model in the folder, or a file of it is missing.
           ValueError: its weights do not fit its config.
         """
-        folder = pathlib.Path(folder).expanduser()
-        folders = [path for path in (folder, folder / "model") if (path / METADATA).exists()]
-        if not folders:
-            raise FileNotFoundError(
-                f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir"
-            )
-        metadata = json.loads((folders[0] / METADATA).read_text())
+        folder = model_folder(folder)
+        metadata = json.loads((folder / METADATA).read_text())
         config = Config.from_json(json.dumps(metadata["config"]))
         config = dataclasses.replace(config, input=Input())
         devices = make_devices(config.parallel)
-        segmenters = Segmenters(config, devices, [folders[0] / name for name in metadata["unets"]])
+        segmenters = Segmenters(config, devices, [folder / name for name in metadata["unets"]], batch_size=BATCH)
         names, positive = tuple(metadata["classes"]), metadata["positive"]
         classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
-        classifiers = Classifiers(config, devices, [folders[0] / name for name in metadata["classifiers"]], classes)
+        weights = [folder / name for name in metadata["classifiers"]]
+        classifiers = Classifiers(config, devices, weights, classes, batch_size=BATCH)
         return cls(
             config,
             segmenters,
@@ -221,13 +241,17 @@ class SegFusion:
             calibration=Calibration(metadata["temperature"], tuple(metadata["shift"])),
             prevalence=metadata["prevalence"],
             threshold=metadata["threshold"],
-            familiar=Novelty.load(folders[0] / NOVELTY),
+            familiarity=Novelty.load(folder / NOVELTY),
         )
 
     def predict(
-        self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path], *, prevalence: float | None = None
+        self,
+        images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path],
+        *,
+        prevalence: float | None = None,
+        explain: bool = False,
     ) -> list[Prediction]:
-        """Segments and classifies images.
+        """Segments and classifies images. All are in memory at once: of very many, pass a few dozen at a time.
 
         Args:
           images: uint8 [N, height, width, 3] RGB, or a sequence of uint8 [height, width, 3] arrays and paths of JPEG
@@ -236,6 +260,7 @@ class SegFusion:
             changes the probabilities: the odds of malignancy are multiplied by those of this prevalence over those of
             the own one (Saerens et al., Neural Computation 14, 2002). The decisions stay what they are at the own
             prevalence, since the operating point is a trade of sensitivity for specificity, which no prevalence moves.
+          explain: whether the predictions bring their evidence.
 
         Raises:
           ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single path, or
@@ -247,13 +272,21 @@ class SegFusion:
         if not loaded:
             return []
         masks, fallbacks = self._masks(loaded)
-        classified = self._classifiers.predict(self._bridged(loaded, masks))
+        bridged = self._bridged(loaded, masks)
+        classified = self.classifiers.predict(bridged)
         limit = self.config.bridge.threshold * bridging.WHOLE
-        novelties = self.novelty(loaded)
-        return [
+        predictions = [
             self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence, novelty)
             for image, mask, (_, logits), fallback, novelty in zip(
-                loaded, masks, classified, fallbacks, novelties, strict=True
+                loaded, masks, classified, fallbacks, self.novelty(loaded), strict=True
+            )
+        ]
+        if not explain:
+            return predictions
+        return [
+            prediction._replace(evidence=_placed(evidence, image.shape[:2], mask, self.config.bridge))
+            for prediction, image, mask, (_, evidence) in zip(
+                predictions, loaded, masks, self.classifiers.explain(bridged), strict=True
             )
         ]
 
@@ -270,15 +303,8 @@ class SegFusion:
         Raises:
           ValueError: as `predict`.
         """
-        loaded = arrays.load(images)
-        if not loaded:
-            return []
-        masks, _ = self._masks(loaded)
-        explained = self._classifiers.explain(self._bridged(loaded, masks))
-        return [
-            _placed(evidence, image.shape[:2], mask, self.config.bridge)
-            for image, mask, (_, evidence) in zip(loaded, masks, explained, strict=True)
-        ]
+        evidence = (prediction.evidence for prediction in self.predict(images, explain=True))
+        return [one for one in evidence if one is not None]
 
     def novelty(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[float]:
         """How unlike the training images each image is, as `Prediction.novelty`, without predicting.
@@ -292,12 +318,12 @@ class SegFusion:
         loaded = arrays.load(images)
         if not loaded:
             return []
-        described = self._classifiers.describe(arrays.Arrays(loaded, self.config.classifier.image_size))
-        return self._familiar.score(np.stack([features for _, features in described])).tolist()
+        described = self.classifiers.describe(arrays.Arrays(loaded, self.config.classifier.image_size))
+        return self.familiarity.score(np.stack([features for _, features in described])).tolist()
 
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
-        probabilities = self._segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
+        probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
         quantised = [np.round(p * bridging.WHOLE).astype(np.uint8) for _, p in probabilities]
         masks, fallbacks = zip(*(bridging.clean(mask, self.config.bridge) for mask in quantised), strict=True)
         return list(masks), list(fallbacks)
@@ -310,7 +336,7 @@ class SegFusion:
     def _prediction(
         self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None, novelty: float
     ) -> Prediction:
-        positive = np.array(self._classifiers.classes.positive)
+        positive = np.array(self.classifiers.classes.positive)
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
         malignant = bool(shares[positive].sum() >= self.threshold)
         if prevalence is not None:
@@ -320,6 +346,19 @@ class SegFusion:
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
         probability = min(float(shares[positive].sum()), 1.0)
         return Prediction(mask, probability, malignant, fallback, probabilities, novelty, novelty <= 1)
+
+
+def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
+    """A folder that holds a model, or the folder `model` in it.
+
+    Raises:
+      FileNotFoundError: neither does.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    for path in (folder, folder / "model"):
+        if (path / METADATA).exists():
+            return path
+    raise FileNotFoundError(f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir")
 
 
 def class_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -335,10 +374,9 @@ def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
     return malignancy(class_probabilities(logits), np.array(classes.positive))
 
 
-def _stacked(variables: Sequence[Any], members: Sequence[int] | None) -> Any:
-    """Of the named models, or of all, with a leading axis, one entry a model."""
-    chosen = variables if members is None else [variables[member] for member in members]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *chosen)
+def _stacked(variables: Sequence[Any]) -> Any:
+    """Of several models, with a leading axis, one entry a model."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
 
 
 def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:

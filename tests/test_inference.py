@@ -200,8 +200,8 @@ def diagnosing(logits: list[float], calibration: Calibration, prevalence: float)
     classifiers.describe = lambda source: ((row, np.zeros(2, np.float32)) for row in source.rows)
     classifiers.classes = inference.Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
     told: dict[str, Any] = dict(calibration=calibration, prevalence=prevalence, threshold=0.5)
-    familiar = Novelty(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
-    return sf.SegFusion(tiny.BASE, segmenters, classifiers, familiar=familiar, **told)
+    familiarity = Novelty(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
+    return sf.SegFusion(tiny.BASE, segmenters, classifiers, familiarity=familiarity, **told)
 
 
 def test_shares_of_the_malignant_classes_among_each_other_stay_at_another_prevalence():
@@ -239,9 +239,9 @@ def test_evidence_of_a_crop_is_put_where_the_crop_was(images):
     probability = np.zeros((24, 32), np.float32)
     probability[6:12, 8:18] = 1
     model.config = dataclasses.replace(tiny.BASE, bridge=Bridge(mode="crop", margin=0.5))
-    model._segmenters.predict = lambda source: ((row, probability) for row in source.rows)
+    model.segmenters.predict = lambda source: ((row, probability) for row in source.rows)
     grid = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
-    model._classifiers.explain = lambda source: ((row, grid) for row in source.rows)
+    model.classifiers.explain = lambda source: ((row, grid) for row in source.rows)
     (evidence,) = model.explain(images[:1])
     shown = np.zeros((144, 192), bool)
     shown[18:90, 18:138] = True  # the mask's box with half a side around it, six times as large
@@ -255,7 +255,7 @@ def test_blanks_noise_and_text_are_unfamiliar_and_test_images_are_not(finished, 
     assert np.mean([not p.familiar for p in predictions]) == pytest.approx(flagged, abs=1e-9) and flagged < 0.2
     rng = np.random.default_rng(0)
     blanks = [np.full((60, 80, 3), colour, np.uint8) for colour in ((0, 0, 0), (255, 255, 255), (0, 90, 200))]
-    noise = [rng.integers(0, 256, (144, 192, 3), dtype=np.uint8)]
+    noise = [decode.resize(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), (144, 192))]  # finer, it becomes grey
     page = Image.new("RGB", (192, 144), "white")
     ImageDraw.Draw(page).multiline_text((5, 5), "\n".join(["the lesion was seen on the left arm"] * 8), fill="black")
     for prediction in model.predict([*blanks, *noise, np.asarray(page)]):

@@ -59,6 +59,7 @@ def prepare(
     splits_folder: pathlib.Path,
     *,
     download_config: tfds.download.DownloadConfig | None = None,
+    for_training: bool = True,
 ) -> None:
     """Writes the record store, unless it is complete for the same input, and the files of the split.
 
@@ -72,6 +73,7 @@ def prepare(
       records_folder: of the record store.
       splits_folder: of the tables.
       download_config: of TFDS; with a `beam_runner` in it, shards are made on Apache Beam (extra [beam]).
+      for_training: whether every split must hold the classes that training and testing need.
 
     Raises:
       FileNotFoundError: a folder or table is missing; says where it is published and how to name it.
@@ -87,7 +89,8 @@ def prepare(
     _refuse(problems, data, splits_folder)
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
     rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
-    _check_classes(rows, classes, data, splits)
+    if for_training:
+        _check_classes(rows, classes, data, splits)
     table.write_problems(splits_folder / "problems.csv", problems)
     facts = {"records": store.name, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
@@ -116,7 +119,7 @@ def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
 
 
 def load_dataset(collection: str, root: str = "", records: str = "", **fields: Any) -> Prepared:
-    """Prepares a collection where needed, and opens it.
+    """Prepares a collection where needed, and opens it. Splits may lack a class.
 
     Args:
       collection: a name of `config.COLLECTIONS`.
@@ -130,7 +133,7 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     data = config.Data(collection=collection, root=root, records=records, **fields)
     folder = pathlib.Path(records).expanduser() if records else config.cache_folder() / collection
     splits = folder / "splits" / hashlib.sha256(repr(data).encode()).hexdigest()[:16]  # of these fields only
-    prepare(data, config.Splits(), folder, splits)
+    prepare(data, config.Splits(), folder, splits, for_training=False)
     return load(folder, splits)
 
 

@@ -2,10 +2,11 @@
 
 import csv
 import dataclasses
+import hashlib
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from segfusion_jax.atomic import replace, temporary_name
 from segfusion_jax.datasets.record import Problem
@@ -93,6 +94,47 @@ def read_rows(path: pathlib.Path) -> tuple[Row, ...]:
         if reader.fieldnames != list(_COLUMNS):
             raise ValueError(f"{path}: columns {reader.fieldnames}; must be {list(_COLUMNS)}")
         return tuple(Row(**{name: _value(_COLUMNS[name], text) for name, text in line.items()}) for line in reader)
+
+
+class Part(NamedTuple):
+    """What an image was used for, as a released model carries it.
+
+    Attributes:
+      image_id: of the image.
+      split: as of `Row`.
+      fold: likewise.
+      perceptual_hash: likewise, by which copies are known under other names.
+    """
+
+    image_id: str
+    split: str
+    fold: int
+    perceptual_hash: str
+
+
+def write_parts(path: pathlib.Path, rows: Iterable[Row]) -> None:
+    """Writes which image is in which split; `splits.table` may name such a file."""
+    parts = [[str(getattr(row, name)) for name in Part._fields] for row in rows]
+    _write(path, Part._fields, sorted(parts))
+
+
+def read_parts(path: pathlib.Path) -> list[Part]:
+    """Reads what `write_parts` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the table has other columns.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != list(Part._fields):
+            raise ValueError(f"{path}: columns {reader.fieldnames}; must be {list(Part._fields)}")
+        return [Part(r["image_id"], r["split"], int(r["fold"]), r["perceptual_hash"]) for r in reader]
+
+
+def split_digest(rows: Iterable[Row]) -> str:
+    """SHA-256 of a split: of the sorted lines "image_id split", joined by line feeds, in hexadecimal digits."""
+    return hashlib.sha256("\n".join(sorted(f"{row.image_id} {row.split}" for row in rows)).encode()).hexdigest()
 
 
 def write_problems(path: pathlib.Path, problems: Iterable[Problem]) -> None:

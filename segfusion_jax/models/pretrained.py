@@ -78,14 +78,36 @@ def save_weights(path: pathlib.Path, model: Functional) -> None:
       OSError: the file cannot be written, as on a full disk.
     """
     arrays = flatten(model.params) | flatten(model.batch_stats)
-    temporary = path.with_name(f".{path.name}")
-    content = {"family": model.family, "preprocessing": model.preprocessing._asdict()}
-    metadata = {"segfusion_jax": json.dumps(content)}  # one entry: the file's order of several is random
-    try:
-        safetensors.numpy.save_file({name: np.asarray(array) for name, array in arrays.items()}, temporary, metadata)
-    except safetensors.SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
-    replace(temporary, path)
+    metadata = {"family": model.family, "preprocessing": model.preprocessing._asdict()}
+    _write_own(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
+
+
+def release_weights(path: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a file that `save_weights` wrote with kernels in float16, which halves it.
+
+    Scales, biases and batch-norm statistics, all of one axis, stay float32: a small variance would become 0. So does a
+    kernel that float16 cannot hold: where an output channel, the last axis, would be off by more than 1/1024 of its
+    largest weight, as by overflow, or in a channel so faint that its batch norm must enlarge it.
+
+    Args:
+      path: of the file.
+      target: of the copy.
+
+    Raises:
+      ValueError: the file cannot be read.
+      OSError: the copy cannot be written, as on a full disk.
+    """
+    arrays, metadata = _read_own(path)
+    _write_own(target, {name: _halved(array) for name, array in arrays.items()}, metadata)
+
+
+def stored_preprocessing(path: pathlib.Path) -> Preprocessing:
+    """What a file that `save_weights` wrote says of its preprocessing.
+
+    Raises:
+      ValueError: the file cannot be read.
+    """
+    return _stated_preprocessing(_read_own(path)[1])
 
 
 def load_weights(path: pathlib.Path, model: Functional) -> Functional:
@@ -94,14 +116,10 @@ def load_weights(path: pathlib.Path, model: Functional) -> Functional:
     Raises:
       ValueError: the file cannot be read, or names every array that is missing, superfluous or of another shape.
     """
-    try:
-        arrays = safetensors.numpy.load_file(path)
-        expects = _own_preprocessing(path)
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file of ours: {error}") from error
+    arrays, metadata = _read_own(path)
     loaded = _checked(arrays, flatten(model.params) | flatten(model.batch_stats), path)
     params, batch_stats = _like(model.params, loaded), _like(model.batch_stats, loaded)
-    return model._replace(params=params, batch_stats=batch_stats, preprocessing=expects)
+    return model._replace(params=params, batch_stats=batch_stats, preprocessing=_stated_preprocessing(metadata))
 
 
 def flatten(variables: Variables) -> dict[str, jax.Array]:
@@ -174,7 +192,7 @@ def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays, family: s
         case "timm":
             return _timm_preprocessing(path, arrays, family)
         case "segfusion":
-            return _own_preprocessing(path)
+            return _stated_preprocessing(_own_metadata(path))
         case _:
             return preprocessing.IMAGENET
 
@@ -215,13 +233,44 @@ def _timm_config(path: pathlib.Path) -> dict:
     return values
 
 
+def _read_own(path: pathlib.Path) -> tuple[Arrays, dict]:
+    """Arrays and metadata of a file that `save_weights` wrote."""
+    try:
+        arrays, metadata = safetensors.numpy.load_file(path), _own_metadata(path)
+        _stated_preprocessing(metadata)
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file of ours: {error}") from error
+    return arrays, metadata
+
+
+def _write_own(path: pathlib.Path, arrays: Arrays, metadata: dict) -> None:
+    temporary = path.with_name(f".{path.name}")
+    entry = {"segfusion_jax": json.dumps(metadata)}  # one entry: the file's order of several is random
+    try:
+        safetensors.numpy.save_file(arrays, temporary, entry)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+    replace(temporary, path)
+
+
+def _halved(array: np.ndarray) -> np.ndarray:
+    if array.ndim < 2:
+        return array
+    with np.errstate(over="ignore"):
+        halved = array.astype(np.float16)
+    channels = tuple(range(array.ndim - 1))
+    largest = np.abs(array).max(channels)
+    off = np.abs(array - halved.astype(np.float32)).max(channels)
+    return halved if (off <= largest / 1024).all() else array
+
+
 def _own_metadata(path: pathlib.Path) -> dict:
     with safetensors.safe_open(path, "numpy") as file:
         return json.loads((file.metadata() or {}).get("segfusion_jax", "{}"))
 
 
-def _own_preprocessing(path: pathlib.Path) -> Preprocessing:
-    values = _own_metadata(path).get("preprocessing", {})
+def _stated_preprocessing(metadata: dict) -> Preprocessing:
+    values = metadata.get("preprocessing", {})
     if set(values) != set(Preprocessing._fields):
         raise ValueError(f"its metadata has no preprocessing of {', '.join(Preprocessing._fields)}")
     size = values["image_size"]

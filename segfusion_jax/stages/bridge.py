@@ -59,7 +59,7 @@ def masks(
         logging.info("bridge: %d images by U-Net %s", len(members), "+".join(map(str, unets)))
         for row, probability in segmenters.predict(Examples(prepared, members, config.segmenter.image_size), unets):
             lesion = np.round(probability * bridging.WHOLE).astype(np.uint8)
-            yield _stored(row, lesion, "+".join(map(str, unets)), config)
+            yield stored(row, lesion, "+".join(map(str, unets)), config)
 
 
 def annotated_masks(
@@ -74,10 +74,18 @@ def annotated_masks(
         _, annotation = decode.read(prepared, row)
         if annotation is None:
             raise ValueError(f"config.bridge.masks = 'annotated': image {row.image_id} has no annotated mask")
-        yield _stored(row, decode.resize(annotation, config.segmenter.image_size), "annotation", config)
+        yield stored(row, decode.resize(annotation, config.segmenter.image_size), "annotation", config)
 
 
-def _stored(row: Row, lesion: np.ndarray, maker: str, config: Config) -> tuple[mask_store.MaskRow, bytes]:
+def stored(row: Row, lesion: np.ndarray, maker: str, config: Config) -> tuple[mask_store.MaskRow, bytes]:
+    """What `mask_store.write` takes of a mask, cleaned.
+
+    Args:
+      row: of the image.
+      lesion: [height, width] uint8, 255 = certainly lesion.
+      maker: as of `MaskRow.unets`.
+      config: its section `bridge` counts.
+    """
     mask, fallback = bridging.clean(lesion, config.bridge)
     area = float((mask >= config.bridge.threshold * bridging.WHOLE).mean())
     return mask_store.MaskRow(row.image_id, maker, round(area, 5), fallback), decode.encode_mask(mask)

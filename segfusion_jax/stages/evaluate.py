@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import (
     bootstrap,
@@ -17,6 +18,7 @@ from segfusion_jax.evaluation import (
     classification,
     explanation,
     plots,
+    sections,
     segmentation,
     subgroups,
     weighted,
@@ -108,32 +110,33 @@ def metrics_table(workdir: pathlib.Path) -> str:
 
 
 def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[tuple[Row, dict[str, float]]]:
-    overlaps = []
-    for row, probability in segmenters.predict(source):
-        _, annotation = decode.read(source.records, row)
-        assert annotation is not None  # of rows that have a mask
-        size = annotation.shape[0], annotation.shape[1]
-        lesion = decode.resize(probability, size) >= config.bridge.threshold
-        overlaps.append((row, segmentation.score(lesion, segmentation.binarise(annotation))))
-    return overlaps
+    return [(row, overlap(source.records, row, probability, config)) for row, probability in segmenters.predict(source)]
+
+
+def overlap(records: Prepared, row: Row, probability: np.ndarray, config: Config) -> dict[str, float]:
+    """The scores of a predicted mask, at the size of its annotation, see `segmentation.score`.
+
+    Args:
+      records: whose the row is.
+      row: of an annotated image.
+      probability: [height, width] float32 of lesion, as the U-Nets give it.
+      config: its `bridge.threshold` counts.
+    """
+    _, annotation = decode.read(records, row)
+    assert annotation is not None  # of rows that have a mask
+    size = annotation.shape[0], annotation.shape[1]
+    lesion = decode.resize(probability, size) >= config.bridge.threshold
+    return segmentation.score(lesion, segmentation.binarise(annotation))
 
 
 def _classification(config: Config, validation: Predicted, test: Predicted, threshold: float) -> dict[str, Any]:
     labels, probabilities, groups = test.labels, test.malignancy, test.groups
-    values = classification.metrics(labels, probabilities, threshold)
-    statistics = weighted.classification_statistics(labels, probabilities, threshold)
-    raw = classification.metrics(labels, test.uncalibrated, 0.5)
-    raw_statistics = weighted.classification_statistics(labels, test.uncalibrated, 0.5)
-    before = ("brier", "log_loss", "ece")
+    resamples = config.evaluation.resamples
+    before = sections.classification(labels, test.uncalibrated, groups, 0.5, resamples=resamples)
     low, high = calibration.calibrated_ece(probabilities, groups)
-    metrics = {
-        "classification": _entries(config, values, statistics, groups) | {"groups": {"value": len(set(groups))}},
-        "uncalibrated": _entries(
-            config,
-            {name: raw[name] for name in before},
-            {name: raw_statistics[name] for name in before if name in raw_statistics},
-            groups,
-        ),
+    metrics: dict[str, Any] = {
+        "classification": sections.classification(labels, probabilities, groups, threshold, resamples=resamples),
+        "uncalibrated": {name: before[name] for name in ("brier", "log_loss", "ece")},
         "calibration": {
             "temperature": test.calibration.temperature,
             "shift": list(test.calibration.shift),
@@ -144,7 +147,13 @@ def _classification(config: Config, validation: Predicted, test: Predicted, thre
         },
         "operating_points": [_operating_point(config, aim, level, validation, test) for aim, level in _aims()],
     }
-    return metrics | (_diagnosis(config, test) if test.classes.num_logits > 1 else {})
+    if test.classes.num_logits > 1:
+        names = test.classes.names
+        metrics |= sections.diagnosis(test.targets, test.of_classes, names, groups, resamples=resamples)
+        # of all decisions from the same probabilities the one of the best balanced accuracy
+        equal = sections.diagnosis(test.targets, test.of_equal_classes, names, groups, resamples=resamples)["diagnosis"]
+        metrics["diagnosis_equal_shares"] = {name: equal[name] for name in ("balanced_accuracy", "accuracy")}
+    return metrics
 
 
 def _aims() -> Iterable[tuple[str, float]]:
@@ -157,45 +166,17 @@ def _operating_point(config: Config, aim: str, level: float, validation: Predict
         "specificity": classification.threshold_for_specificity,
     }[aim]
     threshold = choose(validation.labels, validation.malignancy, level)
-    values = classification.operating_point(test.labels, test.malignancy, threshold)
-    statistics = weighted.operating_statistics(test.labels, test.malignancy, threshold)
-    section = _entries(config, values, statistics, test.groups)
+    section = sections.operating_point(
+        test.labels, test.malignancy, test.groups, threshold, resamples=config.evaluation.resamples
+    )
     return {"aim": aim, "level": level, "threshold": threshold} | section
-
-
-def _diagnosis(config: Config, test: Predicted) -> dict[str, Any]:
-    """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given.
-
-    `diagnosis_equal_shares` is of the class that would be the most probable one if all were equally frequent: of all
-    decisions from the same probabilities the one of the best balanced accuracy.
-    """
-    targets, of_classes, names = test.targets, test.of_classes, test.classes.names
-    values = classification.multiclass_metrics(targets, of_classes)
-    equal = classification.multiclass_metrics(targets, test.of_equal_classes)
-    equal_statistics = weighted.multiclass_statistics(targets, test.of_equal_classes)
-    decided = ("balanced_accuracy", "accuracy")
-    counts = classification.confusion_matrix(targets, of_classes.argmax(axis=1), len(names))
-    return {
-        "diagnosis": _entries(config, values, weighted.multiclass_statistics(targets, of_classes), test.groups),
-        "diagnosis_equal_shares": _entries(
-            config,
-            {name: equal[name] for name in decided},
-            {name: equal_statistics[name] for name in decided},
-            test.groups,
-        ),
-        "confusion": {
-            name: dict(zip(names, row, strict=True)) for name, row in zip(names, counts.tolist(), strict=True)
-        },
-    }
 
 
 def _segmentation(config: Config, overlaps: Overlaps) -> dict[str, Any]:
     if not overlaps:
         return {}
     rows, per_image = zip(*overlaps, strict=True)
-    groups = [row.group for row in rows]
-    values, statistics = segmentation.summarise(per_image), weighted.segmentation_statistics(per_image)
-    return _entries(config, values, statistics, groups) | {"groups": {"value": len(set(groups))}}
+    return sections.segmentation(per_image, [row.group for row in rows], resamples=config.evaluation.resamples)
 
 
 def _subgroups(

@@ -2,25 +2,22 @@
 
 import collections
 import csv
-import dataclasses
 import datetime
 import json
 import os
 import pathlib
 import platform
-import shutil
-from collections.abc import Mapping
-from typing import Any
 
 from segfusion_jax.atomic import write_text
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.sources import SOURCES
 from segfusion_jax.evaluation.report import contents, page, text
 from segfusion_jax.evaluation.report.run import Run
-from segfusion_jax.inference import METADATA, NOVELTY, Classes
+from segfusion_jax.inference import Classes
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.parallel import Devices, make_devices
-from segfusion_jax.stages.workdir import classifier_weights, load_classes, unet_weights
+from segfusion_jax.stages.release import release
+from segfusion_jax.stages.workdir import load_classes, stage_seconds
 
 
 def report(config: Config, workdir: pathlib.Path) -> None:
@@ -30,7 +27,7 @@ def report(config: Config, workdir: pathlib.Path) -> None:
         return
     classes = load_classes(config, workdir)
     run = _run(config, workdir, devices, classes)
-    _release(config, workdir, run.metrics, classes)
+    release(config, workdir, run.metrics, classes)
     content = contents.page(run)
     folder = workdir / "report"
     page.write(folder / "index.html", content)
@@ -62,43 +59,10 @@ def _lines(path: pathlib.Path) -> list[dict[str, str]]:
 
 def _facts(workdir: pathlib.Path, devices: Devices) -> dict[str, str]:
     versions = json.loads((workdir / "config.json").read_text())["versions"]
-    stages = {path.parent.name: json.loads(path.read_text())["seconds"] for path in sorted(workdir.glob("*/done.json"))}
     return {
         "Date": datetime.date.today().isoformat(),
         "Devices": devices.describe(),
         "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-        "Seconds by stage": ", ".join(f"{name} {seconds:g}" for name, seconds in stages.items()),
+        "Seconds by stage": ", ".join(f"{name} {seconds:g}" for name, seconds in stage_seconds(workdir).items()),
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-
-
-def _release(config: Config, workdir: pathlib.Path, metrics: Mapping[str, Any], classes: Classes) -> None:
-    """Writes the weights and what is needed to use them: the folder `model`."""
-    folder = workdir / "model"
-    folder.mkdir(exist_ok=True)
-    unets = [f"unet_{fold}.safetensors" for fold in range(config.splits.num_folds)]
-    classifiers = (
-        [f"classifier_{fold}.safetensors" for fold in range(config.splits.num_folds)]
-        if config.classifier.fold_ensemble
-        else ["classifier.safetensors"]
-    )
-    sources = [*unet_weights(config, workdir), *classifier_weights(config, workdir)]
-    for source, name in zip(sources, [*unets, *classifiers], strict=True):
-        shutil.copyfile(source, folder / name)
-    shutil.copyfile(workdir / "evaluation" / NOVELTY, folder / NOVELTY)
-    data = dataclasses.replace(config.data, root="", mask_root="", records="")  # this machine's paths concern nobody
-    calibration = metrics.get("calibration", {})
-    metadata = {
-        "config": json.loads(dataclasses.replace(config, data=data).to_json()),
-        "unets": unets,
-        "classifiers": classifiers,
-        "views": {"segmenter": config.segmenter.views, "classifier": config.classifier.views},
-        "classes": classes.names,
-        "positive": [name for name, positive in zip(classes.names, classes.positive, strict=True) if positive],
-        "num_logits": classes.num_logits,
-        "threshold": metrics["classification"]["threshold"]["value"],
-        **{name: calibration[name] for name in ("temperature", "shift", "prevalence") if name in calibration},
-        "metrics": metrics,
-        "use": "Research use only. Not a medical device.",
-    }
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")

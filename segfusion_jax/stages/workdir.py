@@ -53,6 +53,12 @@ def classifier_weights(config: Config, workdir: pathlib.Path) -> list[pathlib.Pa
     return [folder / "weights.safetensors" for folder in classifier_folders(config, workdir)]
 
 
+def stage_seconds(workdir: pathlib.Path) -> dict[str, float]:
+    """What the stages that are done took, by their folders."""
+    markers = sorted(workdir.glob("*/done.json"))
+    return {marker.parent.name: json.loads(marker.read_text())["seconds"] for marker in markers}
+
+
 def spread(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
     """At most `most` of `rows`, evenly spaced; 0 = all."""
     if not most or len(rows) <= most:

@@ -1,10 +1,14 @@
 """Random geometry: the same for image and mask, by the amounts that are asked for, and fair to the lesion's area."""
 
+import colorsys
+
 import numpy as np
+import PIL.Image
 import pytest
+from PIL import ImageEnhance
 
 from segfusion_jax.config import Augmentation
-from segfusion_jax.input.augment import augment, draw
+from segfusion_jax.input.augment import augment, draw, draw_colours, recolour
 
 NOTHING = dict(rotation=0.0, shift_height=0.0, shift_width=0.0, zoom=0.0, flip_horizontal=False, flip_vertical=False)
 
@@ -168,3 +172,47 @@ def test_zoom_scales_the_lesions_area_by_its_determinant():
         _, warped = augment(as_image(mask), mask, only(rotation=20.0, zoom=0.2), np.random.default_rng(seed))
         ratios.append([(warped / 255).mean() / determinant / share, (warped >= 127.5).mean() / determinant / share])
     np.testing.assert_allclose(np.mean(ratios, 0), 1, atol=0.01)
+
+
+class TestColours:
+    def drawn(self, count: int = 500, **amounts) -> np.ndarray:
+        return draw_colours(only(**amounts), np.random.default_rng(0), count)
+
+    @pytest.mark.parametrize("name", ["brightness", "saturation"])
+    def test_they_are_pillows(self, name):
+        image = np.random.default_rng(1).integers(40, 200, (8, 9, 3), np.uint8)
+        matrices = self.drawn(20, **{name: 0.5})
+        enhance = {"brightness": ImageEnhance.Brightness, "saturation": ImageEnhance.Color}[name]
+        enhanced = enhance(PIL.Image.fromarray(image))
+        seen = set()
+        for matrix in matrices:
+            red = matrix[0, 0]  # the factor itself, or 0.299 + 0.701 times it
+            factor = red if name == "brightness" else (red - 0.299) / 0.701
+            expected = np.asarray(enhanced.enhance(factor)).astype(int)
+            np.testing.assert_allclose(recolour(image, matrix).astype(int), expected, atol=2)  # Pillow rounds its greys
+            seen.add(round(factor, 6))
+        assert 0.5 <= min(seen) < 0.7 and 1.3 < max(seen) <= 1.5
+
+    def test_contrast_keeps_mid_grey_and_scales_what_is_off_it(self):
+        matrices = self.drawn(contrast=0.3)
+        factors = matrices[:, 0, 0]
+        assert factors.min() == pytest.approx(0.7, abs=0.01) and factors.max() == pytest.approx(1.3, abs=0.01)
+        for colour in ([127.5, 127.5, 127.5], [27.5, 127.5, 227.5]):
+            expected = 127.5 + factors[:, None] * (np.array(colour) - 127.5)
+            np.testing.assert_allclose(matrices @ [*colour, 1], expected, atol=1e-9)
+
+    def test_hues_turn_and_keep_luma_and_chroma(self):
+        colour = np.array([200.0, 120.0, 90.0])
+        turned = self.drawn(hue=30.0) @ [*colour, 1]
+        before, after = colorsys.rgb_to_yiq(*colour / 255), np.array([colorsys.rgb_to_yiq(*c / 255) for c in turned])
+        np.testing.assert_allclose(after[:, 0], before[0], atol=0.01)
+        np.testing.assert_allclose(np.hypot(*after[:, 1:].T), np.hypot(*before[1:]), atol=0.01)
+        angles = np.rad2deg(np.arctan2(after[:, 2], after[:, 1]) - np.arctan2(before[2], before[1]))
+        assert angles.min() == pytest.approx(-30, abs=1.5) and angles.max() == pytest.approx(30, abs=1.5)
+
+    def test_the_mask_keeps_its_values(self):
+        mask = ellipse(20, 30)
+        image = as_image(mask)
+        recoloured, same = augment(image, mask, only(brightness=0.5, hue=90.0), np.random.default_rng(2))
+        np.testing.assert_array_equal(same, mask)
+        assert (recoloured != image).any()

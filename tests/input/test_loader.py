@@ -8,7 +8,7 @@ import pytest
 
 from segfusion_jax.config import Augmentation, Bridge, Input
 from segfusion_jax.input import decode
-from segfusion_jax.input.augment import warp
+from segfusion_jax.input.augment import recolour, warp
 from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all, evaluation_batches
 from tests.input import fakes
 
@@ -18,7 +18,13 @@ COUNT, BATCH = 7, 4
 
 def stream(*, seed: int = 3, **options) -> TrainStream:
     return TrainStream(
-        **dict(examples=fakes.examples(COUNT), augmentation=Augmentation(), batch_size=BATCH, seed=seed) | options
+        **dict(
+            examples=fakes.examples(COUNT),
+            augmentation=Augmentation(),
+            batch_size=BATCH,
+            seed=seed,
+        )
+        | options
     )
 
 
@@ -208,19 +214,22 @@ class TestWeights:
 
 class TestResidentStream:
     def test_it_draws_what_the_streaming_one_does(self):
-        (block,) = stream(resident=True).batches(2, 9, THREADS)
+        augmentation = Augmentation(saturation=0.5, hue=20.0)
+        (block,) = stream(resident=True, augmentation=augmentation).batches(2, 9, THREADS)
         assert {name: (array.shape, array.dtype.name) for name, array in block.items()} == {
             "index": ((7, BATCH), "int32"),
             "matrix": ((7, BATCH, 2, 3), "float32"),
+            "colours": ((7, BATCH, 3, 4), "float32"),
         }
         ids = [[stream().examples.rows[index].image_id for index in step] for step in block["index"]]
         assert ids == [stream().image_ids(step) for step in range(2, 9)]
 
-        for step, batch in enumerate(stream().batches(2, 9, THREADS)):
-            for place, (index, matrix) in enumerate(zip(block["index"][step], block["matrix"][step], strict=True)):
+        for step, batch in enumerate(stream(augmentation=augmentation).batches(2, 9, THREADS)):
+            for place in range(BATCH):
+                index, matrix, colours = (block[name][step, place] for name in ("index", "matrix", "colours"))
                 example = stream().examples[index]
                 image, mask = warp(example["image"], example["mask"][..., 0], matrix)
-                np.testing.assert_array_equal(batch["image"][place], image)
+                np.testing.assert_array_equal(batch["image"][place], recolour(image, colours))
                 np.testing.assert_array_equal(batch["mask"][place, ..., 0], mask)
         assert len({matrix.tobytes() for matrix in block["matrix"].reshape(-1, 6)}) == 7 * BATCH
 

@@ -14,7 +14,7 @@ from segfusion_jax.models import efficientnet
 from segfusion_jax.models.efficientnet import EfficientNet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.preprocessing import CENTRED, IMAGENET, Preprocessing
-from segfusion_jax.models.pretrained import flatten, load_pretrained, load_weights, save_weights
+from segfusion_jax.models.pretrained import flatten, load_pretrained, load_weights, release_weights, save_weights
 from segfusion_jax.models.unet import EncoderUNet
 from tests.models import lukemelas, reference
 from tests.models.filled import filled
@@ -314,6 +314,31 @@ def test_own_weights_are_dotted_float32_arrays_that_anyone_can_read(small, tmp_p
     kernel = small.params["blocks"][4]["expand"]["conv"]["kernel"]
     np.testing.assert_array_equal(arrays["blocks.4.expand.conv.kernel"], kernel)
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+
+
+def test_released_kernels_are_halved_only_where_float16_holds_them(tmp_path):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, 4, 5)).astype(np.float32)
+    faint = kernel * np.array([1, 1, 1, 1, 1e-6], np.float32)  # its batch norm may make it as large as the others
+    arrays = {
+        "plain": kernel,
+        "small": 1e-3 * kernel,
+        "dead": kernel * np.array([1, 1, 1, 1, 0], np.float32),
+        "faint": faint,
+        "huge": 1e5 * kernel,
+        "variance": np.array([1e-9, 1.0, 1e6], np.float32),
+    }
+    model = Functional(lambda *_: (None, {}), arrays, {}, IMAGENET)
+    save_weights(tmp_path / "trained.safetensors", model)
+    release_weights(tmp_path / "trained.safetensors", tmp_path / "released.safetensors")
+    released = safetensors.numpy.load_file(tmp_path / "released.safetensors")
+    halved = {name for name, array in released.items() if array.dtype == np.float16}
+    assert halved == {"plain", "small", "dead"}
+    loaded = load_weights(tmp_path / "released.safetensors", model)
+    assert loaded.preprocessing == IMAGENET and {array.dtype for array in loaded.params.values()} == {np.dtype("f")}
+    for name in arrays:
+        scale = np.abs(arrays[name]).max()
+        np.testing.assert_allclose(loaded.params[name], arrays[name], rtol=0, atol=scale / 1024 * (name in halved))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from segfusion_jax.config import Augmentation
+from segfusion_jax.input import augment
 from segfusion_jax.input.augment import draw
-from segfusion_jax.ops.warp import warp_affine
+from segfusion_jax.ops.warp import recolour, warp_affine
 
 
 def opencv(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
@@ -65,3 +66,17 @@ def test_each_image_has_its_own_matrix_and_the_nearest_pixel_repeats():
 def test_halfway_is_the_mean_rounded():
     image = np.array([[[[0], [10], [255]]]], np.uint8)
     np.testing.assert_array_equal(ours(image, np.array([[[1, 0, 0.5], [0, 1, 0]]]))[0, 0, :, 0], [0, 5, 132])
+
+
+def test_colours_are_moved_as_opencv_does():
+    everything = Augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=60.0)
+    matrices = augment.draw_colours(everything, np.random.default_rng(0), 16).astype(np.float32)
+    images = noise(16, 20, 30, 3)
+    moved = np.asarray(jax.jit(recolour)(images, matrices))
+    assert moved.dtype == np.uint8
+    exact = np.einsum("ndc,nhwc->nhwd", matrices[..., :3].astype(float), images) + matrices[:, None, None, :, 3]
+    exact = np.clip(np.round(exact), 0, 255)
+    assert (exact == 0).any() and (exact == 255).any()
+    np.testing.assert_array_equal(moved, exact)
+    opencvs = np.stack([augment.recolour(*pair) for pair in zip(images, matrices, strict=True)])
+    np.testing.assert_allclose(opencvs.astype(int), exact, atol=1)  # it has the matrix in fixed point

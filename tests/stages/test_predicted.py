@@ -10,7 +10,8 @@ from segfusion_jax.stages.predicted import Predicted
 
 def predicted(logits, names, positive, shares) -> Predicted:
     num_logits = len(logits[0])
-    return Predicted((), np.array(logits), Calibration(), Classes(names, positive, num_logits), shares)
+    calibration = Calibration(1.0, (0.0,) * num_logits)
+    return Predicted((), np.array(logits), calibration, Classes(names, positive, num_logits), shares)
 
 
 def test_equal_classes_divide_by_the_shares_in_training():

@@ -1,10 +1,18 @@
+import dataclasses
+import hashlib
 import json
 import re
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from segfusion_jax.config import Config
+from segfusion_jax.datasets import splits
+from segfusion_jax.inference import Classes
 from segfusion_jax.stages import report
+from segfusion_jax.stages.release import release
+from segfusion_jax.stages.workdir import load_prepared
 from tests import tiny
 from tests.evaluation.report import sample
 from tests.evaluation.report.html_page import HtmlPage
@@ -63,25 +71,82 @@ def test_the_summary_says_the_same(finished, page):
     assert "drawn by a program" in (finished / "report/summary.md").read_text()
 
 
-def test_the_model_folder_is_complete(finished):
+@pytest.fixture(scope="module")
+def metadata(finished) -> dict:
+    return json.loads((finished / "model/metadata.json").read_text())
+
+
+def test_the_model_folder_is_complete(finished, metadata):
     folder = finished / "model"
-    metadata = json.loads((folder / "metadata.json").read_text())
     assert {path.name for path in folder.iterdir()} == {
         "metadata.json",
         "novelty.safetensors",
+        "split.csv",
         *metadata["classifiers"],
         *metadata["unets"],
     }
     assert Config.from_json(json.dumps(metadata["config"])) == tiny.BASE
     assert metadata["views"] == {"segmenter": 1, "classifier": 1}
     assert metadata["threshold"] == metadata["metrics"]["classification"]["threshold"]["value"]
-    for fold, name in enumerate(metadata["unets"]):
-        trained = (finished / f"segmentation/fold_{fold}/weights.safetensors").read_bytes()
-        assert (folder / name).read_bytes() == trained
     assert (folder / "novelty.safetensors").read_bytes() == (finished / "evaluation/novelty.safetensors").read_bytes()
-    trained = (finished / "classification/weights.safetensors").read_bytes()
-    (classifier,) = metadata["classifiers"]
-    assert (folder / classifier).read_bytes() == trained
+
+
+def test_released_kernels_are_float16_and_all_else_is_float32(finished, metadata):
+    trained = {name: f"segmentation/fold_{fold}" for fold, name in enumerate(metadata["unets"])}
+    for name, source in (trained | {"classifier.safetensors": "classification"}).items():
+        before = safetensors.numpy.load_file(finished / source / "weights.safetensors")
+        after = safetensors.numpy.load_file(finished / "model" / name)
+        assert before.keys() == after.keys() and {array.dtype for array in before.values()} == {np.dtype("f4")}
+        assert all((after[key].dtype == np.float16) == (array.ndim > 1) for key, array in before.items())
+        for key, array in before.items():
+            np.testing.assert_allclose(after[key], array, rtol=2**-11 if array.ndim > 1 else 0, atol=1e-7)
+
+
+def test_what_must_be_known_of_a_model_travels_with_it(finished, metadata):
+    assert metadata["data"] == [
+        {"collection": "synthetic", "title": "synthetic lesions", "licence": "none needed"}
+        | {"address": "drawn by segfusion_jax.datasets.sources.synthetic; nothing to download"}
+    ]
+    sizes = {name: tuple(stated["image_size"]) for name, stated in metadata["preprocessing"].items()}
+    assert sizes == dict.fromkeys(metadata["unets"], (16, 32)) | {"classifier.safetensors": (32, 32)}
+    assert metadata["preprocessing"]["classifier.safetensors"]["mean"] == [0.485, 0.456, 0.406]
+    assert metadata["pretrained"] == {}
+    assert metadata["versions"] == json.loads((finished / "config.json").read_text())["versions"]
+    assert set(metadata["training"]["seconds"]) == {"splits", "segmentation", "masks", "classification", "evaluation"}
+    rows = tiny.table(finished / "splits/splits.csv")
+    train = [row for row in rows if row["split"] == "train"]
+    assert metadata["training"]["splits"]["train"] == {"images": len(train), "groups": len({r["group"] for r in train})}
+    assert {row["image_id"]: row["split"] for row in tiny.table(finished / "model/split.csv")} == {
+        row["image_id"]: row["split"] for row in rows
+    }
+    lines = sorted(f"{row['image_id']} {row['split']}" for row in rows)
+    assert metadata["split_sha256"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_a_released_split_can_be_trained_on_again(finished):
+    rows = load_prepared(tiny.BASE, finished).rows
+    bare = [dataclasses.replace(row, split="", fold=-1) for row in rows]
+    again = splits.deal(bare, dataclasses.replace(tiny.BASE.splits, seed=5, table=str(finished / "model/split.csv")))
+    assert [(row.split, row.fold) for row in again] == [(row.split, row.fold) for row in rows]
+
+
+def test_paths_of_this_machine_are_not_released_but_what_was_there_is(tmp_path, monkeypatch):
+    workdir = sample.workdir(tmp_path)
+    weights = tmp_path / "somewhere" / "b0.npz"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    values = sample.config()
+    data = dataclasses.replace(values.data, root="/secret/data", records="/secret/records")
+    classifier = dataclasses.replace(values.classifier, pretrained=str(weights))
+    values = dataclasses.replace(values, data=data, classifier=classifier)
+    release(values, workdir, sample.metrics(), Classes(sample.CLASSES, (False, True, True), 3))
+    text = (workdir / "model/metadata.json").read_text()
+    assert "secret" not in text and str(tmp_path) not in text
+    metadata = json.loads(text)
+    assert metadata["config"]["classifier"]["pretrained"] == "b0.npz"
+    digest = "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"
+    assert metadata["pretrained"] == {"classifier": {"file": "b0.npz", "sha256": digest}}
+    assert metadata["data"][0]["licence"] == "CC BY-NC 4.0"
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +160,12 @@ def ensemble(tmp_path_factory):
 def test_a_released_ensemble_has_all_its_classifiers_and_its_calibration(ensemble):
     metadata = json.loads((ensemble / "model/metadata.json").read_text())
     assert metadata["classifiers"] == [f"classifier_{fold}.safetensors" for fold in range(3)]
-    assert [(ensemble / "model" / name).read_text() for name in metadata["classifiers"]] == [
-        "classification 0",
-        "classification 1",
-        "classification 2",
-    ]
-    assert [(ensemble / "model" / name).read_text()[:12] for name in metadata["unets"]] == ["segmentation"] * 3
+    for kind, family in (("classifiers", "classification"), ("unets", "segmentation")):
+        for fold, name in enumerate(metadata[kind]):
+            with safetensors.safe_open(ensemble / "model" / name, "numpy") as file:
+                assert json.loads(file.metadata()["segfusion_jax"])["family"] == family
+                assert (file.get_tensor("kernel") == fold).all()
+            assert metadata["preprocessing"][name]["mean"] == [fold]
     calibration = {name: metadata[name] for name in ("temperature", "shift", "prevalence")}
     assert calibration == {"temperature": 1.73, "shift": [0.1, -0.2, 0.05], "prevalence": 0.194}
     assert metadata["views"] == {"segmenter": 1, "classifier": 8}

@@ -1,6 +1,6 @@
 """The collections as their publishers lay them out: `SOURCES` by name, one module each.
 
-A source has `TITLE`, `ADDRESS` (where it is published), and
+A source has `TITLE`, `ADDRESS` (where it is published), `LICENCE` (of its images and labels), and
 `read(root: Folder, data: config.Data) -> (records, problems)`, which opens tables but no image.
 """
 

@@ -15,6 +15,7 @@ from segfusion_jax.datasets.sources import isic2019, official, taxonomy
 
 TITLE = "HAM10000"
 ADDRESS = "https://doi.org/10.7910/DVN/DBW86T"
+LICENCE = "CC BY-NC 4.0"
 
 _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 

@@ -30,6 +30,7 @@ from segfusion_jax.datasets.sources import isic2019, official, taxonomy
 
 TITLE = "image folder"
 ADDRESS = "nowhere (these are your own images)"
+LICENCE = "that of your own images"
 
 _IMAGE = ("image", "image_id", "filename", "file")
 _LABEL = ("label", "dx", "diagnosis")

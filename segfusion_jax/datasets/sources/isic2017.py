@@ -14,6 +14,7 @@ from segfusion_jax.datasets.sources import official, taxonomy
 
 TITLE = "ISIC 2017"
 ADDRESS = "https://challenge.isic-archive.com/data/#2017"
+LICENCE = "CC0 1.0"
 
 _PARTS = {"Training": "train", "Validation": "validation", "Test_v2": "test"}
 

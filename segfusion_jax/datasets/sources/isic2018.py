@@ -16,6 +16,7 @@ from segfusion_jax.datasets.sources import isic2019, official, taxonomy
 
 TITLE = "ISIC 2018"
 ADDRESS = "https://challenge.isic-archive.com/data/#2018"
+LICENCE = "CC0 1.0 (Task 1), CC BY-NC 4.0 (Task 3)"
 
 _PARTS = {"Training": "train", "Validation": "validation", "Test": "test"}  # from the loosest to the strictest
 _ORDER = list(_PARTS.values())

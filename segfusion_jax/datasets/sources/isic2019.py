@@ -14,6 +14,7 @@ from segfusion_jax.datasets.sources import official, taxonomy
 
 TITLE = "ISIC 2019"
 ADDRESS = "https://challenge.isic-archive.com/data/#2019"
+LICENCE = "CC BY-NC 4.0"
 
 _TRUTH = "ISIC_2019_Training_GroundTruth.csv"
 _METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "sex")

@@ -16,6 +16,7 @@ from segfusion_jax.datasets.sources import official, taxonomy
 
 TITLE = "ISIC 2020"
 ADDRESS = "https://challenge2020.isic-archive.com (doi 10.34970/2020-ds01)"
+LICENCE = "CC BY-NC 4.0"
 
 _TABLES = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
 _COLUMNS = ("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge", "diagnosis", "target")

@@ -17,6 +17,7 @@ from segfusion_jax.datasets.sources import official, taxonomy
 
 TITLE = "ISIC 2024 (SLICE-3D)"
 ADDRESS = "https://www.kaggle.com/competitions/isic-2024-challenge (needs a login)"
+LICENCE = "CC BY-NC 4.0"
 
 _COLUMNS = ("isic_id", "target", "patient_id", "age_approx", "sex", "anatom_site_general", "lesion_id", "iddx_3")
 

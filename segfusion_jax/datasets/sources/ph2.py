@@ -13,6 +13,7 @@ from segfusion_jax.datasets.sources import official, taxonomy
 
 TITLE = "PH2"
 ADDRESS = "https://www.fc.up.pt/addi/ph2%20database.html (needs a login)"
+LICENCE = "none published; for research and education"
 
 _SUFFIXES = (".bmp", ".png", ".jpg")  # of the images; copies are often converted
 _COLUMNS = ("Name", "Histological Diagnosis", "Clinical Diagnosis")

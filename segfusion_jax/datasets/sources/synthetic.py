@@ -19,6 +19,7 @@ from segfusion_jax.datasets.sources import rendering
 
 TITLE = "synthetic lesions"
 ADDRESS = "drawn by segfusion_jax.datasets.sources.synthetic; nothing to download"
+LICENCE = "none needed"
 SEPARATION = 2.25  # between the mean severities of the two classes, in standard deviations
 MALIGNANT_SHARE = 0.3  # of lesions
 VIEWS = (0.62, 0.26, 0.12)  # odds that a lesion is photographed once, twice, three times

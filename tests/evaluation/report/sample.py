@@ -5,12 +5,15 @@ import json
 import pathlib
 
 import numpy as np
+import safetensors.numpy
 from PIL import Image, ImageDraw
 
 from segfusion_jax.config import Config
+from segfusion_jax.datasets import table
 from segfusion_jax.evaluation.report.run import Run
 from segfusion_jax.input import mask_store
 from tests import tiny
+from tests.datasets.rows import row
 
 CLASSES = ("nevus", "melanoma", "basal cell carcinoma")
 FIGURES = {  # file name without ".png" to width and height
@@ -224,23 +227,28 @@ def run(folder: pathlib.Path) -> Run:
 
 
 def workdir(folder: pathlib.Path) -> pathlib.Path:
-    """What the stages before the report leave in `folder`; weight files say what they are."""
+    """What the stages before the report leave in `folder`; weights are their own fold."""
     figures(folder)
     for name, content in {"splits/audit.json": audit(), "evaluation/metrics.json": metrics()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
     (folder / "evaluation" / "novelty.safetensors").write_text("novelty")
+    splits = ("train", "train", "validation", "test")
+    rows = [row(number, split=split, fold=int(split != "test") - 1) for number, split in enumerate(splits)]
+    table.write_rows(folder / "splits/splits.csv", rows)
     (folder / "config.json").write_text(json.dumps({"versions": {"jax": "0.10.2"}}))
     for name, lines in {"predictions": predictions(), "segmentation": overlaps()}.items():
         with (folder / "evaluation" / f"{name}.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, list(lines[0]))
-            table.writeheader()
-            table.writerows(lines)
+            writer = csv.DictWriter(file, list(lines[0]))
+            writer.writeheader()
+            writer.writerows(lines)
     masks = [mask_store.MaskRow(f"ISIC_{number}", "0", 0.2, "tiny" if number < 3 else "") for number in range(10)]
     mask_store.write(folder / "masks", ((mask, b"") for mask in masks))
     for fold in range(config().splits.num_folds):
         for stage in ("segmentation", "classification"):
             weights = folder / stage / f"fold_{fold}" / "weights.safetensors"
             weights.parent.mkdir(parents=True)
-            weights.write_text(f"{stage} {fold}")
+            arrays = {"kernel": np.full((2, 3), fold, np.float32), "bias": np.full(3, fold, np.float32)}
+            stated = {"family": stage, "preprocessing": {"mean": [fold], "std": [1], "image_size": [16, 32]}}
+            safetensors.numpy.save_file(arrays, weights, {"segfusion_jax": json.dumps(stated)})
     return folder

@@ -1,0 +1,237 @@
+"""`segfusion evaluate`: a released model on a collection that it was not trained on."""
+
+import argparse
+import collections
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import pathlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from segfusion_jax import bridge as bridging
+from segfusion_jax.atomic import write_text
+from segfusion_jax.config import Data
+from segfusion_jax.datasets import table
+from segfusion_jax.datasets.prepared import Prepared, load_dataset
+from segfusion_jax.datasets.progress import logged
+from segfusion_jax.datasets.sources import SOURCES, taxonomy
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.datasets.unseen import unseen
+from segfusion_jax.evaluation import calibration, sections
+from segfusion_jax.evaluation.report import text
+from segfusion_jax.inference import METADATA, SPLIT, SegFusion, class_probabilities, malignant_probability, model_folder
+from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.mask_store import MaskStore, write
+from segfusion_jax.stages.bridge import stored
+from segfusion_jax.stages.classify import examples
+from segfusion_jax.stages.evaluate import Overlaps, overlap
+
+_SHOWN = ("classification", "diagnosis", "segmentation")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Classified:
+    """Labelled images and what the model says of them.
+
+    Attributes:
+      rows: the images; their `target` is 1 where the probability should be high, else 0.
+      probabilities: [n] of malignancy, or of melanoma, calibrated.
+      of_classes: [n, classes], calibrated.
+      targets: [n] number of each image's diagnosis among the model's classes, -1 where it is none of them.
+    """
+
+    rows: tuple[Row, ...]
+    probabilities: np.ndarray
+    of_classes: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[n] bool."""
+        return np.array([row.target == 1 for row in self.rows])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judges the model that `arguments` name; returns 0.
+
+    Raises:
+      FileNotFoundError: no model, a model that does not say what it was trained on, or no collection.
+      ValueError: the model has seen all of the collection, or there is nothing to judge it by.
+    """
+    model, folder = SegFusion.load(arguments.model), model_folder(arguments.model)
+    parts = table.read_parts(folder / SPLIT)
+    data = _data(model, arguments)
+    prepared = _prepared(data)
+    rows, left_out = unseen([row for row in prepared.rows if row.split != "unused"], parts)  # unused are duplicates
+    title = SOURCES[data.collection].TITLE
+    told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none"
+    if left_out:
+        many = f"{sum(left_out.values())} of {sum(left_out.values()) + len(rows)} images of {title}"
+        logging.warning("%s are left out, since the model was trained on or chosen by them: %s", many, told)
+    rows = tuple(dataclasses.replace(row, split="test", fold=-1) for row in rows)
+    if not any(row.has_mask or row.target >= 0 for row in rows):
+        raise ValueError(f"{title}: no image with a label or a mask is left to judge the model by (left out: {told})")
+    with tempfile.TemporaryDirectory() as scratch:
+        overlaps = _segmented(model, prepared, rows, pathlib.Path(scratch))
+        masks = MaskStore(pathlib.Path(scratch))
+        classified = _classified(model, prepared, masks, tuple(row for row in rows if row.target >= 0), data)
+    metrics = {
+        "collection": data.collection,
+        "target": _target(model, classified),
+        "model": hashlib.sha256((folder / METADATA).read_bytes()).hexdigest(),
+        "left_out": left_out,
+    }
+    stated = json.loads((folder / METADATA).read_text())["metrics"]
+    metrics |= _metrics(model, classified, overlaps, stated, resamples=arguments.resamples)
+    write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    _write_predictions(arguments.output / "predictions.csv", model, classified, masks)
+    _write_overlaps(arguments.output / "segmentation.csv", overlaps)
+    print(_summary(title, metrics, rows, classified))
+    print(f"\n{arguments.output / 'metrics.json'}\nResearch use only: not a medical device.")
+    return 0
+
+
+def _data(model: SegFusion, arguments: argparse.Namespace) -> Data:
+    """Images prepared like those that the model was trained on; their labels say whether they are malignant."""
+    target = "malignant" if model.config.data.target == "diagnosis" else model.config.data.target
+    return dataclasses.replace(
+        model.config.data,
+        collection=arguments.collection,
+        root=arguments.root,
+        records=arguments.records,
+        mask_collection="",
+        mask_root="",
+        on_error="skip",
+        target=target,
+    )
+
+
+def _prepared(data: Data) -> Prepared:
+    fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+    return load_dataset(**fields)
+
+
+def _segmented(model: SegFusion, prepared: Prepared, rows: tuple[Row, ...], folder: pathlib.Path) -> Overlaps:
+    """Writes the masks of all images; returns the scores of those that are annotated."""
+    config, overlaps = model.config, []
+
+    def masks():
+        source = Examples(prepared, rows, config.segmenter.image_size)
+        for row, probability in logged(model.segmenters.predict(source), total=len(rows), what="segmented"):
+            if row.has_mask:
+                overlaps.append((row, overlap(prepared, row, probability, config)))
+            yield stored(row, np.round(probability * bridging.WHOLE).astype(np.uint8), "all", config)
+
+    write(folder, masks())
+    return overlaps
+
+
+def _classified(
+    model: SegFusion, prepared: Prepared, masks: MaskStore, rows: tuple[Row, ...], data: Data
+) -> _Classified:
+    classes = model.classifiers.classes
+    found = model.classifiers.predict(examples(model.config, prepared, masks, rows))
+    logits = [logits for _, logits in logged(found, total=len(rows), what="classified")]
+    calibrated = model.calibration.apply(np.array(logits).reshape(len(rows), classes.num_logits))
+    cases = [(row.diagnosis, row.malignant) for row in rows]
+    targets, names = taxonomy.targets(cases, dataclasses.replace(data, target=model.config.data.target))
+    number = {name: place for place, name in enumerate(classes.names)}
+    return _Classified(
+        rows,
+        malignant_probability(calibrated, classes),
+        class_probabilities(calibrated),
+        np.array([number.get(names[target], -1) if target >= 0 else -1 for target in targets]),
+    )
+
+
+def _metrics(
+    model: SegFusion, classified: _Classified, overlaps: Overlaps, stated: dict[str, Any], *, resamples: int
+) -> dict[str, Any]:
+    """What can be measured: decisions where there are labels of both kinds, diagnoses where the classes are shared."""
+    metrics: dict[str, Any] = {}
+    labels, probabilities = classified.labels, classified.probabilities
+    groups = [row.group for row in classified.rows]
+    if len(set(labels.tolist())) == 2:
+        low, high = calibration.calibrated_ece(probabilities, groups)
+        points = [{name: point[name] for name in ("aim", "level", "threshold")} for point in stated["operating_points"]]
+        metrics = {
+            "classification": sections.classification(
+                labels, probabilities, groups, model.threshold, resamples=resamples
+            ),
+            "calibration": {"ece_by_chance": {"low": low, "high": high}},
+            "operating_points": [
+                point | sections.operating_point(labels, probabilities, groups, point["threshold"], resamples=resamples)
+                for point in points
+            ],
+        }
+    elif len(labels):
+        logging.warning(
+            "all labelled images are %s: decisions cannot be judged", "malignant" if labels[0] else "benign"
+        )
+    known = classified.targets >= 0
+    if model.classifiers.classes.num_logits > 1 and len(set(classified.targets[known].tolist())) > 1:
+        metrics |= sections.diagnosis(
+            classified.targets[known],
+            classified.of_classes[known],
+            model.classes,
+            [group for group, is_known in zip(groups, known, strict=True) if is_known],
+            resamples=resamples,
+        )
+    if overlaps:
+        rows, per_image = zip(*overlaps, strict=True)
+        metrics["segmentation"] = sections.segmentation(per_image, [row.group for row in rows], resamples=resamples)
+    return metrics
+
+
+def _target(model: SegFusion, classified: _Classified) -> dict[str, dict[str, int]]:
+    """What the labels call by each of the two names, by diagnosis."""
+    sides = model.classifiers.classes.sides
+    counts = {side: collections.Counter() for side in sides}
+    for row in classified.rows:
+        counts[sides[row.target]][row.diagnosis or "not named"] += 1
+    return {side: dict(count.most_common()) for side, count in counts.items()}
+
+
+def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classified: _Classified) -> str:
+    lines = [f"{title}: {len(rows):,} images in {len({row.group for row in rows}):,} groups"]
+    if metrics["left_out"]:
+        lines.append(f"{sum(metrics['left_out'].values()):,} more were left out: the model has seen them or relatives")
+    for side, counts in metrics["target"].items() if classified.rows else ():
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        lines.append(f"called {side} by the labels: {told or 'none'}")
+    if "diagnosis" in metrics:
+        lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
+    shown = {name: metrics[name] for name in _SHOWN if metrics.get(name)}
+    return "\n".join([*lines, "", text.table(shown)])
+
+
+def _write_predictions(path: pathlib.Path, model: SegFusion, classified: _Classified, masks: MaskStore) -> None:
+    fallbacks = {row.image_id: row.fallback for row in masks.rows}
+    columns = ["image_id", "group", "label", "probability", "decision", "fallback", "diagnosis"]
+    lines = [
+        [row.image_id, row.group, row.target, repr(float(probability)), int(probability >= model.threshold)]
+        + [fallbacks[row.image_id], row.diagnosis, *map(repr, of_classes.tolist())]
+        for row, probability, of_classes in zip(
+            classified.rows, classified.probabilities, classified.of_classes, strict=True
+        )
+    ]
+    _write_csv(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)
+
+
+def _write_overlaps(path: pathlib.Path, overlaps: Overlaps) -> None:
+    names = list(overlaps[0][1]) if overlaps else ["dice"]
+    lines = [[row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)] for row, scores in overlaps]
+    _write_csv(path, ["image_id", "group", *names], lines)
+
+
+def _write_csv(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerows([columns, *lines])
+    write_text(path, file.getvalue())

@@ -1,0 +1,123 @@
+"""Which images a command line names, what their results are called, and reading them ahead."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import glob
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from segfusion_jax.datasets.sources.official import IMAGE_SUFFIXES
+from segfusion_jax.input import arrays
+
+_AHEAD = 8  # images read before they are asked for
+_MOST = 32, 64_000_000  # images and pixels that are predicted together
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """A file that was read.
+
+    Attributes:
+      path: of the file.
+      image: [height, width, 3] uint8 RGB, upright; None = it cannot be read.
+      error: why.
+    """
+
+    path: pathlib.Path
+    image: np.ndarray | None = None
+    error: str = ""
+
+
+def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
+    """The files that a command line names, as absolute paths, each once, in its order.
+
+    Args:
+      named: files, of any name; folders, in which image files are looked for at any depth, by their endings and in the
+        order of their paths, hidden ones left out; or patterns of `glob`, "**" for any depth.
+      without: folder in which none are looked for, since the results lie there.
+
+    Raises:
+      FileNotFoundError: a name is no file, no folder, and no pattern that meets one.
+      ValueError: there is no image in the folders.
+    """
+    without = pathlib.Path(os.path.abspath(without))
+    found: dict[str, pathlib.Path] = {}
+    for name in named:
+        path = pathlib.Path(name).expanduser()
+        matches = [path] if path.exists() else map(pathlib.Path, sorted(glob.glob(str(path), recursive=True)))
+        hits = [file for match in matches for file in _files(pathlib.Path(os.path.abspath(match)), without)]
+        if not hits and not path.exists():
+            raise FileNotFoundError(f"{name}: no such file or folder, and no pattern that meets an image")
+        for file in hits:
+            found.setdefault(os.path.realpath(file), file)
+    if not found:
+        raise ValueError(f"no image in {', '.join(named)}: looked for files that end in {', '.join(IMAGE_SUFFIXES)}")
+    return list(found.values())
+
+
+def names(paths: Iterable[pathlib.Path], given: Mapping[str, str]) -> list[str]:
+    """What the results of images are called: file names without endings; "a-2" and so on where "a" is taken.
+
+    Args:
+      paths: of the images.
+      given: path to name, of images that have theirs already.
+    """
+    taken = {name.casefold() for name in given.values()}  # some file systems know no cases
+    result = []
+    for path in paths:
+        if (name := given.get(str(path))) is None:
+            number, name = 1, path.stem
+            while name.casefold() in taken:
+                number += 1
+                name = f"{path.stem}-{number}"
+            taken.add(name.casefold())
+        result.append(name)
+    return result
+
+
+def read_ahead(paths: Iterable[pathlib.Path]) -> Iterator[Read]:
+    """Reads files in threads, a few before they are asked for; yields them in their order."""
+    waiting: collections.deque[concurrent.futures.Future[Read]] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as executor:
+        for path in paths:
+            waiting.append(executor.submit(_read, path))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def batches(files: Iterable[Read]) -> Iterator[list[Read]]:
+    """As many files as are predicted together: fewer where they are large, so that memory is bounded."""
+    batch, pixels = [], 0
+    for file in files:
+        batch.append(file)
+        pixels += file.image.size // 3 if file.image is not None else 0
+        if len(batch) == _MOST[0] or pixels > _MOST[1]:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _files(path: pathlib.Path, without: pathlib.Path) -> Iterator[pathlib.Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, inner, files in os.walk(path):
+        here = pathlib.Path(folder)
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and here / name != without)
+        for name in sorted(files):
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+                yield here / name
+
+
+def _read(path: pathlib.Path) -> Read:
+    try:
+        return Read(path, arrays.load([path])[0])
+    except (ValueError, OSError) as error:
+        return Read(path, error=str(error).removeprefix(f"{path}: "))

@@ -1,0 +1,157 @@
+"""`segfusion predict`: masks, probabilities and pictures of anybody's images, however many."""
+
+import argparse
+import collections
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import logging
+
+from segfusion_jax.commands import images, pictures
+from segfusion_jax.commands.journal import TABLE, Journal
+from segfusion_jax.datasets.progress import logged
+from segfusion_jax.evaluation.report.blocks import percent
+from segfusion_jax.inference import METADATA, Prediction, SegFusion, model_folder
+from segfusion_jax.training.progress import duration
+
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
+
+Job = tuple[dict[str, Any], concurrent.futures.Future | None]
+"""A row of the table, and its pictures while they are being written."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predicts the images that `arguments` name; returns 1 where some could not be read, else 0.
+
+    Raises:
+      FileNotFoundError: no model, or a name that is nothing.
+      ValueError: no images, a prevalence that is none, or an output folder of another command.
+    """
+    if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
+        raise ValueError(f"--prevalence = {arguments.prevalence}: must be above 0 and below 1")
+    paths = images.find(arguments.images, without=arguments.output)
+    model = SegFusion.load(arguments.model)
+    journal = Journal(arguments.output, _columns(model), _settings(arguments))
+    names = images.names(paths, {image: row["name"] for image, row in journal.done.items()})
+    left = {path: name for path, name in zip(paths, names, strict=True) if str(path) not in journal.done}
+    if len(left) < len(paths):
+        logging.info("%d images were predicted before", len(paths) - len(left))
+    start, counts = time.monotonic(), collections.Counter()
+    try:
+        for rows in _rows(model, left, arguments):
+            journal.append(rows)
+            counts.update(_kind(row) for row in rows)
+    finally:
+        journal.close()
+    _summarise(arguments.output, counts, len(paths) - len(left), time.monotonic() - start)
+    return 1 if counts["error"] else 0
+
+
+def _columns(model: SegFusion) -> list[str]:
+    said = ("image", "name", "probability", "decision")
+    return [*said, *(f"probability of {name}" for name in model.classes), "mask_share", "fallback", "error"]
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "model": hashlib.sha256((model_folder(arguments.model) / METADATA).read_bytes()).hexdigest(),
+        "prevalence": arguments.prevalence,
+        "explain": arguments.explain,
+        "overlays": not arguments.no_overlays,
+    }
+
+
+def _rows(
+    model: SegFusion, names: Mapping[pathlib.Path, str], arguments: argparse.Namespace
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of images whose pictures are written, some at a time; those of the next are meanwhile predicted."""
+    folders = [
+        "masks",
+        *(["overlays"] if not arguments.no_overlays else []),
+        *(["evidence"] if arguments.explain else []),
+    ]
+    for folder in folders:
+        (arguments.output / folder).mkdir(exist_ok=True)
+    read = logged(images.read_ahead(names), total=len(names), what="predict")
+    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as executor:
+        before: list[Job] = []
+        for batch in images.batches(read):
+            readable = {file.path: file.image for file in batch if file.image is not None}
+            options = {"prevalence": arguments.prevalence, "explain": arguments.explain}
+            found = model.predict(list(readable.values()), **options)
+            predictions = dict(zip(readable, found, strict=True))
+            yield [_finished(job) for job in before]
+            before = [
+                _job(model, file, names[file.path], predictions.get(file.path), arguments, executor) for file in batch
+            ]
+        yield [_finished(job) for job in before]
+
+
+def _job(
+    model: SegFusion,
+    file: images.Read,
+    name: str,
+    prediction: Prediction | None,
+    arguments: argparse.Namespace,
+    executor: concurrent.futures.Executor,
+) -> Job:
+    row: dict[str, Any] = {"image": str(file.path), "name": name}
+    if prediction is None or file.image is None:
+        print(f"{file.path}: {file.error}", file=sys.stderr)
+        return row | {"error": file.error}, None
+    sides = model.classifiers.classes.sides
+    decision = sides[prediction.malignant]
+    row |= {
+        "probability": f"{prediction.probability:.6f}",
+        "decision": decision,
+        **{f"probability of {one}": f"{value:.6f}" for one, value in prediction.probabilities.items()},
+        "mask_share": f"{prediction.mask.mean():.5f}",
+        "fallback": prediction.fallback,
+    }
+    caption = f"{sides[1]}: {percent(prediction.probability)}, called {decision}"
+    return row, executor.submit(_write, arguments, name, file.image, prediction, caption)
+
+
+def _finished(job: Job) -> dict[str, Any]:
+    row, pictures_written = job
+    if pictures_written is not None:
+        pictures_written.result()
+    return row
+
+
+def _write(arguments: argparse.Namespace, name: str, image: np.ndarray, prediction: Prediction, caption: str) -> None:
+    mask, fallback = prediction.mask, prediction.fallback
+    _save(arguments.output / "masks" / f"{name}.png", np.where(mask, 255, 0).astype(np.uint8))
+    if not arguments.no_overlays:
+        drawn = pictures.overlay(image, mask, caption, fallback=fallback)
+        _save(arguments.output / "overlays" / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    if prediction.evidence is not None:
+        drawn = pictures.evidence(image, mask, prediction.evidence, caption, fallback=fallback)
+        _save(arguments.output / "evidence" / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+
+def _save(path: pathlib.Path, pixels: np.ndarray) -> None:
+    path.write_bytes(cv2.imencode(".png", pixels, _PNG)[1].tobytes())  # cv2.imwrite tells nobody of a full disk
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    return "error" if row.get("error") else row["decision"]
+
+
+def _summarise(folder: pathlib.Path, counts: Mapping[str, int], before: int, seconds: float) -> None:
+    total = sum(counts.values())
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()) if kind != "error")
+    print(f"{total} images in {duration(seconds)} ({total / max(seconds, 1e-9):.1f} a second): {told or 'none read'}")
+    if before:
+        print(f"{before} more were predicted before")
+    if counts.get("error"):
+        print(f"{counts['error']} could not be read: see the column 'error'")
+    print(f"{folder / TABLE}\nResearch use only: not a medical device.")

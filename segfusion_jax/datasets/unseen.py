@@ -1,0 +1,53 @@
+"""Images of a collection that a model has never seen, told by what the model carries of its own split."""
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from segfusion_jax.datasets.near_duplicates import near_duplicates
+from segfusion_jax.datasets.table import Part, Row
+
+_SEEN = ("train", "validation")
+
+
+def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...], dict[str, int]]:
+    """The images whose whole group the model was neither trained on nor chosen by.
+
+    An image is one of the model's if their ids are equal (an ISIC 2019 `_downsampled` id counts as its original's) or
+    if `near_duplicates` connects their pictures.
+
+    Args:
+      rows: images, with their groups.
+      parts: what the model's images were used for.
+
+    Returns:
+      The images, and of those that are left out how many for which reason: "same id", "same picture" or "relative",
+      which is an image in a group with one of the former.
+    """
+    own = [part for part in parts if part.split in _SEEN]
+    ids = {_plain(part.image_id) for part in own}
+    by_id = [_plain(row.image_id) in ids for row in rows]
+    by_picture = _pictured([row.perceptual_hash for row in rows], [part.perceptual_hash for part in own])
+    seen = {row.group for row, *same in zip(rows, by_id, by_picture, strict=True) if any(same)}
+    reasons = collections.Counter(
+        "same id" if same_id else "same picture" if same_picture else "relative"
+        for row, same_id, same_picture in zip(rows, by_id, by_picture, strict=True)
+        if row.group in seen
+    )
+    return tuple(row for row in rows if row.group not in seen), dict(reasons)
+
+
+def _plain(image_id: str) -> str:
+    return image_id.removesuffix("_downsampled")
+
+
+def _pictured(hashes: Sequence[str], own: Sequence[str]) -> list[bool]:
+    """Whether each picture of `hashes` is connected with one of `own`."""
+    total = len(hashes) + len(own)
+    pairs = np.array(near_duplicates([bytes.fromhex(value) for value in (*hashes, *own)]), np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
+    cluster = connected_components(graph.tocsr(), directed=False)[1]
+    return np.isin(cluster[: len(hashes)], cluster[len(hashes) :]).tolist()

@@ -1,0 +1,88 @@
+"""Sections of metrics.json: values with their intervals over groups, of plain arrays."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segfusion_jax.evaluation import bootstrap, weighted
+from segfusion_jax.evaluation import classification as of_decisions
+from segfusion_jax.evaluation import segmentation as of_masks
+
+Section = dict[str, Any]
+"""Metric to its entry, as of `bootstrap.entries`."""
+
+
+def classification(
+    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Hashable], threshold: float, *, resamples: int
+) -> Section:
+    """The metrics of `classification.metrics`, and how many groups there are.
+
+    Args:
+      labels: [n] bool, True = malignant; both classes present.
+      probabilities: [n] of malignancy, in [0, 1].
+      groups: [n] name of each image's group.
+      threshold: probability from which an image is called malignant.
+      resamples: of the groups, for the intervals.
+
+    Raises:
+      ValueError: as `classification.metrics` and `bootstrap.entries`.
+    """
+    values = of_decisions.metrics(labels, probabilities, threshold)
+    statistics = weighted.classification_statistics(labels, probabilities, threshold)
+    section = bootstrap.entries(values, statistics, groups, resamples=resamples)
+    return section | {"groups": {"value": len(set(groups))}}
+
+
+def operating_point(
+    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Hashable], threshold: float, *, resamples: int
+) -> Section:
+    """The metrics of `classification.operating_point`; arguments and errors as of `classification`."""
+    values = of_decisions.operating_point(labels, probabilities, threshold)
+    statistics = weighted.operating_statistics(labels, probabilities, threshold)
+    return bootstrap.entries(values, statistics, groups, resamples=resamples)
+
+
+def diagnosis(
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[Hashable],
+    *,
+    resamples: int,
+) -> dict[str, Section]:
+    """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given.
+
+    Args:
+      targets: [n] number of each image's class; at least two classes present.
+      probabilities: [n, classes], rows sum to 1.
+      names: of the classes.
+      groups: as of `classification`.
+      resamples: likewise.
+
+    Raises:
+      ValueError: as `classification.multiclass_metrics` and `bootstrap.entries`.
+    """
+    values = of_decisions.multiclass_metrics(targets, probabilities)
+    statistics = weighted.multiclass_statistics(targets, probabilities)
+    counts = of_decisions.confusion_matrix(targets, probabilities.argmax(axis=1), len(names)).tolist()
+    return {
+        "diagnosis": bootstrap.entries(values, statistics, groups, resamples=resamples),
+        "confusion": {name: dict(zip(names, row, strict=True)) for name, row in zip(names, counts, strict=True)},
+    }
+
+
+def segmentation(per_image: Sequence[Mapping[str, float]], groups: Sequence[Hashable], *, resamples: int) -> Section:
+    """The means of `segmentation.summarise`, and how many groups there are.
+
+    Args:
+      per_image: what `segmentation.score` returned for each of n images, at least one.
+      groups: as of `classification`.
+      resamples: likewise.
+
+    Raises:
+      ValueError: as `segmentation.summarise` and `bootstrap.entries`.
+    """
+    values, statistics = of_masks.summarise(per_image), weighted.segmentation_statistics(per_image)
+    section = bootstrap.entries(values, statistics, groups, resamples=resamples)
+    return section | {"groups": {"value": len(set(groups))}}

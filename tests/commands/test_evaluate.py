@@ -1,0 +1,97 @@
+"""`segfusion evaluate` with a tiny model: on its own collection, of which only its test images may count."""
+
+import contextlib
+import dataclasses
+import io
+import json
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from segfusion_jax.commands import evaluate
+from segfusion_jax.datasets import table
+from segfusion_jax.evaluation import segmentation
+from segfusion_jax.inference import Classes
+from tests import tiny
+from tests.datasets.rows import row
+
+
+@pytest.fixture(scope="module")
+def judged(finished, model, parse, tmp_path_factory):
+    """The folder that the command writes, beside `records`, and what it prints."""
+    folder = tmp_path_factory.mktemp("judged")
+    words = ("evaluate", "--model", finished, "--collection", "synthetic", "--resamples", 200)
+    loaded = mock.patch.object(evaluate.SegFusion, "load", lambda folder: model)
+    with loaded, contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert evaluate.run(parse(*words, "--records", folder / "records", "--output", folder / "out")) == 0
+    return folder / "out", printed.getvalue()
+
+
+def test_of_its_own_collection_only_the_test_images_count_and_say_what_the_run_said(finished, judged):
+    folder, _ = judged
+    for name in ("predictions", "segmentation"):
+        ours, theirs = tiny.table(folder / f"{name}.csv"), tiny.table(finished / f"evaluation/{name}.csv")
+        assert [r["image_id"] for r in ours] == [r["image_id"] for r in theirs]
+        assert [r["group"] for r in ours] == [r["group"] for r in theirs]
+        for column in ("label", "probability") if name == "predictions" else ("dice", "jaccard", "hausdorff_95"):
+            pairs = np.array([[float(r[column]) for r in rows] for rows in (ours, theirs)])
+            np.testing.assert_allclose(*pairs, rtol=0.01, atol=0.002)  # weights are float16 here
+    metrics, run = (json.loads((path / "metrics.json").read_text()) for path in (folder, finished / "evaluation"))
+    for section, name in (("classification", "roc_auc"), ("classification", "n"), ("segmentation", "dice")):
+        assert metrics[section][name]["value"] == pytest.approx(run[section][name]["value"], abs=0.02)
+    assert metrics["classification"]["threshold"] == run["classification"]["threshold"]
+    thresholds = [[point["threshold"] for point in one["operating_points"]] for one in (metrics, run)]
+    assert thresholds[0] == thresholds[1]
+    counts = [row["split"] for row in tiny.table(finished / "splits/splits.csv")]
+    assert metrics["left_out"] == {"same id": counts.count("train") + counts.count("validation")}
+
+
+def test_what_is_printed_says_what_was_judged(judged):
+    folder, printed = judged
+    metrics = json.loads((folder / "metrics.json").read_text())
+    n = int(metrics["classification"]["n"]["value"])
+    assert f"synthetic lesions: {n} images" in printed
+    assert f"{80 - n} more were left out: the model has seen them or relatives" in printed
+    assert f"called malignant by the labels: melanoma {metrics['target']['malignant']['melanoma']}\n" in printed
+    assert f"{metrics['classification']['roc_auc']['value']:.3f}" in printed and "Dice" in printed
+    assert printed.count("Research use only") == 1
+
+
+def test_a_collection_that_was_seen_in_whole_is_refused(finished, judged, model, parse, tmp_path, monkeypatch):
+    parts = [part._replace(split="train") for part in table.read_parts(finished / "model/split.csv")]
+    monkeypatch.setattr(table, "read_parts", lambda path: parts)
+    monkeypatch.setattr(evaluate.SegFusion, "load", lambda folder: model)
+    words = ("--model", finished, "--collection", "synthetic", "--records", judged[0].parent / "records")
+    with pytest.raises(ValueError, match="synthetic lesions: no image .* is left .*80 same id"):
+        evaluate.run(parse("evaluate", *words, "--output", tmp_path / "o"))
+    assert not (tmp_path / "o").exists()
+
+
+def classified(labels, targets, probabilities) -> evaluate._Classified:
+    rows = tuple(row(number, target=label) for number, label in enumerate(labels))
+    return evaluate._Classified(rows, probabilities[:, 1:].sum(axis=1), probabilities, np.array(targets))
+
+
+def test_diagnoses_are_judged_where_they_are_among_the_models():
+    model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"))
+    model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.9, 0.1, 0.0]])
+    found = classified([0, 1, 1, 1, 0], [0, 1, 1, -1, -1], probabilities)
+    metrics = evaluate._metrics(model, found, [], {"operating_points": []}, resamples=100)
+    assert metrics["diagnosis"]["n"]["value"] == 3
+    assert metrics["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx((1 + 0.5) / 2)
+    assert metrics["confusion"]["melanoma"] == {"nevus": 1, "melanoma": 1, "bcc": 0}
+    assert metrics["classification"]["n"]["value"] == 5
+    assert metrics["classification"]["sensitivity"]["value"] == pytest.approx(2 / 3)
+    assert "segmentation" not in metrics
+
+
+def test_of_one_class_only_the_masks_are_judged():
+    model = mock.Mock(threshold=0.5, classes=("benign", "malignant"))
+    model.classifiers.classes = Classes(model.classes, (False, True), 1)
+    found = classified([0, 0], [0, 0], np.array([[0.8, 0.2], [0.3, 0.7]]))
+    score = segmentation.score(np.eye(4, dtype=bool), np.eye(4, dtype=bool))
+    overlaps = [(one, score) for one in (row(0), dataclasses.replace(row(1), group="other"))]
+    metrics = evaluate._metrics(model, found, overlaps, {"operating_points": []}, resamples=100)
+    assert set(metrics) == {"segmentation"} and metrics["segmentation"]["dice"]["value"] == 1

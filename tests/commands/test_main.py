@@ -1,0 +1,63 @@
+"""The command line: what it accepts, prints and returns."""
+
+import importlib
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from segfusion_jax import interruption
+from segfusion_jax.commands import main, predict
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def unchanged_process(monkeypatch):
+    monkeypatch.setattr(main, "_set_up", lambda: None)
+
+
+def test_the_installed_program_is_this_one():
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["segfusion"]
+    module, name = entry.split(":")
+    assert getattr(importlib.import_module(module), name) is main.main
+
+
+def test_help_needs_no_jax():
+    program = "import sys; sys.modules['jax'] = None; from segfusion_jax.commands import main; main.main(['--help'])"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and "predict" in result.stdout and "evaluate" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_each_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main([command, "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and "--model DIR" in text and max(map(len, text.splitlines())) <= 120
+
+
+def test_mistakes_end_with_a_message_and_status_1(finished, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "out")]
+    commands = {
+        "nowhere.jpg: no such file": ["predict", "nowhere.jpg", "--model", str(finished)],
+        "holds no metadata.json": ["predict", str(ROOT / "docs/scaling.svg"), "--model", str(tmp_path)],
+        "no such file": ["evaluate", "--collection", "ph2", "--root", "nowhere", "--model", str(tmp_path)],
+    }
+    for message, command in commands.items():
+        assert main.main([*command, *output]) == 1
+        told, errors = capsys.readouterr()
+        assert told == "" and errors.startswith("error: ") and len(errors.splitlines()) == 1
+        assert message in errors or "metadata.json" in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_is_stopped_says_so(monkeypatch, capsys):
+    def stopped(_):
+        raise interruption.Stopped(interruption.signal.SIGTERM)
+
+    monkeypatch.setattr(predict, "run", stopped)
+    assert main.main(["predict", "a.jpg", "--model", "m", "--output", "o"]) == 75
+    assert capsys.readouterr().err == "stopped by SIGTERM; the same command goes on\n"
