@@ -15,6 +15,7 @@ from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Bridge, Config, Input
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.classification import malignancy
+from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import arrays, decode
 from segfusion_jax.input.loader import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
@@ -25,6 +26,8 @@ from segfusion_jax.training.predict import predict
 
 METADATA = "metadata.json"
 """Name of the file in a model folder that says what the weights beside it are."""
+NOVELTY = "novelty.safetensors"
+"""Name of the file in a model folder by which unfamiliar images are told."""
 
 SPLIT = "split.csv"
 """Name of the file beside it that says which images they learned from."""
@@ -110,9 +113,11 @@ class Classifiers:
         members = [load_weights(path, network) for path in weights]
         classify = steps.make_classify(members[0], config.bridge, config.classifier.views)
         explain = steps.make_explain(members[0], config.bridge, classes.positive)
+        describe = steps.make_describe(members[0], config.bridge)
         self.classes = classes
         self._classify = devices.compile_predict(steps.make_ensemble(classify))
         self._explain = devices.compile_predict(steps.make_ensemble(explain))
+        self._describe = devices.compile_predict(steps.make_ensemble(describe))
         self._variables = [(member.params, member.batch_stats) for member in members]
         self._all = devices.replicate(_stacked(self._variables))
         self._batch_size = batch_size or config.classifier.training.batch_size
@@ -133,6 +138,13 @@ class Classifiers:
         """
         return self._run(self._explain, source, None)
 
+    def describe(self, source: Source) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and what the first classifier makes of the whole image, float32 [features].
+
+        See `steps.make_describe`; `evaluation.novelty` says by it whether an image is familiar.
+        """
+        return self._run(self._describe, source, [0])
+
     def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
         size = self._devices.round_up(self._batch_size)
         common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
@@ -149,6 +161,9 @@ class Prediction(NamedTuple):
       malignant: whether the probability reaches the threshold that was chosen on validation data.
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
       probabilities: of each class by its name, in [0, 1]; they add up to 1.
+      novelty: how far the image is from those that the model was trained on, from 0; see `evaluation.novelty`.
+      familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of an image that is not, such as a
+        picture of something else, nobody knows what the rest is worth.
       evidence: as `SegFusion.explain` returns it, where it was asked for.
     """
 
@@ -157,6 +172,8 @@ class Prediction(NamedTuple):
     malignant: bool
     fallback: str
     probabilities: dict[str, float]
+    novelty: float
+    familiar: bool
     evidence: np.ndarray | None = None
 
 
@@ -172,6 +189,7 @@ class SegFusion:
       calibration: of their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability, at that prevalence, from which an image is called malignant.
+      familiarity: tells by features of the first classifier which images are like those that it was trained on.
     """
 
     def __init__(
@@ -183,6 +201,7 @@ class SegFusion:
         calibration: Calibration,
         prevalence: float,
         threshold: float,
+        familiarity: Novelty,
     ):
         self.config = config
         self.calibration = calibration
@@ -190,6 +209,7 @@ class SegFusion:
         self.threshold = threshold
         self.segmenters = segmenters
         self.classifiers = classifiers
+        self.familiarity = familiarity
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -201,7 +221,7 @@ class SegFusion:
         """Loads a run's workdir, or the folder `model` in it.
 
         Raises:
-          FileNotFoundError: there is no model in the folder.
+          FileNotFoundError: there is no model in the folder, or a file of it is missing.
           ValueError: its weights do not fit its config.
         """
         folder = model_folder(folder)
@@ -221,6 +241,7 @@ class SegFusion:
             calibration=Calibration(metadata["temperature"], tuple(metadata["shift"])),
             prevalence=metadata["prevalence"],
             threshold=metadata["threshold"],
+            familiarity=Novelty.load(folder / NOVELTY),
         )
 
     def predict(
@@ -255,8 +276,10 @@ class SegFusion:
         classified = self.classifiers.predict(bridged)
         limit = self.config.bridge.threshold * bridging.WHOLE
         predictions = [
-            self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence)
-            for image, mask, (_, logits), fallback in zip(loaded, masks, classified, fallbacks, strict=True)
+            self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence, novelty)
+            for image, mask, (_, logits), fallback, novelty in zip(
+                loaded, masks, classified, fallbacks, self.novelty(loaded), strict=True
+            )
         ]
         if not explain:
             return predictions
@@ -283,6 +306,21 @@ class SegFusion:
         evidence = (prediction.evidence for prediction in self.predict(images, explain=True))
         return [one for one in evidence if one is not None]
 
+    def novelty(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[float]:
+        """How unlike the training images each image is, as `Prediction.novelty`, without predicting.
+
+        Args:
+          images: as in `predict`.
+
+        Raises:
+          ValueError: as `predict`.
+        """
+        loaded = arrays.load(images)
+        if not loaded:
+            return []
+        described = self.classifiers.describe(arrays.Arrays(loaded, self.config.classifier.image_size))
+        return self.familiarity.score(np.stack([features for _, features in described])).tolist()
+
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
         probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
@@ -295,7 +333,9 @@ class SegFusion:
         inputs, input_masks = zip(*framed, strict=True)
         return arrays.Arrays(inputs, self.config.classifier.image_size, input_masks)
 
-    def _prediction(self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None) -> Prediction:
+    def _prediction(
+        self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None, novelty: float
+    ) -> Prediction:
         positive = np.array(self.classifiers.classes.positive)
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
         malignant = bool(shares[positive].sum() >= self.threshold)
@@ -304,7 +344,8 @@ class SegFusion:
             shares = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
             shares = shares / shares.sum()
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
-        return Prediction(mask, min(float(shares[positive].sum()), 1.0), malignant, fallback, probabilities)
+        probability = min(float(shares[positive].sum()), 1.0)
+        return Prediction(mask, probability, malignant, fallback, probabilities, novelty, novelty <= 1)
 
 
 def model_folder(folder: str | pathlib.Path) -> pathlib.Path:

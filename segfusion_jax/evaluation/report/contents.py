@@ -142,7 +142,24 @@ def _classification(run: Run) -> Section:
     if promised:
         shown_interval = labels.estimate("roc_auc", promised)
         note += f" On the validation images the ROC-AUC is {shown_interval.value:.3f} ({shown_interval.interval})."
-    return Section("Classification", [*curves, labels.metrics_table("Classification metrics", shown, note)])
+    table = labels.metrics_table("Classification metrics", shown, note)
+    return Section("Classification", [*curves, table, *_novelty(run)])
+
+
+def _novelty(run: Run) -> list[Text]:
+    """How many test images are flagged."""
+    section = run.metrics.get("novelty")
+    if not section:
+        return []
+    kept, in_percent = section["kept"]["value"], {name: 100 * value for name, value in section["flagged"].items()}
+    flagged = labels.estimate("flagged", in_percent)._replace(digits=1)
+    interval = f" ({flagged.interval})" if flagged.interval else ""
+    return [
+        Text(
+            f"Of the test images {flagged.value:.1f} %{interval} are flagged as unfamiliar; no prediction heeds it. "
+            f"The limit lets {percent(kept, 0)} of the validation images pass."
+        )
+    ]
 
 
 def _operating_points(run: Run) -> Section:
