@@ -10,9 +10,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
     Once it returns, the file outlives a loss of power.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file as `write_text` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
-    temporary.write_bytes(text.encode())
+    temporary.write_bytes(content)
     replace(temporary, path)
 
 

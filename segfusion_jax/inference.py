@@ -69,13 +69,18 @@ class Segmenters:
     def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0):
         unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
         unets = [load_weights(path, unet) for path in weights]
-        segment = steps.make_segment(unets[0], config.segmenter.views)
-        self._compiled = devices.compile_predict(steps.make_ensemble(segment))
+        self.segment = steps.make_ensemble(steps.make_segment(unets[0], config.segmenter.views))
+        self._compiled = devices.compile_predict(self.segment)
         self._variables = [(unet.params, unet.batch_stats) for unet in unets]
         self._all = devices.replicate(_stacked(self._variables))
         self._batch_size = batch_size or config.segmenter.training.batch_size
         self._config = config
         self._devices = devices
+
+    @property
+    def variables(self) -> Any:
+        """What `segment`, the pure function `(variables, batch) -> probabilities`, takes of all U-Nets."""
+        return _stacked(self._variables)
 
     def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and lesion probability [height, width] float32.
@@ -111,11 +116,11 @@ class Classifiers:
         dtype = devices.compute_dtype(config.compute_dtype)
         network = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits)
         members = [load_weights(path, network) for path in weights]
-        classify = steps.make_classify(members[0], config.bridge, config.classifier.views)
+        self.classify = steps.make_ensemble(steps.make_classify(members[0], config.bridge, config.classifier.views))
         explain = steps.make_explain(members[0], config.bridge, classes.positive)
         describe = steps.make_describe(members[0], config.bridge)
         self.classes = classes
-        self._classify = devices.compile_predict(steps.make_ensemble(classify))
+        self._classify = devices.compile_predict(self.classify)
         self._explain = devices.compile_predict(steps.make_ensemble(explain))
         self._describe = devices.compile_predict(steps.make_ensemble(describe))
         self._variables = [(member.params, member.batch_stats) for member in members]
@@ -123,6 +128,11 @@ class Classifiers:
         self._batch_size = batch_size or config.classifier.training.batch_size
         self._config = config
         self._devices = devices
+
+    @property
+    def variables(self) -> Any:
+        """What `classify`, the pure function `(variables, batch) -> logits`, takes of all classifiers."""
+        return _stacked(self._variables)
 
     def predict(self, source: Source, members: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and logits, float64 [logits], not calibrated. The examples bring their masks.
@@ -217,8 +227,12 @@ class SegFusion:
         return self.classifiers.classes.names
 
     @classmethod
-    def load(cls, folder: str | pathlib.Path) -> Self:
+    def load(cls, folder: str | pathlib.Path, *, compute_dtype: str = "") -> Self:
         """Loads a run's workdir, or the folder `model` in it.
+
+        Args:
+          folder: the one or the other.
+          compute_dtype: of the networks, as `config.compute_dtype`; "" for the run's own.
 
         Raises:
           FileNotFoundError: there is no model in the folder, or a file of it is missing.
@@ -227,7 +241,8 @@ class SegFusion:
         folder = model_folder(folder)
         metadata = json.loads((folder / METADATA).read_text())
         config = Config.from_json(json.dumps(metadata["config"]))
-        config = dataclasses.replace(config, input=Input())
+        dtype = compute_dtype or config.compute_dtype
+        config = dataclasses.replace(config, input=Input(), compute_dtype=dtype)
         devices = make_devices(config.parallel)
         segmenters = Segmenters(config, devices, [folder / name for name in metadata["unets"]], batch_size=BATCH)
         names, positive = tuple(metadata["classes"]), metadata["positive"]

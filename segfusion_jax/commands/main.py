@@ -29,6 +29,15 @@ such (same lesion, same patient, same picture under another name), are left out,
 the folder --output: metrics.json, predictions.csv, segmentation.csv, replacing what is there; prints the metrics with
 95 % intervals over groups."""
 
+_EXPORT = """\
+Writes the whole chain, image in, mask and probabilities out, into the folder --output:
+
+  segfusion.stablehlo    for jax alone, on a CPU, a GPU or a TPU
+  segfusion.onnx         for ONNX Runtime and others that read ONNX
+  segfusion.json         inputs, outputs, classes, threshold
+
+docs/export.md shows how they are used. Needs the packages of segfusion_jax[export]."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 1 where something went wrong, 75 or 130 where it was stopped."""
@@ -91,6 +100,20 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--records", default="", metavar="DIR", help="keep the prepared images there")
     evaluate.add_argument("--resamples", type=int, default=2000, metavar="N", help="for the intervals (2000)")
+    export = commands.add_parser(
+        "export", help="a model as one file, for serving", description=_EXPORT, formatter_class=plain
+    )
+    _add_model_and_output(export)
+    export.add_argument(
+        "--format", action="append", choices=("stablehlo", "onnx"), help="may be given twice; without it, both"
+    )
+    export.add_argument(
+        "--image-size",
+        nargs=2,
+        type=int,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of all images that it will take, in pixels; without it, images of any size",
+    )
     return program
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from segfusion_jax.models.inverted_residual import Encoder, Plan
 from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, normalized, rematerialized
@@ -180,4 +181,5 @@ class EncoderUNet(nnx.Module):
 
 def _cut(x, like):
     """Of an odd size's half, doubled, the last row and column are one too many."""
-    return x[:, : like.shape[1], : like.shape[2]]
+    rows = lax.slice_in_dim(x, 0, like.shape[1], axis=1)
+    return lax.slice_in_dim(rows, 0, like.shape[2], axis=2)

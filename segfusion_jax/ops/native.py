@@ -5,6 +5,8 @@ XLA's CPU backend has no fast depthwise convolution, batch norm or 3x3 convoluti
 Without a compiler the operations are computed by XLA: the same numbers, several times slower.
 """
 
+import contextlib
+import contextvars
 import ctypes
 import functools
 import hashlib
@@ -14,7 +16,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -48,6 +50,8 @@ _NAMES = (
     "concatenate_dropout_gradient",
 )
 
+_allowed = contextvars.ContextVar("native kernels are allowed", default=True)
+
 
 @functools.cache
 def available() -> bool:
@@ -65,10 +69,24 @@ def available() -> bool:
     return True
 
 
+@contextlib.contextmanager
+def disabled() -> Iterator[None]:
+    """What is traced within has the JAX form of every operation: for a program that is to run without our kernels.
+
+    What JAX has traced before, and remembers, keeps the form that it has: trace a function that is new.
+    """
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
 def either(kernel: Callable, fallback: Callable, *arrays: jax.Array, is_built: bool = True) -> Any:
     """Calls `kernel` for float32 where the CPU is the backend and the kernels are there; else `fallback`, its equal.
 
-    Of empty arrays too it is the fallback: the kernels divide by their sides.
+    Of empty arrays too it is the fallback: the kernels divide by their sides. And within `disabled`, where sizes may be
+    symbols.
 
     Args:
       kernel: of `arrays`, with `call` in it.
@@ -76,7 +94,7 @@ def either(kernel: Callable, fallback: Callable, *arrays: jax.Array, is_built: b
       *arrays: what decides, by dtype and size.
       is_built: whether there is a kernel for what else is asked.
     """
-    is_served = is_built and all(array.dtype == jnp.float32 and array.size for array in arrays)
+    is_served = is_built and _allowed.get() and all(array.dtype == jnp.float32 and array.size for array in arrays)
     return (kernel if is_served and jax.default_backend() == "cpu" and available() else fallback)(*arrays)
 
 

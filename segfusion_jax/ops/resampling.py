@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from segfusion_jax.ops import native
 
@@ -13,9 +14,9 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     left column's before the right one's. That of `x.max` divides by how many values equal the largest, which is none,
     and the gradient NaN, where XLA computes x again for the comparison and rounds it otherwise.
     """
-    height, width = x.shape[1:3]
-    if height % 2 or width % 2:
-        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    for axis in (1, 2):
+        if x.shape[axis] % 2:
+            x = lax.concatenate([x, lax.slice_in_dim(x, -1, None, axis=axis)], axis)
     return _max_pool(x)
 
 
@@ -45,8 +46,13 @@ def _native_gradient(x, gradient):
 
 
 def _jax_max_pool(x):
-    rows = _larger(x[:, ::2], x[:, 1::2])
-    return _larger(rows[:, :, ::2], rows[:, :, 1::2])
+    rows = _larger(*_alternating(x, axis=1))
+    return _larger(*_alternating(rows, axis=2))
+
+
+def _alternating(x, axis):
+    """Every second one, from the first and from the second; `x[:, ::2]` would gather where the batch is a symbol."""
+    return (lax.slice_in_dim(x, first, None, 2, axis) for first in range(2))
 
 
 def _jax_gradient(x, gradient):

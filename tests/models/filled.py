@@ -10,7 +10,12 @@ from segfusion_jax.models.functional import Functional, functional
 
 
 def filled(make_module: Callable[[], nnx.Module], seed: int = 0) -> Functional:
-    """The module that `make_module` builds, with kernels of unit gain, small biases and positive variances."""
+    """The module that `make_module` builds, redrawn."""
+    return redrawn(functional(nnx.eval_shape(make_module)), seed)
+
+
+def redrawn(model: Functional, seed: int = 0) -> Functional:
+    """The model with kernels of unit gain, small biases and positive variances."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -23,9 +28,9 @@ def filled(make_module: Callable[[], nnx.Module], seed: int = 0) -> Functional:
             array = rng.normal(size=leaf.shape) * 0.3
         return array.astype(leaf.dtype)
 
-    abstract = functional(nnx.eval_shape(make_module))
-    params, batch_stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in abstract[1:3])
-    return abstract._replace(params=params, batch_stats=batch_stats)
+    trees = model.params, model.batch_stats
+    params, batch_stats = (jax.tree_util.tree_map_with_path(draw, tree) for tree in trees)
+    return model._replace(params=params, batch_stats=batch_stats)
 
 
 def count(tree) -> int:

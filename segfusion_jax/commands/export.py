@@ -1,0 +1,25 @@
+"""`segfusion export`: a model as files that are used without this package."""
+
+import argparse
+
+from segfusion_jax.export import artefacts
+from segfusion_jax.inference import SegFusion
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exports the model that `arguments` names, and prints the files.
+
+    Raises:
+      FileNotFoundError: no model.
+      ValueError: no size of an image.
+      OSError: a package that is needed is not installed.
+    """
+    size = tuple(arguments.image_size) if arguments.image_size else None
+    model = SegFusion.load(arguments.model, compute_dtype="float32")
+    try:
+        paths = artefacts.save(model, arguments.output, arguments.format or artefacts.FORMATS, size)
+    except ModuleNotFoundError as error:
+        raise OSError(f"{error}: pip install 'segfusion_jax[export]'") from error
+    for path in paths:
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    return 0
