@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from scipy import special
 
 import segfusion_jax as sf
-from segfusion_jax import inference
 from segfusion_jax.config import Bridge
+from segfusion_jax.ensembles import Classes
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import decode
@@ -204,7 +204,7 @@ def diagnosing(logits: list[float], calibration: Calibration, prevalence: float)
     segmenters.predict = lambda source: ((row, np.full((16, 16), 0.9, np.float32)) for row in source.rows)
     classifiers.predict = lambda source: ((row, np.array(logits)) for row in source.rows)
     classifiers.describe = lambda source: ((row, np.zeros(2, np.float32)) for row in source.rows)
-    classifiers.classes = inference.Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
+    classifiers.classes = Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
     told: dict[str, Any] = dict(calibration=calibration, prevalence=prevalence, threshold=0.5)
     familiarity = Novelty(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
     return sf.SegFusion(tiny.BASE, segmenters, classifiers, familiarity=familiarity, **told)

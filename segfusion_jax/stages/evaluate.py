@@ -12,6 +12,7 @@ from absl import logging
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.ensembles import Classifiers, Segmenters
 from segfusion_jax.evaluation import (
     bootstrap,
     calibration,
@@ -24,7 +25,7 @@ from segfusion_jax.evaluation import (
     weighted,
 )
 from segfusion_jax.evaluation.report import text
-from segfusion_jax.inference import NOVELTY, Classifiers, Segmenters
+from segfusion_jax.inference import NOVELTY
 from segfusion_jax.input import decode
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskRow, MaskStore

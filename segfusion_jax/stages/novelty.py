@@ -8,8 +8,8 @@ import numpy as np
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.ensembles import Classifiers
 from segfusion_jax.evaluation import bootstrap, novelty, weighted
-from segfusion_jax.inference import Classifiers
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.stages.classify import held_out, trained_on
 from segfusion_jax.stages.workdir import spread

@@ -12,7 +12,8 @@ from segfusion_jax.atomic import write_text
 from segfusion_jax.config import Classifier, Config, Segmenter
 from segfusion_jax.datasets import table
 from segfusion_jax.datasets.sources import SOURCES
-from segfusion_jax.inference import METADATA, NOVELTY, SPLIT, Classes
+from segfusion_jax.ensembles import Classes
+from segfusion_jax.inference import METADATA, NOVELTY, SPLIT
 from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.models.pretrained import release_weights, stored_preprocessing
 from segfusion_jax.stages.workdir import classifier_weights, stage_seconds, unet_weights

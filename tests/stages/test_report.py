@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import splits
-from segfusion_jax.inference import Classes
+from segfusion_jax.ensembles import Classes
 from segfusion_jax.stages import report
 from segfusion_jax.stages.release import release
 from segfusion_jax.stages.workdir import load_prepared
