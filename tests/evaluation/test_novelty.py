@@ -73,6 +73,7 @@ def test_the_limit_lets_the_share_pass_that_it_is_to(correlated):
     for kept in (0.5, 0.99, 1.0):
         scores = fitted.limited(other, kept).score(other)
         assert kept <= (scores <= 1 + 1e-12).mean() < kept + 0.002
+    assert (fitted.limited(other[:10], 0.95).score(other[:10]) <= 1 + 1e-12).all()  # nine of ten would be too few
     limited = fitted.limited(other)
     np.testing.assert_allclose(limited.score(other) * limited.limit, fitted.score(other))
     assert limited.limited(other).limit == pytest.approx(limited.limit)
