@@ -221,9 +221,8 @@ def _diagnoses(run: Run) -> Section:
     if "diagnosis" in run.metrics:
         table = labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
         blocks += [*figures.find(run.figures, ("diagnoses",)), table]
-        note = (
-            "Of the class that would be the most probable one if all were equally frequent, as for a balanced accuracy."
-        )
+    if "diagnosis_equal_shares" in run.metrics:
+        note = "Of the class that would be the most probable one if all were equally frequent."
         section = run.metrics["diagnosis_equal_shares"]
         blocks.append(labels.metrics_table("Diagnosis metrics at equal shares", section, note))
     confusion = run.metrics.get("confusion", {})
