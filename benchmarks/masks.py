@@ -20,7 +20,7 @@ from loop import load_config, make_step
 from segfusion_jax import load_dataset
 from segfusion_jax.config import Bridge, Config
 from segfusion_jax.datasets.prepared import Prepared
-from segfusion_jax.inference import Segmenters
+from segfusion_jax.ensembles import Segmenters
 from segfusion_jax.input import mask_store
 from segfusion_jax.input.loader import Examples, TrainStream, evaluation_batches
 from segfusion_jax.models.from_config import make_unet

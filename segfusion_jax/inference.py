@@ -1,153 +1,31 @@
-"""Trained models, ready to predict: the U-Nets, the classifiers, and `SegFusion`, which joins them."""
+"""A trained model, ready to predict: image, U-Nets, Data Processing Bridge, classifiers."""
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Bridge, Config, Input
+from segfusion_jax.ensembles import Classes, Classifiers, Segmenters, class_probabilities
 from segfusion_jax.evaluation.calibration import Calibration
-from segfusion_jax.evaluation.classification import malignancy
+from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import arrays, decode
-from segfusion_jax.input.loader import Source
-from segfusion_jax.models.from_config import make_classifier, make_unet
-from segfusion_jax.models.pretrained import load_weights
-from segfusion_jax.parallel import Devices, make_devices
-from segfusion_jax.training import steps
-from segfusion_jax.training.predict import predict
+from segfusion_jax.parallel import make_devices
 
 METADATA = "metadata.json"
 """Name of the file in a model folder that says what the weights beside it are."""
+NOVELTY = "novelty.safetensors"
+"""Name of the file in a model folder by which unfamiliar images are told."""
 
 SPLIT = "split.csv"
 """Name of the file beside it that says which images they learned from."""
 
 BATCH = 8
 """Images that a loaded model takes at once: a last batch is filled up, and one image alone must not cost too much."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Classes:
-    """What a classifier tells apart.
-
-    Attributes:
-      names: by number.
-      positive: whether each counts as malignant; with `data.target` "melanoma", as melanoma.
-      num_logits: of the network: one a class with `data.target` "diagnosis"; otherwise 1, of class 1.
-    """
-
-    names: tuple[str, ...]
-    positive: tuple[bool, ...]
-    num_logits: int
-
-    @property
-    def sides(self) -> tuple[str, str]:
-        """What the classes that are not positive are called together, and those that are."""
-        return self.names if self.num_logits == 1 else ("benign", "malignant")  # pyright: ignore[reportReturnType]
-
-
-class Segmenters:
-    """The cross-fitted U-Nets.
-
-    Args:
-      config: of the run that trained them; `segmenter.views` says how many views of an image they predict.
-      devices: where they run.
-      weights: their files, by the fold that each never saw.
-      batch_size: of images at once; 0 = that of the training.
-    """
-
-    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0):
-        unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
-        unets = [load_weights(path, unet) for path in weights]
-        self.segment = steps.make_ensemble(steps.make_segment(unets[0], config.segmenter.views))
-        self._compiled = devices.compile_predict(self.segment)
-        self._variables = [(unet.params, unet.batch_stats) for unet in unets]
-        self._all = devices.replicate(_stacked(self._variables))
-        self._batch_size = batch_size or config.segmenter.training.batch_size
-        self._config = config
-        self._devices = devices
-
-    @property
-    def variables(self) -> Any:
-        """What `segment`, the pure function `(variables, batch) -> probabilities`, takes of all U-Nets."""
-        return _stacked(self._variables)
-
-    def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
-        """Yields each example's row and lesion probability [height, width] float32.
-
-        It is the mean of the U-Nets named by `unets`, or of all, and of their views.
-        """
-        size = self._devices.round_up(self._batch_size)
-        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        variables = self._all if unets is None else _stacked([self._variables[unet] for unet in unets])
-        return predict(self._compiled, variables, source, **common)
-
-
-class Classifiers:
-    """The classifier, or those of an ensemble.
-
-    Args:
-      config: of the run that trained them; `classifier.views` says how many views of an image they predict.
-      devices: where they run.
-      weights: their files; of an ensemble, by the fold that each is not trained on.
-      classes: what they tell apart.
-      batch_size: of images at once; 0 = that of the training.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        devices: Devices,
-        weights: Sequence[pathlib.Path],
-        classes: Classes,
-        *,
-        batch_size: int = 0,
-    ):
-        dtype = devices.compute_dtype(config.compute_dtype)
-        network = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits)
-        members = [load_weights(path, network) for path in weights]
-        self.classify = steps.make_ensemble(steps.make_classify(members[0], config.bridge, config.classifier.views))
-        explain = steps.make_explain(members[0], config.bridge, classes.positive)
-        self.classes = classes
-        self._classify = devices.compile_predict(self.classify)
-        self._explain = devices.compile_predict(steps.make_ensemble(explain))
-        self._variables = [(member.params, member.batch_stats) for member in members]
-        self._all = devices.replicate(_stacked(self._variables))
-        self._batch_size = batch_size or config.classifier.training.batch_size
-        self._config = config
-        self._devices = devices
-
-    @property
-    def variables(self) -> Any:
-        """What `classify`, the pure function `(variables, batch) -> logits`, takes of all classifiers."""
-        return _stacked(self._variables)
-
-    def predict(self, source: Source, members: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
-        """Yields each example's row and logits, float64 [logits], not calibrated. The examples bring their masks.
-
-        They are the mean of the classifiers named by `members`, or of all, and of their views.
-        """
-        return ((row, logits.astype(np.float64)) for row, logits in self._run(self._classify, source, members))
-
-    def explain(self, source: Source) -> Iterator[tuple[Any, np.ndarray]]:
-        """Yields each example's row and signed evidence for malignancy, float32 [rows, columns] of a coarse grid.
-
-        It is the mean of all classifiers, see `steps.make_explain`, and of the image as it is, not of its views.
-        """
-        return self._run(self._explain, source, None)
-
-    def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
-        size = self._devices.round_up(self._batch_size)
-        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        variables = self._all if members is None else _stacked([self._variables[member] for member in members])
-        return predict(compiled, variables, source, **common)
 
 
 class Prediction(NamedTuple):
@@ -159,6 +37,9 @@ class Prediction(NamedTuple):
       malignant: whether the probability reaches the threshold that was chosen on validation data.
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
       probabilities: of each class by its name, in [0, 1]; they add up to 1.
+      novelty: how far the image is from those that the model was trained on, from 0; see `evaluation.novelty`.
+      familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of an image that is not, such as a
+        picture of something else, nobody knows what the rest is worth.
       evidence: as `SegFusion.explain` returns it, where it was asked for.
     """
 
@@ -167,6 +48,8 @@ class Prediction(NamedTuple):
     malignant: bool
     fallback: str
     probabilities: dict[str, float]
+    novelty: float
+    familiar: bool
     evidence: np.ndarray | None = None
 
 
@@ -182,6 +65,7 @@ class SegFusion:
       calibration: of their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability, at that prevalence, from which an image is called malignant.
+      familiarity: tells by features of the first classifier which images are like those that it was trained on.
     """
 
     def __init__(
@@ -193,6 +77,7 @@ class SegFusion:
         calibration: Calibration,
         prevalence: float,
         threshold: float,
+        familiarity: Novelty,
     ):
         self.config = config
         self.calibration = calibration
@@ -200,6 +85,7 @@ class SegFusion:
         self.threshold = threshold
         self.segmenters = segmenters
         self.classifiers = classifiers
+        self.familiarity = familiarity
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -215,7 +101,7 @@ class SegFusion:
           compute_dtype: of the networks, as `config.compute_dtype`; "" for the run's own.
 
         Raises:
-          FileNotFoundError: there is no model in the folder.
+          FileNotFoundError: there is no model in the folder, or a file of it is missing.
           ValueError: its weights do not fit its config.
         """
         folder = model_folder(folder)
@@ -236,6 +122,7 @@ class SegFusion:
             calibration=Calibration(metadata["temperature"], tuple(metadata["shift"])),
             prevalence=metadata["prevalence"],
             threshold=metadata["threshold"],
+            familiarity=Novelty.load(folder / NOVELTY),
         )
 
     def predict(
@@ -270,8 +157,10 @@ class SegFusion:
         classified = self.classifiers.predict(bridged)
         limit = self.config.bridge.threshold * bridging.WHOLE
         predictions = [
-            self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence)
-            for image, mask, (_, logits), fallback in zip(loaded, masks, classified, fallbacks, strict=True)
+            self._prediction(decode.resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence, novelty)
+            for image, mask, (_, logits), fallback, novelty in zip(
+                loaded, masks, classified, fallbacks, self.novelty(loaded), strict=True
+            )
         ]
         if not explain:
             return predictions
@@ -298,6 +187,21 @@ class SegFusion:
         evidence = (prediction.evidence for prediction in self.predict(images, explain=True))
         return [one for one in evidence if one is not None]
 
+    def novelty(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[float]:
+        """How unlike the training images each image is, as `Prediction.novelty`, without predicting.
+
+        Args:
+          images: as in `predict`.
+
+        Raises:
+          ValueError: as `predict`.
+        """
+        loaded = arrays.load(images)
+        if not loaded:
+            return []
+        described = self.classifiers.describe(arrays.Arrays(loaded, self.config.classifier.image_size))
+        return self.familiarity.score(np.stack([features for _, features in described])).tolist()
+
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
         probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
@@ -310,7 +214,9 @@ class SegFusion:
         inputs, input_masks = zip(*framed, strict=True)
         return arrays.Arrays(inputs, self.config.classifier.image_size, input_masks)
 
-    def _prediction(self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None) -> Prediction:
+    def _prediction(
+        self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None, novelty: float
+    ) -> Prediction:
         positive = np.array(self.classifiers.classes.positive)
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
         malignant = bool(shares[positive].sum() >= self.threshold)
@@ -319,7 +225,8 @@ class SegFusion:
             shares = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
             shares = shares / shares.sum()
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
-        return Prediction(mask, min(float(shares[positive].sum()), 1.0), malignant, fallback, probabilities)
+        probability = min(float(shares[positive].sum()), 1.0)
+        return Prediction(mask, probability, malignant, fallback, probabilities, novelty, novelty <= 1)
 
 
 def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
@@ -333,24 +240,6 @@ def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
         if (path / METADATA).exists():
             return path
     raise FileNotFoundError(f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir")
-
-
-def class_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Logits [..., 1] (sigmoid) or [..., classes] (softmax) to probabilities of the classes, float64 [..., classes]."""
-    logits = np.asarray(logits, np.float64)
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    return special.softmax(logits, axis=-1)
-
-
-def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
-    """Probability that the class is one of the positive ones, float64 [n], of logits [n, 1 or classes]."""
-    return malignancy(class_probabilities(logits), np.array(classes.positive))
-
-
-def _stacked(variables: Sequence[Any]) -> Any:
-    """Of several models, with a leading axis, one entry a model."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
 
 
 def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:

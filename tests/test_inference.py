@@ -4,17 +4,20 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from PIL import Image
+from PIL import Image, ImageDraw
+from scipy import special
 
 import segfusion_jax as sf
-from segfusion_jax import inference
 from segfusion_jax.config import Bridge
+from segfusion_jax.ensembles import Classes
 from segfusion_jax.evaluation.calibration import Calibration
+from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.stages.workdir import load_prepared
@@ -46,9 +49,14 @@ def predictions(model, images):
 def test_probabilities_are_those_of_the_evaluation(finished, predictions, test_rows):
     rows = tiny.table(finished / "evaluation/predictions.csv")
     assert [row["image_id"] for row in rows] == [row.image_id for row in test_rows]
-    expected = [float(row["probability"]) for row in rows]
+    expected = np.array([float(row["probability"]) for row in rows])
     np.testing.assert_allclose([p.probability for p in predictions], expected, atol=1e-3)
-    assert np.ptp(expected) > 0.01  # else any model would pass
+    # probabilities of a network that learned little are hardly apart once they are calibrated; its logits are
+    temperature = json.loads((finished / "evaluation/metrics.json").read_text())["calibration"]["temperature"]
+    logits = [temperature * special.logit(p.probability) for p in predictions]
+    expected = [float(row["logit of malignant"]) for row in rows]
+    np.testing.assert_allclose(logits, expected, atol=0.02)
+    assert np.ptp(expected) > 0.1  # else any model would pass
 
 
 def test_decisions_are_made_at_the_validations_threshold(finished, model, predictions):
@@ -195,10 +203,11 @@ def diagnosing(logits: list[float], calibration: Calibration, prevalence: float)
     segmenters, classifiers = mock.Mock(), mock.Mock()
     segmenters.predict = lambda source: ((row, np.full((16, 16), 0.9, np.float32)) for row in source.rows)
     classifiers.predict = lambda source: ((row, np.array(logits)) for row in source.rows)
-    classifiers.classes = inference.Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
-    return sf.SegFusion(
-        tiny.BASE, segmenters, classifiers, calibration=calibration, prevalence=prevalence, threshold=0.5
-    )
+    classifiers.describe = lambda source: ((row, np.zeros(2, np.float32)) for row in source.rows)
+    classifiers.classes = Classes(("melanoma", "nevus", "bcc"), (True, False, True), 3)
+    told: dict[str, Any] = dict(calibration=calibration, prevalence=prevalence, threshold=0.5)
+    familiarity = Novelty(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
+    return sf.SegFusion(tiny.BASE, segmenters, classifiers, familiarity=familiarity, **told)
 
 
 def test_shares_of_the_malignant_classes_among_each_other_stay_at_another_prevalence():
@@ -245,6 +254,28 @@ def test_evidence_of_a_crop_is_put_where_the_crop_was(images):
     assert ((evidence > 0) == shown).all()
     box = evidence[18:90, 18:138]
     assert (box[0, 0], box[0, -1], box[-1, 0], box[-1, -1]) == (1, 2, 3, 4) and box.mean() == pytest.approx(2.5)
+
+
+def test_blanks_noise_and_text_are_unfamiliar_and_test_images_are_not(finished, model, images, predictions):
+    flagged = json.loads((finished / "evaluation/metrics.json").read_text())["novelty"]["flagged"]["value"]
+    assert np.mean([not p.familiar for p in predictions]) == pytest.approx(flagged, abs=1e-9) and flagged < 0.2
+    rng = np.random.default_rng(0)
+    blanks = [np.full((60, 80, 3), colour, np.uint8) for colour in ((0, 0, 0), (255, 255, 255), (0, 90, 200))]
+    noise = [rng.integers(0, 2, (32, 32, 3), dtype=np.uint8) * 255]  # finer, it would become grey
+    page = Image.new("RGB", (192, 144), "white")
+    ImageDraw.Draw(page).multiline_text((5, 5), "\n".join(["the lesion was seen on the left arm"] * 8), fill="black")
+    for prediction in model.predict([*blanks, *noise, np.asarray(page)]):
+        assert not prediction.familiar and prediction.novelty > 1
+    assert model.novelty(images[:3]) == pytest.approx([p.novelty for p in predictions[:3]], rel=1e-4)
+    assert model.novelty([]) == []
+    assert all(p.familiar == (p.novelty <= 1) for p in predictions)
+
+
+def test_what_is_masked_has_no_part_in_novelty(model, images, predictions, monkeypatch):
+    masks = [np.zeros((16, 32), np.uint8)] * 3, [""] * 3
+    monkeypatch.setattr(model, "_masks", lambda loaded: masks)
+    for found, usual in zip(model.predict(images[:3]), predictions, strict=False):
+        assert found.novelty == pytest.approx(usual.novelty, rel=1e-4) and found.probability != usual.probability
 
 
 @pytest.mark.parametrize("kind", [str, pathlib.Path])

@@ -10,7 +10,8 @@ from sklearn import metrics as sk_metrics
 
 from segfusion_jax import experiment
 from segfusion_jax.config import Config
-from segfusion_jax.inference import SegFusion, class_probabilities
+from segfusion_jax.ensembles import class_probabilities
+from segfusion_jax.inference import SegFusion
 from segfusion_jax.input import decode
 from segfusion_jax.stages.workdir import load_classes, load_prepared
 from tests import tiny

@@ -24,9 +24,10 @@ from segfusion_jax.datasets.progress import logged
 from segfusion_jax.datasets.sources import SOURCES, taxonomy
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.datasets.unseen import unseen
+from segfusion_jax.ensembles import class_probabilities, malignant_probability
 from segfusion_jax.evaluation import calibration, sections
 from segfusion_jax.evaluation.report import text
-from segfusion_jax.inference import METADATA, SPLIT, SegFusion, class_probabilities, malignant_probability, model_folder
+from segfusion_jax.inference import METADATA, SPLIT, SegFusion, model_folder
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskStore, write
 from segfusion_jax.stages.bridge import stored

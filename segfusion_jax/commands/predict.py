@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _columns(model: SegFusion) -> list[str]:
     said = ("image", "name", "probability", "decision")
-    return [*said, *(f"probability of {name}" for name in model.classes), "mask_share", "fallback", "error"]
+    then = ("mask_share", "fallback", "novelty", "familiar", "error")
+    return [*said, *(f"probability of {name}" for name in model.classes), *then]
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -115,8 +116,12 @@ def _job(
         **{f"probability of {one}": f"{value:.6f}" for one, value in prediction.probabilities.items()},
         "mask_share": f"{prediction.mask.mean():.5f}",
         "fallback": prediction.fallback,
+        "novelty": f"{prediction.novelty:.4f}",
+        "familiar": int(prediction.familiar),
     }
     caption = f"{sides[1]}: {percent(prediction.probability)}, called {decision}"
+    if not prediction.familiar:
+        caption = f"UNFAMILIAR IMAGE; {caption}"
     return row, executor.submit(_write, arguments, name, file.image, prediction, caption)
 
 

@@ -91,7 +91,7 @@ def _at_size(levels: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _probabilities(logits: jax.Array) -> jax.Array:
-    """As `inference.class_probabilities`."""
+    """As `ensembles.class_probabilities`."""
     if logits.shape[-1] == 1:
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
     return jax.nn.softmax(logits, axis=-1)

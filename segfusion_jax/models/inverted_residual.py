@@ -240,6 +240,8 @@ class ImageClassifier(Encoder):
         self.hidden = Linear(plan.top, plan.hidden, rngs=rngs) if plan.hidden else None
         self.head = Linear(plan.hidden or plan.top, num_classes, rngs=rngs)
         self.dropout = dropout
+        # what enters the last block of stride 2 is the last of twice the final size
+        self.middle = max((number for number, block in enumerate(plan.blocks) if block.stride == 2), default=0)
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """Computes logits.
@@ -262,6 +264,19 @@ class ImageClassifier(Encoder):
     def maps(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
         """The last convolution's: [batch, height, width, channels] -> [batch, height / 32, width / 32, top]."""
         return self.top(self.outputs(x, train=train, key=key)[-1], train=train)
+
+    def middle_features(self, x: jax.Array) -> jax.Array:
+        """Means of the last maps before the last halving, of 1/16 of the image's height and width, for prediction.
+
+        They tell what an image looks like better than what the last layer reads, which says what class it is of.
+
+        Args:
+          x: [batch, height, width, channels], as in `__call__`.
+
+        Returns:
+          [batch, filters] float32.
+        """
+        return self.outputs(x, train=False)[self.middle].mean((1, 2), dtype=jnp.float32)
 
     def pool(self, maps: jax.Array) -> jax.Array:
         """Features of `maps`: [batch, height, width, top] -> [batch, features] float32."""

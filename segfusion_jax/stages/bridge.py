@@ -11,7 +11,7 @@ from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.inference import Segmenters
+from segfusion_jax.ensembles import Segmenters
 from segfusion_jax.input import decode, mask_store
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.parallel import make_devices

@@ -12,7 +12,7 @@ from sklearn import metrics
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.inference import Classes, class_probabilities, malignant_probability
+from segfusion_jax.ensembles import Classes, class_probabilities, malignant_probability
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.input.sampling import class_balanced

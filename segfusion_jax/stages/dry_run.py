@@ -9,8 +9,8 @@ from absl import logging
 
 from segfusion_jax import footprint
 from segfusion_jax.config import Config, Training
+from segfusion_jax.ensembles import Classes
 from segfusion_jax.footprint import Footprint
-from segfusion_jax.inference import Classes
 from segfusion_jax.input.loader import empty_batch
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.ops import native

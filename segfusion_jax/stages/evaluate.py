@@ -12,6 +12,7 @@ from absl import logging
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.ensembles import Classifiers, Segmenters
 from segfusion_jax.evaluation import (
     bootstrap,
     calibration,
@@ -24,12 +25,12 @@ from segfusion_jax.evaluation import (
     weighted,
 )
 from segfusion_jax.evaluation.report import text
-from segfusion_jax.inference import Classifiers, Segmenters
+from segfusion_jax.inference import NOVELTY
 from segfusion_jax.input import decode
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskRow, MaskStore
 from segfusion_jax.parallel import make_devices
-from segfusion_jax.stages import figures
+from segfusion_jax.stages import figures, novelty
 from segfusion_jax.stages.classify import examples, trained_on
 from segfusion_jax.stages.predicted import Predicted, predict, predict_validation
 from segfusion_jax.stages.workdir import (
@@ -48,9 +49,10 @@ Overlaps = Sequence[tuple[Row, dict[str, float]]]
 
 
 def evaluate(config: Config, workdir: pathlib.Path) -> None:
-    """Writes `metrics.json`, `predictions.csv`, `validation.csv`, `segmentation.csv` and `figures/` in `evaluation/`.
+    """Writes `metrics.json`, tables of predictions, `novelty.safetensors` and `figures/` in `evaluation/`.
 
-    Temperature and thresholds are fitted on the images that chose the classifiers' weights. Masks are compared at the
+    The tables are `predictions.csv`, `validation.csv` and `segmentation.csv`. Temperature, thresholds and the limit of
+    what is familiar are fitted on the images that chose the classifiers' weights. Masks are compared at the
     annotations' own size.
     """
     devices = make_devices(config.parallel)
@@ -60,6 +62,8 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     source = examples(config, prepared, masks, classifier_rows(prepared, config, "test"))
     test = predict(classifiers, source, validation)
     evidence = [evidence for _, evidence in classifiers.explain(source)]
+    familiar = novelty.fit(config, prepared, classifiers)
+    novelties = novelty.score(config, prepared, classifiers, familiar, test.rows)
     segmenters = Segmenters(config, devices, unet_weights(config, workdir))
     annotated = tuple(row for row in prepared.rows if row.split == "test" and row.has_mask)
     overlaps = _overlaps(segmenters, Examples(prepared, annotated, config.segmenter.image_size), config)
@@ -78,8 +82,10 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
         "segmentation": _segmentation(config, overlaps),
         "subgroups": _subgroups(config, test, threshold, fallbacks, overlaps),
         "explanation": _explanation(config, test, shares, places=evidence[0].size),
+        "novelty": novelty.metrics(config, novelties, test.groups),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    familiar.save(folder / NOVELTY)
     _write_predictions(folder / "validation.csv", validation, fallbacks)
     _write_predictions(folder / "predictions.csv", test, fallbacks)
     names = list(overlaps[0][1]) if overlaps else ["dice"]

@@ -10,8 +10,8 @@ from segfusion_jax import bridge as bridging
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.ensembles import Segmenters
 from segfusion_jax.evaluation import calibration, classification, plots, segmentation
-from segfusion_jax.inference import Segmenters
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
 from segfusion_jax.input.loader import Examples

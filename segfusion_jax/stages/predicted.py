@@ -9,8 +9,8 @@ import numpy as np
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.ensembles import Classes, Classifiers, class_probabilities, malignant_probability
 from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
-from segfusion_jax.inference import Classes, Classifiers, class_probabilities, malignant_probability
 from segfusion_jax.input.loader import Source
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.stages.classify import examples, held_out, trained_on

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +12,15 @@ from segfusion_jax.atomic import write_text
 from segfusion_jax.config import Classifier, Config, Segmenter
 from segfusion_jax.datasets import table
 from segfusion_jax.datasets.sources import SOURCES
-from segfusion_jax.inference import METADATA, SPLIT, Classes
+from segfusion_jax.ensembles import Classes
+from segfusion_jax.inference import METADATA, NOVELTY, SPLIT
 from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.models.pretrained import release_weights, stored_preprocessing
 from segfusion_jax.stages.workdir import classifier_weights, stage_seconds, unet_weights
 
 
 def release(config: Config, workdir: pathlib.Path, metrics: Mapping[str, Any], classes: Classes) -> None:
-    """Writes the folder `model`: weights with kernels in float16, `metadata.json`, and the split as `split.csv`.
+    """Writes the folder `model`: weights with kernels in float16, what tells unfamiliar images, metadata and split.
 
     Args:
       config: of the run.
@@ -37,6 +39,7 @@ def release(config: Config, workdir: pathlib.Path, metrics: Mapping[str, Any], c
         [*unet_weights(config, workdir), *classifier_weights(config, workdir)], networks, strict=True
     ):
         release_weights(weights, folder / name)
+    shutil.copyfile(workdir / "evaluation" / NOVELTY, folder / NOVELTY)
     rows = table.read_rows(workdir / "splits" / "splits.csv")
     table.write_parts(folder / SPLIT, rows)
     calibration = metrics.get("calibration", {})

@@ -11,9 +11,9 @@ import platform
 from segfusion_jax.atomic import write_text
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.sources import SOURCES
+from segfusion_jax.ensembles import Classes
 from segfusion_jax.evaluation.report import contents, page, text
 from segfusion_jax.evaluation.report.run import Run
-from segfusion_jax.inference import Classes
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.parallel import Devices, make_devices
 from segfusion_jax.stages.release import release

@@ -10,7 +10,7 @@ from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared, load
 from segfusion_jax.datasets.sources import taxonomy
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.inference import Classes
+from segfusion_jax.ensembles import Classes
 
 
 def load_prepared(config: Config, workdir: pathlib.Path) -> Prepared:

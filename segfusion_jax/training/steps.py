@@ -207,6 +207,21 @@ def make_classify(classifier: Functional, bridge: Bridge, views: int = 1) -> Cal
     return classify
 
 
+def make_describe(classifier: Functional, bridge: Bridge) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images to `middle_features` [batch, features] float32, of the whole image whatever the bridge would remove.
+
+    The variables it takes are (params, batch_stats).
+    """
+    unmasked = dataclasses.replace(bridge, mode="channel" if bridge.mode == "channel" else "none")
+
+    def describe(variables, batch):
+        inputs = classifier.preprocessing(bridged(batch | {"mask": jnp.full_like(batch["mask"], 255)}, unmasked))
+        features, _ = classifier.apply(*variables, inputs, method="middle_features")
+        return features
+
+    return describe
+
+
 def make_explain(
     classifier: Functional, bridge: Bridge, positive: tuple[bool, ...]
 ) -> Callable[[Any, DeviceBatch], jax.Array]:

@@ -79,6 +79,8 @@ def test_the_table_and_the_masks_say_what_the_library_says(run, model, photos, t
         for name, value in prediction.probabilities.items():
             assert float(row[f"probability of {name}"]) == pytest.approx(value, abs=1e-4)
         assert (row["fallback"], row["error"]) == (prediction.fallback, "")
+        assert float(row["novelty"]) == pytest.approx(prediction.novelty, abs=1e-2)
+        assert row["familiar"] == str(int(prediction.familiar))
         mask = np.asarray(Image.open(tmp_path / "out/masks" / f"{row['name']}.png"))
         np.testing.assert_array_equal(mask, np.where(prediction.mask, 255, 0))
         assert float(row["mask_share"]) == pytest.approx(prediction.mask.mean(), abs=1e-4)

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from segfusion_jax.config import Config
+from segfusion_jax.ensembles import Classes, Classifiers, Segmenters
 from segfusion_jax.evaluation.calibration import Calibration
-from segfusion_jax.inference import Classes, Classifiers, SegFusion, Segmenters
+from segfusion_jax.inference import SegFusion
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.pretrained import save_weights

@@ -54,6 +54,8 @@ def test_classifier_goes_from_block_to_block_to_the_head(classifier):
     apply = functools.partial(classifier.apply, classifier.params, classifier.batch_stats)
     outputs, _ = apply(x, train=False, method="outputs")
     assert [output.shape for output in outputs] == [(3, 5, 6, 4), (3, 5, 6, 4), (3, 3, 3, 6)]
+    before_the_last_halving, _ = apply(x, method="middle_features")
+    np.testing.assert_allclose(before_the_last_halving, np.asarray(outputs[1]).mean((1, 2)), rtol=1e-5)
 
     top, hidden, head = (classifier.params[name] for name in ("top", "hidden", "head"))
     stats = classifier.batch_stats["top"]["norm"]

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from segfusion_jax.datasets.table import read_rows, write_rows
-from segfusion_jax.inference import Classes, Classifiers
+from segfusion_jax.ensembles import Classes, Classifiers
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.models.from_config import make_classifier
 from segfusion_jax.parallel import make_devices

@@ -29,6 +29,7 @@ SECTIONS = {
     ),
     "explanation": "inside_share area_share excess n places",
     "validation": "roc_auc n",
+    "novelty": "flagged kept n",
 }
 DRAWINGS = (
     "roc_curve pr_curve decision_curve reliability confusion_matrix probabilities training_curves_classifier "

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from segfusion_jax.ensembles import Classes
 from segfusion_jax.evaluation.calibration import Calibration
-from segfusion_jax.inference import Classes
 from segfusion_jax.stages.predicted import Predicted
 
 

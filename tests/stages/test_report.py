@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import splits
-from segfusion_jax.inference import Classes
+from segfusion_jax.ensembles import Classes
 from segfusion_jax.stages import report
 from segfusion_jax.stages.release import release
 from segfusion_jax.stages.workdir import load_prepared
@@ -80,6 +80,7 @@ def test_the_model_folder_is_complete(finished, metadata):
     folder = finished / "model"
     assert {path.name for path in folder.iterdir()} == {
         "metadata.json",
+        "novelty.safetensors",
         "split.csv",
         *metadata["classifiers"],
         *metadata["unets"],
@@ -87,6 +88,7 @@ def test_the_model_folder_is_complete(finished, metadata):
     assert Config.from_json(json.dumps(metadata["config"])) == tiny.BASE
     assert metadata["views"] == {"segmenter": 1, "classifier": 1}
     assert metadata["threshold"] == metadata["metrics"]["classification"]["threshold"]["value"]
+    assert (folder / "novelty.safetensors").read_bytes() == (finished / "evaluation/novelty.safetensors").read_bytes()
 
 
 def test_released_kernels_are_float16_and_all_else_is_float32(finished, metadata):

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from segfusion_jax.config import Bridge, Classifier
+from segfusion_jax.config import BRIDGE_MODES, Bridge, Classifier
 from segfusion_jax.models import preprocessing
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.training import steps
@@ -248,6 +248,20 @@ def test_logits_and_losses_of_seven_diagnoses():
     options = dict(class_weights=(1.0,) * 7, head_only=False)
     loss, _ = steps.classification_objective(model, bridge, Classifier(), **options)(weights, {}, batch, None)
     np.testing.assert_allclose(loss, -np.log(shares[np.arange(5), batch["label"]]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", BRIDGE_MODES)
+def test_whatever_the_bridge_removes_the_whole_image_is_described(mode):
+    def describe(params, batch_stats, x, method):
+        return x.mean((1, 2)), batch_stats
+
+    image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    mask = np.zeros((2, 4, 4, 1), np.uint8)
+    mask[:, 1:3] = 255
+    model = Functional(describe, {}, {}, preprocessing.NONE)
+    found = steps.make_describe(model, Bridge(mode=mode))(({}, {}), {"image": image, "mask": mask})
+    np.testing.assert_allclose(found[:, :3], image.mean((1, 2)) / 255, rtol=1e-5)
+    np.testing.assert_array_equal(found[:, 3:], np.ones((2, 1 if mode == "channel" else 0)))
 
 
 @pytest.mark.parametrize("expects", [preprocessing.IMAGENET, preprocessing.CENTRED])

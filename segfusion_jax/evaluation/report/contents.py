@@ -142,7 +142,24 @@ def _classification(run: Run) -> Section:
     if promised:
         shown_interval = labels.estimate("roc_auc", promised)
         note += f" On the validation images the ROC-AUC is {shown_interval.value:.3f} ({shown_interval.interval})."
-    return Section("Classification", [*curves, labels.metrics_table("Classification metrics", shown, note)])
+    table = labels.metrics_table("Classification metrics", shown, note)
+    return Section("Classification", [*curves, table, *_novelty(run)])
+
+
+def _novelty(run: Run) -> list[Text]:
+    """How many test images are flagged."""
+    section = run.metrics.get("novelty")
+    if not section:
+        return []
+    kept, in_percent = section["kept"]["value"], {name: 100 * value for name, value in section["flagged"].items()}
+    flagged = labels.estimate("flagged", in_percent)._replace(digits=1)
+    interval = f" ({flagged.interval})" if flagged.interval else ""
+    return [
+        Text(
+            f"Of the test images {flagged.value:.1f} %{interval} are flagged as unfamiliar; no prediction heeds it. "
+            f"The limit lets {percent(kept, 0)} of the validation images pass."
+        )
+    ]
 
 
 def _operating_points(run: Run) -> Section:
@@ -204,9 +221,8 @@ def _diagnoses(run: Run) -> Section:
     if "diagnosis" in run.metrics:
         table = labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
         blocks += [*figures.find(run.figures, ("diagnoses",)), table]
-        note = (
-            "Of the class that would be the most probable one if all were equally frequent, as for a balanced accuracy."
-        )
+    if "diagnosis_equal_shares" in run.metrics:
+        note = "Of the class that would be the most probable one if all were equally frequent."
         section = run.metrics["diagnosis_equal_shares"]
         blocks.append(labels.metrics_table("Diagnosis metrics at equal shares", section, note))
     confusion = run.metrics.get("confusion", {})

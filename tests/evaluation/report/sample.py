@@ -106,6 +106,7 @@ def metrics() -> dict:
             "excess": entry(0.47),
             "n": {"value": 1502.0},
         },
+        "novelty": {"flagged": entry(0.0123, 0.004), "kept": {"value": 0.99}, "n": {"value": 1502.0}},
     }
 
 
@@ -231,6 +232,7 @@ def workdir(folder: pathlib.Path) -> pathlib.Path:
     for name, content in {"splits/audit.json": audit(), "evaluation/metrics.json": metrics()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
+    (folder / "evaluation" / "novelty.safetensors").write_text("novelty")
     splits = ("train", "train", "validation", "test")
     rows = [row(number, split=split, fold=int(split != "test") - 1) for number, split in enumerate(splits)]
     table.write_rows(folder / "splits/splits.csv", rows)

@@ -111,6 +111,18 @@ def test_only_the_temperature_is_said_to_be_fitted(run):
     assert "shift" not in told([0.0]) and "Then -0.788 is added (shift, from the shares" in told([-0.788])
 
 
+def test_the_share_of_unfamiliar_images_is_told_if_it_is_known(run):
+    def told(run):
+        (section,) = (section for section in contents.page(run).sections if section.title == "Classification")
+        return [block.text for block in section.blocks if isinstance(block, Text)]
+
+    (sentence,) = told(run)
+    assert "test images 1.2 % (0.8 to 1.6) are flagged as unfamiliar" in sentence and "lets 99 % of the" in sentence
+    never = run.metrics["novelty"] | {"flagged": {"value": 0.0}}
+    assert "test images 0.0 % are flagged" in told(changed(run, novelty=never))[0]
+    assert not told(dataclasses.replace(run, metrics={k: v for k, v in run.metrics.items() if k != "novelty"}))
+
+
 def test_a_figure_that_nobody_knows_is_shown_too(tmp_path):
     run = sample.run(tmp_path)
     Image.new("RGB", (4, 4)).save(run.figures / "novelty_by_age.png")

@@ -1,0 +1,46 @@
+"""What the training images look like to the first classifier, and which test images do not look like them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.ensembles import Classifiers
+from segfusion_jax.evaluation import bootstrap, novelty, weighted
+from segfusion_jax.input.loader import Examples
+from segfusion_jax.stages.classify import held_out, trained_on
+from segfusion_jax.stages.workdir import spread
+
+MOST_IMAGES = 2000
+"""That the Gaussian is fitted on: ten times as many as it has features, and soon done."""
+
+
+def fit(config: Config, prepared: Prepared, classifiers: Classifiers) -> novelty.Novelty:
+    """The Gaussian of images that the first classifier is trained on; the limit is of those that chose its weights."""
+    train = spread(trained_on(config, prepared)[0], MOST_IMAGES)
+    _, validation = held_out(config, prepared)[0]
+    fitted = novelty.fit(_features(config, prepared, classifiers, train))
+    return fitted.limited(_features(config, prepared, classifiers, validation))
+
+
+def score(
+    config: Config, prepared: Prepared, classifiers: Classifiers, fitted: novelty.Novelty, rows: Sequence[Row]
+) -> np.ndarray:
+    """How far each image is from the training images over the limit, float64 [n]."""
+    return fitted.score(_features(config, prepared, classifiers, rows))
+
+
+def metrics(config: Config, scores: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """The share of images that are flagged, with its interval, and the share that the limit was set to let pass."""
+    flagged = scores > 1
+    values = {"flagged": float(flagged.mean()), "kept": novelty.KEPT, "n": float(flagged.size)}
+    statistics = {"flagged": weighted.mean(flagged)}
+    return bootstrap.entries(values, statistics, groups, resamples=config.evaluation.resamples)
+
+
+def _features(config: Config, prepared: Prepared, classifiers: Classifiers, rows: Sequence[Row]) -> np.ndarray:
+    source = Examples(prepared, rows, config.classifier.image_size)
+    return np.stack([features for _, features in classifiers.describe(source)])
