@@ -8,6 +8,7 @@ import numpy as np
 from segfusion_jax.config import Config
 from segfusion_jax.ensembles import Classes, Classifiers, Segmenters
 from segfusion_jax.evaluation.calibration import Calibration
+from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.inference import SegFusion
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
@@ -37,14 +38,17 @@ def make_model(folder: pathlib.Path, classes: Classes = SIGMOID, members: int = 
         save_weights(classifiers[-1], _decided(redrawn(classifier, seed), seen, 1.0))
     devices = make_devices(config.parallel)
     shift = (0.3,) if classes.num_logits == 1 else (0.3, 0.0, -0.2)
-    return SegFusion(
+    model = SegFusion(
         config,
         Segmenters(config, devices, unets),
         Classifiers(config, devices, classifiers, classes),
         calibration=Calibration(0.8, shift),
         prevalence=0.2,
         threshold=0.3,
+        familiarity=Novelty(np.zeros(1, np.float32), np.eye(1, dtype=np.float32)),
     )
+    model.novelty = lambda images: [0.0] * len(images)  # is not exported, and would have to be compiled
+    return model
 
 
 def _decided(model: Functional, batch: np.ndarray, deviation: float) -> Functional:
