@@ -376,8 +376,8 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote."""
-        return _from_dict(cls, json.loads(text), "config")
+        """Reads what `to_json` wrote, of an earlier version too: fields that it did not have get their defaults."""
+        return _from_dict(cls, _completed(dataclasses.asdict(cls()), json.loads(text)), "config")
 
     def to_json(self) -> str:
         """The config as indented JSON."""
@@ -417,6 +417,16 @@ def find_data(name: str) -> pathlib.Path | None:
 def cache_folder() -> pathlib.Path:
     """Where this user's compiled programs, downloads and prepared data lie: in $XDG_CACHE_HOME, else in ~/.cache."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segfusion_jax"
+
+
+def _completed(default: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`values`, nested, with what they lack taken from `default`."""
+    sections = {
+        name: _completed(section, values[name])
+        for name, section in default.items()
+        if isinstance(section, dict) and isinstance(values.get(name), dict)
+    }
+    return default | values | sections
 
 
 def _from_dict(cls: type, values: dict[str, Any], path: str) -> Any:
