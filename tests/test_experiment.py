@@ -116,7 +116,7 @@ def test_what_changes_no_result_may_change(finished):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"seed": 5}, "seed is 0 there, 5 here"),
+        ({"seed": 5}, "seed is 1 there, 5 here"),
         ({"bridge__alpha": 0.25}, "bridge.alpha is 0.53 there, 0.25 here"),
         (
             {"parallel__sync_batch_norm": False, "splits__num_folds": 4},

@@ -105,7 +105,7 @@ def test_with_remat_training_computes_each_block_again(name, train):
         model, blocks = from_config.make_unet(Segmenter(filters=1), **options), 4 + 1 + 4
     else:
         model = from_config.make_unet(Segmenter(encoder="efficientnet_b0", filters=1), **options)
-        blocks = 16 + 5
+        blocks = 11 + 4
     images = np.zeros((1, 32, 32, 3), np.float32)
     traced = jax.make_jaxpr(lambda *args: model.apply(*args, train=train))(model.params, model.batch_stats, images)
     primitive = jax.make_jaxpr(jax.checkpoint(jnp.sin))(0.0).eqns[0].primitive
@@ -129,7 +129,8 @@ def test_an_encoder_is_loaded_and_brings_its_preprocessing(tmp_path):
     unet = filled(lambda: EncoderUNet(plan, filters=1, rngs=nnx.Rngs(0)), seed=1)
     loaded = from_config.load_encoder(config, unet)
     assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(48, 48))
-    encoder = {name: backbone.params[name] for name in ("stem", "blocks")}
+    blocks = {number: block for number, block in backbone.params["blocks"].items() if number < 8}
+    encoder = {"stem": backbone.params["stem"], "blocks": blocks}
     jax.tree.map(np.testing.assert_array_equal, loaded.params["encoder"], encoder)
     jax.tree.map(np.testing.assert_array_equal, loaded.params["up"], unet.params["up"])
     assert from_config.load_encoder(Segmenter(), unet) is unet
