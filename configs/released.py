@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     _classifier(config.classifier)
     if variant == "paper_unet":
         config.segmenter.update(encoder="", pretrained="", filters=16)
-        config.segmenter.training.learning_rate = 2e-3
+        config.segmenter.training.update(learning_rate=2e-3, epochs=7)
     elif variant:
         raise ValueError(f"configs/released.py:{variant} is not known; 'paper_unet' is")
     return config
