@@ -45,14 +45,13 @@ def measure(workdir: pathlib.Path, width: str) -> dict[str, Any]:
     metrics = json.loads((workdir / "evaluation/metrics.json").read_text())
     rows = [row for row in _read(workdir / "evaluation/predictions.csv") if widths[row["image_id"]] == width]
     masks = [row for row in _read(workdir / "evaluation/segmentation.csv") if widths[row["image_id"]] == width]
-    names = list(metrics["calibration"]["shares"])
+    shares = metrics["calibration"]["shares"]
+    names = list(shares)
     groups = [row["group"] for row in rows]
     labels = np.array([row["label"] == "1" for row in rows])
     malignancy = np.array([float(row["probability"]) for row in rows])
     targets = np.array([names.index(row["diagnosis"]) for row in rows])
     of_classes = np.array([[float(row[name]) for name in names] for row in rows])
-    equal = of_classes / np.array(list(metrics["calibration"]["shares"].values()))
-    equal /= equal.sum(axis=1, keepdims=True)
     scores = [{k: float(v) for k, v in row.items() if k not in ("image_id", "group")} for row in masks]
     threshold = metrics["classification"]["threshold"]["value"]
     options: dict[str, Any] = dict(resamples=RESAMPLES)
@@ -63,10 +62,8 @@ def measure(workdir: pathlib.Path, width: str) -> dict[str, Any]:
             | sections.operating_point(labels, malignancy, groups, point["threshold"], **options)
             for point in metrics["operating_points"]
         ],
-        "diagnosis": sections.diagnosis(targets, of_classes, names, groups, **options)["diagnosis"],
-        "diagnosis_equal_shares": sections.diagnosis(targets, equal, names, groups, **options)["diagnosis"],
         "segmentation": sections.segmentation(scores, [row["group"] for row in masks], **options),
-    }
+    } | sections.diagnosis(targets, of_classes, names, list(shares.values()), groups, **options)
 
 
 def _row(name: str, part: dict[str, Any]) -> str:

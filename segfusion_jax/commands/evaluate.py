@@ -30,11 +30,12 @@ from segfusion_jax.evaluation.report import text
 from segfusion_jax.inference import METADATA, SPLIT, SegFusion, model_folder
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskStore, write
+from segfusion_jax.stages import novelty
 from segfusion_jax.stages.bridge import stored
 from segfusion_jax.stages.classify import examples
 from segfusion_jax.stages.evaluate import Overlaps, overlap
 
-_SHOWN = ("classification", "diagnosis", "segmentation")
+_SHOWN = ("classification", "diagnosis", "diagnosis_equal_shares", "segmentation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
     }
     stated = json.loads((folder / METADATA).read_text())["metrics"]
     metrics |= _metrics(model, classified, overlaps, stated, resamples=arguments.resamples)
+    novelties = novelty.score(model.config, prepared, model.classifiers, model.familiarity, rows)
+    groups = [row.group for row in rows]
+    metrics["novelty"] = novelty.metrics(novelties, groups, resamples=arguments.resamples)
     write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _write_predictions(arguments.output / "predictions.csv", model, classified, masks)
     _write_overlaps(arguments.output / "segmentation.csv", overlaps)
@@ -182,6 +186,7 @@ def _metrics(
             classified.targets[known],
             classified.of_classes[known],
             model.classes,
+            [stated["calibration"]["shares"][name] for name in model.classes],
             [group for group, is_known in zip(groups, known, strict=True) if is_known],
             resamples=resamples,
         )
@@ -209,6 +214,9 @@ def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classifie
         lines.append(f"called {side} by the labels: {told or 'none'}")
     if "diagnosis" in metrics:
         lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
+    flagged = metrics["novelty"]["flagged"]
+    told = f"{flagged['value']:.1%} ({flagged['low']:.1%} to {flagged['high']:.1%})"
+    lines.append(f"unlike the model's training images: {told}")
     shown = {name: metrics[name] for name in _SHOWN if metrics.get(name)}
     return "\n".join([*lines, "", text.table(shown)])
 

@@ -21,13 +21,14 @@ def logged(items: Iterable[_Item], *, total: int, what: str, first: int = 0, sec
     """
     start = last = time.monotonic()
     done = first
-    for done, item in enumerate(items, first):
+    for done, item in enumerate(items, first + 1):
         now = time.monotonic()
         if now - last >= seconds:
             rate = (done - first) / (now - start)
-            left = (total - done) / max(rate, 1e-9)
-            logging.info("%s: %d of %d images, %.0f a second, %.0f s left", what, done, total, rate, left)
+            logging.info(
+                "%s: %d of %d images, %.0f a second, %.0f s left", what, done, total, rate, (total - done) / rate
+            )
             last = now
         yield item
-    if done + 1 >= total:
+    if done >= total:
         logging.info("%s: %d images done", what, total)

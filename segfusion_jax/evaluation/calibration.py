@@ -235,6 +235,18 @@ def prior_shift(natural: float | Sequence[float], trained: float | Sequence[floa
     return tuple((np.log(to / to.sum()) - np.log(of / of.sum())).tolist())
 
 
+def of_equal_classes(probabilities: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """What probabilities would be if all classes were equally frequent (Saerens et al.), float64 [n, classes].
+
+    Args:
+      probabilities: [n, classes], rows sum to 1.
+      shares: of each class where they hold, from 0; the result of a class of share 0 is 0.
+    """
+    given = np.asarray(shares, np.float64)
+    odds = np.asarray(probabilities, np.float64) / np.where(given > 0, given, np.inf)
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
 def shift_prevalence(probabilities: np.ndarray, trained: float, deployed: float) -> np.ndarray:
     """Probabilities of malignancy where the malignant share is another, by Bayes' theorem; float64 of the same shape.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from segfusion_jax.evaluation import bootstrap, weighted
+from segfusion_jax.evaluation import bootstrap, calibration, weighted
 from segfusion_jax.evaluation import classification as of_decisions
 from segfusion_jax.evaluation import segmentation as of_masks
 
@@ -47,16 +47,21 @@ def diagnosis(
     targets: np.ndarray,
     probabilities: np.ndarray,
     names: Sequence[str],
+    shares: Sequence[float],
     groups: Sequence[Hashable],
     *,
     resamples: int,
 ) -> dict[str, Section]:
     """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given.
 
+    And `diagnosis_equal_shares`, of the class that would be the most probable one if all were equally frequent: of all
+    decisions from these probabilities the one of the best balanced accuracy.
+
     Args:
       targets: [n] number of each image's class; at least two classes present.
       probabilities: [n, classes], rows sum to 1.
       names: of the classes.
+      shares: of each class where the probabilities hold, from 0.
       groups: as of `classification`.
       resamples: likewise.
 
@@ -65,9 +70,19 @@ def diagnosis(
     """
     values = of_decisions.multiclass_metrics(targets, probabilities)
     statistics = weighted.multiclass_statistics(targets, probabilities)
+    equal = calibration.of_equal_classes(probabilities, shares)
+    equal_values = of_decisions.multiclass_metrics(targets, equal)
+    equal_statistics = weighted.multiclass_statistics(targets, equal)
+    shown = ("balanced_accuracy", "accuracy")
     counts = of_decisions.confusion_matrix(targets, probabilities.argmax(axis=1), len(names)).tolist()
     return {
         "diagnosis": bootstrap.entries(values, statistics, groups, resamples=resamples),
+        "diagnosis_equal_shares": bootstrap.entries(
+            {name: equal_values[name] for name in shown},
+            {name: equal_statistics[name] for name in shown},
+            groups,
+            resamples=resamples,
+        ),
         "confusion": {name: dict(zip(names, row, strict=True)) for name, row in zip(names, counts, strict=True)},
     }
 

@@ -82,7 +82,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
         "segmentation": _segmentation(config, overlaps),
         "subgroups": _subgroups(config, test, threshold, fallbacks, overlaps),
         "explanation": _explanation(config, test, shares, places=evidence[0].size),
-        "novelty": novelty.metrics(config, novelties, test.groups),
+        "novelty": novelty.metrics(novelties, test.groups, resamples=config.evaluation.resamples),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     familiar.save(folder / NOVELTY)
@@ -150,10 +150,7 @@ def _classification(config: Config, validation: Predicted, test: Predicted, thre
     }
     if test.classes.num_logits > 1:
         names = test.classes.names
-        metrics |= sections.diagnosis(test.targets, test.of_classes, names, groups, resamples=resamples)
-        # of all decisions from the same probabilities the one of the best balanced accuracy
-        equal = sections.diagnosis(test.targets, test.of_equal_classes, names, groups, resamples=resamples)["diagnosis"]
-        metrics["diagnosis_equal_shares"] = {name: equal[name] for name in ("balanced_accuracy", "accuracy")}
+        metrics |= sections.diagnosis(test.targets, test.of_classes, names, test.shares, groups, resamples=resamples)
     return metrics
 
 

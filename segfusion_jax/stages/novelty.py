@@ -33,12 +33,12 @@ def score(
     return fitted.score(_features(config, prepared, classifiers, rows))
 
 
-def metrics(config: Config, scores: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+def metrics(scores: np.ndarray, groups: Sequence[str], *, resamples: int) -> dict[str, Any]:
     """The share of images that are flagged, with its interval, and the share that the limit was set to let pass."""
     flagged = scores > 1
     values = {"flagged": float(flagged.mean()), "kept": novelty.KEPT, "n": float(flagged.size)}
     statistics = {"flagged": weighted.mean(flagged)}
-    return bootstrap.entries(values, statistics, groups, resamples=config.evaluation.resamples)
+    return bootstrap.entries(values, statistics, groups, resamples=resamples)
 
 
 def _features(config: Config, prepared: Prepared, classifiers: Classifiers, rows: Sequence[Row]) -> np.ndarray:

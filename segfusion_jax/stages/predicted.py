@@ -60,13 +60,6 @@ class Predicted:
         return malignant_probability(self.calibration.apply(self.logits), self.classes)
 
     @property
-    def of_equal_classes(self) -> np.ndarray:
-        """What `of_classes` would be if all classes were equally frequent, [n, classes]; 0 of those not trained on."""
-        shares = np.array(self.shares)
-        odds = self.of_classes / np.where(shares > 0, shares, np.inf)
-        return odds / odds.sum(axis=1, keepdims=True)
-
-    @property
     def prevalence(self) -> float:
         """Share of malignant images in training."""
         return float(np.array(self.shares)[np.array(self.classes.positive)].sum())

@@ -38,7 +38,12 @@ def test_of_its_own_collection_only_the_test_images_count_and_say_what_the_run_s
             pairs = np.array([[float(r[column]) for r in rows] for rows in (ours, theirs)])
             np.testing.assert_allclose(*pairs, rtol=0.01, atol=0.002)  # weights are float16 here
     metrics, run = (json.loads((path / "metrics.json").read_text()) for path in (folder, finished / "evaluation"))
-    for section, name in (("classification", "roc_auc"), ("classification", "n"), ("segmentation", "dice")):
+    for section, name in (
+        ("classification", "roc_auc"),
+        ("classification", "n"),
+        ("segmentation", "dice"),
+        ("novelty", "flagged"),
+    ):
         assert metrics[section][name]["value"] == pytest.approx(run[section][name]["value"], abs=0.02)
     assert metrics["classification"]["threshold"] == run["classification"]["threshold"]
     thresholds = [[point["threshold"] for point in one["operating_points"]] for one in (metrics, run)]
@@ -54,6 +59,7 @@ def test_what_is_printed_says_what_was_judged(judged):
     assert f"synthetic lesions: {n} images" in printed
     assert f"{80 - n} more were left out: the model has seen them or relatives" in printed
     assert f"called malignant by the labels: melanoma {metrics['target']['malignant']['melanoma']}\n" in printed
+    assert f"unlike the model's training images: {metrics['novelty']['flagged']['value']:.1%} (" in printed
     assert f"{metrics['classification']['roc_auc']['value']:.3f}" in printed and "Dice" in printed
     assert printed.count("Research use only") == 1
 
@@ -78,9 +84,12 @@ def test_diagnoses_are_judged_where_they_are_among_the_models():
     model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
     probabilities = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.9, 0.1, 0.0]])
     found = classified([0, 1, 1, 1, 0], [0, 1, 1, -1, -1], probabilities)
-    metrics = evaluate._metrics(model, found, [], {"operating_points": []}, resamples=100)
+    shares = dict(zip(model.classes, (0.3, 0.6, 0.1), strict=True))  # of them all, nevus becomes likelier
+    stated = {"operating_points": [], "calibration": {"shares": shares}}
+    metrics = evaluate._metrics(model, found, [], stated, resamples=100)
     assert metrics["diagnosis"]["n"]["value"] == 3
     assert metrics["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx((1 + 0.5) / 2)
+    assert metrics["diagnosis_equal_shares"]["balanced_accuracy"]["value"] == pytest.approx(0.5)  # 0.5 / 0.3, 0.6 / 0.6
     assert metrics["confusion"]["melanoma"] == {"nevus": 1, "melanoma": 1, "bcc": 0}
     assert metrics["classification"]["n"]["value"] == 5
     assert metrics["classification"]["sensitivity"]["value"] == pytest.approx(2 / 3)

@@ -212,3 +212,14 @@ def test_bad_arguments_are_refused():
         calibration.fit_temperature(np.array([0, 1]), np.array([0.1, np.inf]))
     with pytest.raises(ValueError, match=r"must be \(n, 2\)"):
         calibration.fit_temperature(np.array([0, 1]), np.array([0.1, 0.2]), shift=(0.1, 0.2))
+
+
+def test_equal_classes_divide_by_their_shares():
+    equal = calibration.of_equal_classes(np.array([[0.5, 0.5], [0.1, 0.9]]), (0.9, 0.1))
+    np.testing.assert_allclose(equal, [[0.1, 0.9], [1 / 82, 81 / 82]])  # odds times 9
+
+
+def test_a_class_of_no_share_is_never_named():
+    odds = np.array([0.5 / 0.75, 0.3 / 0.25, 0.0])
+    equal = calibration.of_equal_classes(np.array([[0.5, 0.3, 0.2]]), (0.75, 0.25, 0.0))
+    np.testing.assert_allclose(equal, [odds / odds.sum()])

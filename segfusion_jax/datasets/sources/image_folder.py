@@ -139,7 +139,10 @@ def _class_rows(root: Folder, tree: "_Tree") -> list[official.Row]:
     classes = [folder.name for folder in folders]
     if not classes:
         what = "no table (labels.csv, metadata.csv or one .csv) and no folders that are called like classes"
-        raise FileNotFoundError(f"{root}: {what}; name the folder of your images with --config.data.root=FOLDER")
+        raise FileNotFoundError(
+            f"{root}: {what}; name the folder of your images with --config.data.root=FOLDER "
+            "(segfusion evaluate: --root=FOLDER)"
+        )
     nested = [str(inner) for folder in folders for inner in folder.folders()]
     if nested:
         raise ValueError(
