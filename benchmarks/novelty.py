@@ -2,10 +2,10 @@
 
     python benchmarks/novelty.py MODEL --dermoscopy NAME=FOLDER [NAME=FOLDER ...] [--photos FOLDER]
 
-MODEL is a run's workdir or its folder `model`. Of the first data set, NAME=FOLDER,SPLITS names the splits.csv of the
-run, so that its test images alone are taken; changed images are made of this one. Images that are no dermoscopy are
-drawn; photographs, of which windows are cut too, are the user's. ROC-AUC is that of the novelty, images of the kind
-against those of the first data set. Cost is told of `novelty` beside all of `predict`.
+MODEL is a run's workdir or its folder `model`. Of the first data set, NAME=FOLDER,SPLITS names the splits.csv or
+split.csv of the run, so that its test images alone are taken; changed images are made of this one. Images that are no
+dermoscopy are drawn; photographs, of which windows are cut too, are the user's. ROC-AUC is that of the novelty, images
+of the kind against those of the first data set. Cost is told of `novelty` beside all of `predict`.
 """
 
 import argparse
@@ -84,7 +84,8 @@ def _data_set(text: str, most: int) -> tuple[str, list[pathlib.Path]]:
     files = _files(folder)
     if splits:
         with open(splits, newline="") as file:
-            test = {row["image_id"] for row in csv.DictReader(file) if row["split"] == "test"}
+            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+        test = {pathlib.PurePosixPath(row["image_id"]).name for row in rows}
         files = [path for path in files if path.stem in test]
     return name, [files[place] for place in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 

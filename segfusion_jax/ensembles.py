@@ -19,6 +19,9 @@ from segfusion_jax.parallel import Devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.predict import predict
 
+DESCRIBED = 112
+"""Pixels a side, at most, by which an image is told to be familiar: in finer ones, sharpness and JPEG tell too much."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
@@ -114,6 +117,12 @@ class Classifiers:
         self._devices = devices
 
     @property
+    def described_size(self) -> tuple[int, int]:
+        """Height and width of the images for `describe`: its own, up to DESCRIBED."""
+        height, width = self._config.classifier.image_size
+        return min(height, DESCRIBED), min(width, DESCRIBED)
+
+    @property
     def variables(self) -> Any:
         """What `classify`, the pure function `(variables, batch) -> logits`, takes of all classifiers."""
         return _stacked(self._variables)
@@ -135,7 +144,8 @@ class Classifiers:
     def describe(self, source: Source) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and what the first classifier makes of the whole image, float32 [features].
 
-        See `steps.make_describe`; `evaluation.novelty` says by it whether an image is familiar.
+        The images are of `described_size`. See `steps.make_describe`; `evaluation.novelty` says by it whether
+        an image is familiar.
         """
         return self._run(self._describe, source, [0])
 

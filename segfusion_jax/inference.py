@@ -199,7 +199,7 @@ class SegFusion:
         loaded = arrays.load(images)
         if not loaded:
             return []
-        described = self.classifiers.describe(arrays.Arrays(loaded, self.config.classifier.image_size))
+        described = self.classifiers.describe(arrays.Arrays(loaded, self.classifiers.described_size))
         return self.familiarity.score(np.stack([features for _, features in described])).tolist()
 
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:

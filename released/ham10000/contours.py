@@ -28,8 +28,10 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
 
 def panels(root: pathlib.Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, str]]:
     """Of `segmentation_overlays`: plain grey instead of the image, annotation, prediction, what it is."""
-    tested = {row["image_id"] for row in _read(HERE / "split.csv") if row["split"] == "test"}
-    rows = [row for row in _read(root / "labels.csv") if row["image"].removesuffix(".jpg") in tested]
+    tested = {
+        pathlib.PurePosixPath(row["image_id"]).name for row in _read(HERE / "split.csv") if row["split"] == "test"
+    }
+    rows = [row for row in _read(root / "labels.csv") if pathlib.PurePosixPath(row["image"]).stem in tested]
     rows = rows[:: len(rows) // IMAGES]
     found = []
     for row, prediction in zip(

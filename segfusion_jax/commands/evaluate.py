@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     stated = json.loads((folder / METADATA).read_text())["metrics"]
     metrics |= _metrics(model, classified, overlaps, stated, resamples=arguments.resamples)
-    novelties = novelty.score(model.config, prepared, model.classifiers, model.familiarity, rows)
+    novelties = novelty.score(prepared, model.classifiers, model.familiarity, rows)
     groups = [row.group for row in rows]
     metrics["novelty"] = novelty.metrics(novelties, groups, resamples=arguments.resamples)
     write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")

@@ -63,7 +63,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     test = predict(classifiers, source, validation)
     evidence = [evidence for _, evidence in classifiers.explain(source)]
     familiar = novelty.fit(config, prepared, classifiers)
-    novelties = novelty.score(config, prepared, classifiers, familiar, test.rows)
+    novelties = novelty.score(prepared, classifiers, familiar, test.rows)
     segmenters = Segmenters(config, devices, unet_weights(config, workdir))
     annotated = tuple(row for row in prepared.rows if row.split == "test" and row.has_mask)
     overlaps = _overlaps(segmenters, Examples(prepared, annotated, config.segmenter.image_size), config)

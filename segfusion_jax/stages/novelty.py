@@ -22,15 +22,13 @@ def fit(config: Config, prepared: Prepared, classifiers: Classifiers) -> novelty
     """The Gaussian of images that the first classifier is trained on; the limit is of those that chose its weights."""
     train = spread(trained_on(config, prepared)[0], MOST_IMAGES)
     _, validation = held_out(config, prepared)[0]
-    fitted = novelty.fit(_features(config, prepared, classifiers, train))
-    return fitted.limited(_features(config, prepared, classifiers, validation))
+    fitted = novelty.fit(_features(prepared, classifiers, train))
+    return fitted.limited(_features(prepared, classifiers, validation))
 
 
-def score(
-    config: Config, prepared: Prepared, classifiers: Classifiers, fitted: novelty.Novelty, rows: Sequence[Row]
-) -> np.ndarray:
+def score(prepared: Prepared, classifiers: Classifiers, fitted: novelty.Novelty, rows: Sequence[Row]) -> np.ndarray:
     """How far each image is from the training images over the limit, float64 [n]."""
-    return fitted.score(_features(config, prepared, classifiers, rows))
+    return fitted.score(_features(prepared, classifiers, rows))
 
 
 def metrics(scores: np.ndarray, groups: Sequence[str], *, resamples: int) -> dict[str, Any]:
@@ -41,6 +39,6 @@ def metrics(scores: np.ndarray, groups: Sequence[str], *, resamples: int) -> dic
     return bootstrap.entries(values, statistics, groups, resamples=resamples)
 
 
-def _features(config: Config, prepared: Prepared, classifiers: Classifiers, rows: Sequence[Row]) -> np.ndarray:
-    source = Examples(prepared, rows, config.classifier.image_size)
+def _features(prepared: Prepared, classifiers: Classifiers, rows: Sequence[Row]) -> np.ndarray:
+    source = Examples(prepared, rows, classifiers.described_size)
     return np.stack([features for _, features in classifiers.describe(source)])
