@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -23,6 +23,8 @@ NOVELTY = "novelty.safetensors"
 
 SPLIT = "split.csv"
 """Name of the file beside it that says which images they learned from."""
+
+_NEEDED = tuple("config unets classifiers classes positive num_logits temperature shift prevalence threshold".split())
 
 BATCH = 8
 """Images that a loaded model takes at once: a last batch is filled up, and one image alone must not cost too much."""
@@ -105,7 +107,7 @@ class SegFusion:
           ValueError: its weights do not fit its config.
         """
         folder = model_folder(folder)
-        metadata = json.loads((folder / METADATA).read_text())
+        metadata = _metadata(folder / METADATA)
         config = Config.from_json(json.dumps(metadata["config"]))
         dtype = compute_dtype or config.compute_dtype
         config = dataclasses.replace(config, input=Input(), compute_dtype=dtype)
@@ -240,6 +242,17 @@ def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
         if (path / METADATA).exists():
             return path
     raise FileNotFoundError(f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir")
+
+
+def _metadata(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(path.read_text())
+        missing = [name for name in _NEEDED if name not in metadata] if isinstance(metadata, dict) else list(_NEEDED)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if missing:
+        raise ValueError(f"{path} describes no model of segfusion_jax: it holds no {', '.join(missing)}")
+    return metadata
 
 
 def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:

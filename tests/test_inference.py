@@ -140,6 +140,9 @@ def test_folders_without_a_model_are_named(finished, tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=f"{folder} holds no metadata.json.*finished workdir"):
             sf.SegFusion.load(folder)
+    (tmp_path / "metadata.json").write_text('{"config": {}}')
+    with pytest.raises(ValueError, match="metadata.json describes no model of segfusion_jax: it holds no unets, "):
+        sf.SegFusion.load(tmp_path)
     broken = shutil.copytree(finished / "model", tmp_path / "broken")
     (broken / "unet_1.safetensors").unlink()
     with pytest.raises((FileNotFoundError, ValueError), match="unet_1.safetensors"):

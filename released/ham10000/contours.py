@@ -32,7 +32,7 @@ def panels(root: pathlib.Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray,
         pathlib.PurePosixPath(row["image_id"]).name for row in _read(HERE / "split.csv") if row["split"] == "test"
     }
     rows = [row for row in _read(root / "labels.csv") if pathlib.PurePosixPath(row["image"]).stem in tested]
-    rows = rows[:: len(rows) // IMAGES]
+    rows = [rows[place] for place in np.linspace(0, len(rows) - 1, IMAGES).astype(int)]
     found = []
     for row, prediction in zip(
         rows, sf.SegFusion.load(HERE).predict([root / row["image"] for row in rows]), strict=True

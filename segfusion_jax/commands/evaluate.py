@@ -65,8 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
       FileNotFoundError: no model, a model that does not say what it was trained on, or no collection.
-      ValueError: the model has seen all of the collection, or there is nothing to judge it by.
+      ValueError: the model has seen all of the collection, or there is nothing to judge it by; or an option is none.
     """
+    if arguments.resamples < 1:
+        raise ValueError(f"--resamples = {arguments.resamples}: must be at least 1")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"--output = {arguments.output}: is no folder")
     model, folder = SegFusion.load(arguments.model), model_folder(arguments.model)
     parts = table.read_parts(folder / SPLIT)
     data = _data(model, arguments)

@@ -79,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--explain", action="store_true", help="write the evidence too")
     predict.add_argument("--no-overlays", action="store_true", help="write masks only: faster, and much smaller")
     predict.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="probability, at the model's own prevalence, from which an image is called malignant; without it, the "
+        "model's own; metadata.json has those for other sensitivities under operating_points",
+    )
+    predict.add_argument(
         "--prevalence",
         type=float,
         metavar="P",

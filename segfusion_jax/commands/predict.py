@@ -37,8 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
         raise ValueError(f"--prevalence = {arguments.prevalence}: must be above 0 and below 1")
+    if arguments.threshold is not None and not 0 < arguments.threshold < 1:
+        raise ValueError(f"--threshold = {arguments.threshold}: must be above 0 and below 1")
     paths = images.find(arguments.images, without=arguments.output)
     model = SegFusion.load(arguments.model)
+    model.threshold = model.threshold if arguments.threshold is None else arguments.threshold
     journal = Journal(arguments.output, _columns(model), _settings(arguments))
     names = images.names(paths, {image: row["name"] for image, row in journal.done.items()})
     left = {path: name for path, name in zip(paths, names, strict=True) if str(path) not in journal.done}
@@ -65,6 +68,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": hashlib.sha256((model_folder(arguments.model) / METADATA).read_bytes()).hexdigest(),
         "prevalence": arguments.prevalence,
+        "threshold": arguments.threshold,
         "explain": arguments.explain,
         "overlays": not arguments.no_overlays,
     }

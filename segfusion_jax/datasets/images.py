@@ -5,7 +5,7 @@ import hashlib
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segfusion_jax import config
 from segfusion_jax.datasets import files
@@ -192,6 +192,8 @@ def _loaded(image: Image.Image, what: str) -> Image.Image:
 
 
 def _reason(error: Exception, what: str) -> str:
+    if isinstance(error, UnidentifiedImageError):  # whose text holds an address in memory
+        return f"unreadable {what}: it is none of {', '.join(_FORMATS)}"
     bomb = isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning)
     return f"{'oversized' if bomb else 'unreadable'} {what}: {error or type(error).__name__}"
 

@@ -1,6 +1,7 @@
 """Images of a collection that a model has never seen, told by what the model carries of its own split."""
 
 import collections
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,13 +12,14 @@ from segfusion_jax.datasets.near_duplicates import near_duplicates
 from segfusion_jax.datasets.table import Part, Row
 
 _SEEN = ("train", "validation")
+_ISIC = re.compile(r"ISIC_\d+")
 
 
 def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...], dict[str, int]]:
     """The images whose whole group the model was neither trained on nor chosen by.
 
-    An image is one of the model's if their ids are equal (an ISIC 2019 `_downsampled` id counts as its original's) or
-    if `near_duplicates` connects their pictures.
+    An image is one of the model's if their ids are equal (of the ISIC archive's, without what folders and
+    `_downsampled` copies add) or if `near_duplicates` connects their pictures.
 
     Args:
       rows: images, with their groups.
@@ -41,7 +43,9 @@ def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...],
 
 
 def _plain(image_id: str) -> str:
-    return image_id.removesuffix("_downsampled")
+    """The archive's own id, such as ISIC_0024306, whatever folder and ending a collection adds; else the id itself."""
+    name = image_id.rpartition("/")[2].removesuffix("_downsampled")
+    return name if _ISIC.fullmatch(name) else image_id
 
 
 def _pictured(hashes: Sequence[str], own: Sequence[str]) -> list[bool]:

@@ -74,6 +74,13 @@ def test_a_collection_that_was_seen_in_whole_is_refused(finished, judged, model,
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize("wrong", [("--resamples", 0), ("--output", __file__)])
+def test_wrong_options_are_refused_before_the_work(parse, tmp_path, wrong):
+    words = ("evaluate", "--model", tmp_path, "--collection", "synthetic", "--output", tmp_path / "o", *wrong)
+    with pytest.raises(ValueError, match=f"{wrong[0]} = {wrong[1]}: "):
+        evaluate.run(parse(*words))
+
+
 def classified(labels, targets, probabilities) -> evaluate._Classified:
     rows = tuple(row(number, target=label) for number, label in enumerate(labels))
     return evaluate._Classified(rows, probabilities[:, 1:].sum(axis=1), probabilities, np.array(targets))

@@ -134,8 +134,16 @@ def test_options_reach_the_model_and_the_pictures(run, model, photos, tmp_path):
     assert json.loads((tmp_path / "out/settings.json").read_text())["explain"] is True
 
 
-@pytest.mark.parametrize("prevalence", ["0", "1", "nan"])
-def test_prevalences_that_are_none_are_refused_before_anything_is_written(run, tmp_path, prevalence):
-    with pytest.raises(ValueError, match="--prevalence = "):
-        run("--prevalence", prevalence)
+@pytest.mark.parametrize(("threshold", "decision"), [("1e-9", "malignant"), ("0.999999999", "benign")])
+def test_a_threshold_decides(run, model, photos, tmp_path, monkeypatch, threshold, decision):
+    monkeypatch.setattr(model, "threshold", model.threshold)  # the command sets it
+    run("--threshold", threshold, images=(photos / "c.png", photos / "b"))
+    assert [row["decision"] for row in rows_of(tmp_path, photos).values()] == [decision] * 2
+
+
+@pytest.mark.parametrize("option", ["--prevalence", "--threshold"])
+@pytest.mark.parametrize("value", ["0", "1", "nan"])
+def test_shares_that_are_none_are_refused_before_anything_is_written(run, tmp_path, option, value):
+    with pytest.raises(ValueError, match=f"{option} = "):
+        run(option, value)
     assert not (tmp_path / "out").exists()

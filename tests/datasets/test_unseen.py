@@ -14,14 +14,14 @@ def bits(number: int, differing: int = 0) -> str:
 
 ROWS = [
     row(0, image_id="A", group="A", perceptual_hash=bits(1)),
-    row(1, image_id="B_downsampled", group="B", perceptual_hash=bits(5)),
+    row(1, image_id="ISIC_2_downsampled", group="B", perceptual_hash=bits(5)),
     row(2, image_id="C", group="B", perceptual_hash=bits(9)),
     row(3, image_id="own_name", group="D", perceptual_hash=bits(14, 20)),
     row(4, image_id="E", group="E", perceptual_hash=bits(23)),
 ]
 PARTS = [
     table.Part("A", "test", -1, bits(1)),
-    table.Part("B", "validation", 2, bits(61)),
+    table.Part("crops/ISIC_2", "validation", 2, bits(61)),
     table.Part("F", "train", 0, bits(14)),
     table.Part("G", "unused", -1, bits(23)),
 ]
@@ -38,6 +38,11 @@ def test_pictures_are_the_same_within_the_threshold(differing, expected):
     (only,) = [row(0, perceptual_hash=bits(14, differing))]
     rows, _ = unseen([only], PARTS[2:3])
     assert (rows == (only,)) == expected
+
+
+def test_ids_of_folders_that_are_nobodys_but_theirs_are_compared_in_whole():
+    rows, _ = unseen([row(0, image_id="mine/1", perceptual_hash=bits(1))], [table.Part("a/1", "train", 0, bits(99))])
+    assert len(rows) == 1
 
 
 def test_a_model_that_saw_nothing_leaves_all():
