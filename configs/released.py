@@ -5,10 +5,13 @@
 
 HAM10000 holds the official files, CROPS sharper centre crops of 224x224 of 5,984 of its images; MIXED is written. The
 ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in the folders of SEGFUSION_DATA; others of
-EfficientNet-B0 are named by --config.segmenter.pretrained and --config.classifier.pretrained. The paper's U-Net is
-`configs/released.py:paper_unet`.
+EfficientNet-B0 are named by --config.segmenter.pretrained and --config.classifier.pretrained.
 
-Hardware, time and results: released/ham10000/README.md.
+`configs/released.py:paper_unet` has the paper's U-Net, which starts from nothing: smaller images and less augmentation,
+so that it sees more in the same time. `configs/released.py:bridge_study` is what `--study=bridge` was run with on 2
+cores: the paper's U-Net and a classifier of 80x80.
+
+Hardware, time and results: released/ham10000/README.md and README.md.
 """
 
 import ml_collections
@@ -19,7 +22,7 @@ WEIGHTS = "efficientnet_b0_imagenet_autoaug_notop_f32.npz"
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The released models' experiment; with the variant 'paper_unet' the U-Net is the paper's."""
+    """The released models' experiment; the variants 'paper_unet' and 'bridge_study' have the paper's U-Net."""
     config = segfusion_config.default()
     config.data.collection = "image_folder"
     config.data.target = "diagnosis"
@@ -30,11 +33,27 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.bridge.margin = 0.2
     _segmenter(config.segmenter)
     _classifier(config.classifier)
-    if variant == "paper_unet":
+    if variant not in ("", "paper_unet", "bridge_study"):
+        raise ValueError(f"configs/released.py:{variant} is not known; 'paper_unet' and 'bridge_study' are")
+    if variant:
         config.segmenter.update(encoder="", pretrained="", filters=16)
         config.segmenter.training.update(learning_rate=2e-3, epochs=7)
-    elif variant:
-        raise ValueError(f"configs/released.py:{variant} is not known; 'paper_unet' is")
+    if variant == "paper_unet":
+        config.segmenter.image_size = (96, 128)
+        config.segmenter.training.epochs = 12
+        config.segmenter.augmentation.update(
+            rotation=30.0,
+            shift_height=0.05,
+            shift_width=0.05,
+            zoom=0.1,
+            brightness=0.1,
+            contrast=0.1,
+            saturation=0.1,
+            hue=4.0,
+        )
+    elif variant == "bridge_study":
+        config.classifier.image_size = (80, 80)
+        config.classifier.training.update(epochs=3, images_per_epoch=7000)
     return config
 
 
