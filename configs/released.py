@@ -39,18 +39,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.segmenter.update(encoder="", pretrained="", filters=16)
         config.segmenter.training.update(learning_rate=2e-3, epochs=7)
     if variant == "paper_unet":
-        config.segmenter.image_size = (96, 128)
-        config.segmenter.training.epochs = 12
-        config.segmenter.augmentation.update(
-            rotation=30.0,
-            shift_height=0.05,
-            shift_width=0.05,
-            zoom=0.1,
-            brightness=0.1,
-            contrast=0.1,
-            saturation=0.1,
-            hue=4.0,
-        )
+        _from_nothing(config.segmenter)
     elif variant == "bridge_study":
         config.classifier.image_size = (80, 80)
         config.classifier.training.update(epochs=3, images_per_epoch=7000)
@@ -74,6 +63,21 @@ def _segmenter(segmenter: ml_collections.ConfigDict) -> None:
         warmup_epochs=0.5,
         ema_decay=0.99,
     )
+
+
+def _from_nothing(segmenter: ml_collections.ConfigDict) -> None:
+    segmenter.image_size = (96, 128)
+    segmenter.augmentation.update(
+        rotation=30.0,
+        shift_height=0.05,
+        shift_width=0.05,
+        zoom=0.1,
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+        hue=4.0,
+    )
+    segmenter.training.epochs = 12
 
 
 def _classifier(classifier: ml_collections.ConfigDict) -> None:
