@@ -29,8 +29,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.splits.num_folds = 3
     config.splits.test_fraction = 0.2
     config.splits.validation_fraction = 0.1
-    config.bridge.mode = "crop"
-    config.bridge.margin = 0.2
     _segmenter(config.segmenter)
     _classifier(config.classifier)
     if variant not in ("", "paper_unet", "bridge_study"):

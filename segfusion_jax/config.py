@@ -229,12 +229,12 @@ class Segmenter:
 class Bridge:
     """The Data Processing Bridge: how the mask meets the image."""
 
-    mode: str = "dim"  # one of BRIDGE_MODES
+    mode: str = "crop"  # one of BRIDGE_MODES; the paper's is "dim"
     masks: str = "predicted"  # by U-Nets that never saw the image's group; or "annotated", where there are such
     alpha: float = 0.53  # what is left of the background in mode "dim"
     threshold: float = 0.5  # probability from which a pixel is lesion
     dilation: float = 0.05  # of the diagonal, in modes "dilate" and "crop_dilate"
-    margin: float = 0.1  # of the box's sides, added at each side in modes "crop" and "crop_dilate"
+    margin: float = 0.2  # of the box's sides, added at each side in modes "crop" and "crop_dilate"
     min_area: float = 0.005  # of the image; a smaller mask falls back to the whole image
     max_border: float = 0.9  # of the image's border; a mask that covers more falls back to the whole image
 

@@ -54,7 +54,8 @@ def test_official_files_are_prepared(name, data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in SHIPPED[1:] if name not in PREPARED_ONLY])
 def test_all_stages_run(name, data, tmp_path, monkeypatch):
     collection = name.partition(":")[0]
-    config = tiny.config(name, data__root=str(data / collection), splits__seed=1)
+    mode = tiny.shipped(name).bridge.mode
+    config = tiny.config(name, data__root=str(data / collection), splits__seed=1, bridge__mode=mode)
     if config.data.mask_collection:
         monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
     experiment.run(config, tmp_path)
@@ -77,7 +78,16 @@ def test_all_stages_run(name, data, tmp_path, monkeypatch):
 def test_configs_are_valid_as_they_are(name):
     config = Config.from_config_dict(tiny.shipped(name))
     assert config.data.collection == name.partition(":")[0]
-    assert config.bridge.mode == "dim" and config.classifier.augmentation.rotation == 15.0
+    assert config.bridge.mode == "crop" and config.classifier.augmentation.rotation == 15.0
+
+
+@pytest.mark.parametrize("variant", ["", ":paper_unet", ":bridge_study"])
+def test_the_released_models_config_and_its_variants(variant):
+    config = Config.from_config_dict(tiny.shipped(f"released{variant}"))
+    assert (config.data.collection, config.data.target, config.bridge.mode) == ("image_folder", "diagnosis", "crop")
+    assert (config.segmenter.encoder == "") == (config.segmenter.pretrained == "") == (variant != "")
+    with pytest.raises(ValueError, match="released.py:unet is not known; 'paper_unet' and 'bridge_study' are"):
+        tiny.shipped("released:unet")
 
 
 def test_quick_differs_from_the_full_size_in_size_only():

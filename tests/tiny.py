@@ -28,6 +28,7 @@ def config(name: str = "synthetic", **overrides) -> Config:
         "segmenter.training.batch_size": 8,
         "segmenter.training.schedule": "constant",
         "segmenter.training.learning_rate": 1e-2,
+        "bridge.mode": "dim",  # shows the classifier whole images, which it learns from in fewer steps
         "classifier.image_size": (32, 32),
         "classifier.width": 0.25,
         "classifier.depth": 0.25,
