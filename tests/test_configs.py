@@ -81,12 +81,12 @@ def test_configs_are_valid_as_they_are(name):
     assert config.bridge.mode == "crop" and config.classifier.augmentation.rotation == 15.0
 
 
-@pytest.mark.parametrize("variant", ["", ":paper_unet", ":bridge_study"])
+@pytest.mark.parametrize("variant", ["", ":paper_unet"])
 def test_the_released_models_config_and_its_variants(variant):
     config = Config.from_config_dict(tiny.shipped(f"released{variant}"))
     assert (config.data.collection, config.data.target, config.bridge.mode) == ("image_folder", "diagnosis", "crop")
     assert (config.segmenter.encoder == "") == (config.segmenter.pretrained == "") == (variant != "")
-    with pytest.raises(ValueError, match="released.py:unet is not known; 'paper_unet' and 'bridge_study' are"):
+    with pytest.raises(ValueError, match="released.py:unet is not known; 'paper_unet' is"):
         tiny.shipped("released:unet")
 
 
