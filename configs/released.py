@@ -8,8 +8,8 @@ ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in t
 EfficientNet-B0 are named by --config.segmenter.pretrained and --config.classifier.pretrained.
 
 `configs/released.py:paper_unet` has the paper's U-Net, which starts from nothing: smaller images and less augmentation,
-so that it sees more in the same time; and a classifier of 96x96, so that `--study=bridge`, which trains more than a dozen
-of them, ends within hours.
+so that it sees more in the same time; and a small classifier, so that `--study=bridge`, which trains more than a dozen,
+ends within hours.
 
 Hardware, time and results: released/ham10000/README.md and README.md.
 """
@@ -35,8 +35,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     _classifier(config.classifier)
     if variant == "paper_unet":
         _from_nothing(config.segmenter)
-        config.classifier.image_size = (96, 96)
-        config.classifier.training.update(epochs=3, images_per_epoch=7000)
+        config.classifier.image_size = (80, 80)
+        config.classifier.training.update(epochs=3, images_per_epoch=5000)
     return config
 
 

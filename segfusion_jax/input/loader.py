@@ -1,12 +1,15 @@
 """Batches for a step: Grain over prepared records. The stream is a function of the step, so it resumes anywhere."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import grain
@@ -179,15 +182,22 @@ class TrainStream:
 
     def batches(
         self, start: int, stop: int, config: Input, *, process: int = 0, num_processes: int = 1
-    ) -> grain.DatasetIterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers.
 
         Whoever stops before the end calls `close()`.
         """
-        dataset = grain.MapDataset.range(start, stop).map(_Draw(self, process, num_processes))
+        drawn = _Draw(self, process, num_processes)
         if self.resident:
-            return _read_ahead(dataset.batch(STEPS_PER_BLOCK), config)
-        return _read_ahead(dataset.map(_Read(self.examples, self.examples.image_size)), config)
+            dataset = grain.MapDataset.range(start, stop).map(drawn).batch(STEPS_PER_BLOCK)
+            yield from _read_ahead(dataset, _in_threads(config))
+            return
+        # Workers never come to an end by themselves: Grain would keep the last batch in a cycle of garbage, and two
+        # threads then close its shared memory, the second perhaps a file that got the same descriptor in between.
+        end = sys.maxsize if config.num_workers else stop
+        dataset = grain.MapDataset.range(start, end).map(drawn).map(_Read(self.examples, self.examples.image_size))
+        with contextlib.closing(_read_ahead(dataset, config)) as read:
+            yield from itertools.islice(read, stop - start)
 
     def indices(self, step: int) -> np.ndarray:
         """Of the examples in the batch of `step`, over all processes: [B]."""
@@ -237,7 +247,7 @@ def evaluation_batches(
 
 
 def _in_threads(config: Input) -> Input:
-    """For a single pass over the examples: starting worker processes costs more."""
+    """For a single pass over the examples, or mere draws: starting worker processes costs more."""
     return dataclasses.replace(config, num_workers=0)
 
 

@@ -177,9 +177,9 @@ class Checkpoints:
 
 
 def _in_short(error: Exception) -> str:
-    """TensorStore adds its whole configuration to a message."""
+    """TensorStore adds its whole configuration to a message; before it, at the end, stands the reason."""
     line = (str(error).splitlines() or [""])[0].partition(" [tensorstore_spec")[0]
-    return f"{type(error).__name__}: {line[:500]}"
+    return f"{type(error).__name__}: {line if len(line) <= 600 else f'{line[:200]} ... {line[-400:]}'}"
 
 
 def _check_finite(arrays: Any, step: int) -> None:

@@ -141,11 +141,11 @@ def test_the_input_is_opened_once_for_all_epochs_and_closed(tmp_path, monkeypatc
     batches = TrainStream.batches
 
     def recorded(stream, start, stop, *args, **share):
-        iterator = batches(stream, start, stop, *args, **share)
         opened.append((start, stop))
-        close = iterator.close
-        monkeypatch.setattr(iterator, "close", lambda: (closed.append(start), close()))
-        return iterator
+        try:
+            yield from batches(stream, start, stop, *args, **share)
+        finally:
+            closed.append(start)
 
     monkeypatch.setattr(TrainStream, "batches", recorded)
     train(task(tmp_path))
