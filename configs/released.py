@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant == "paper_unet":
         _from_nothing(config.segmenter)
         config.classifier.image_size = (80, 80)
-        config.classifier.training.update(epochs=3, images_per_epoch=5000)
+        config.classifier.training.update(epochs=3, images_per_epoch=4000)
     return config
 
 
