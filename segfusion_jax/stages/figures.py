@@ -1,5 +1,6 @@
 """The figures of a run: curves of its training and its scores, and galleries of its test images."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -112,14 +113,14 @@ def draw_training(folder: pathlib.Path, config: Config, workdir: pathlib.Path) -
 
 
 def draw_bridge(folder: pathlib.Path, config: Config, test: Predicted, source: Examples) -> None:
-    """Three malignant and three benign test images; `source` holds the examples of `test`."""
-    labels = test.labels
+    """Three malignant and three benign test images, whole and bridged; `source` holds the examples of `test`."""
+    labels, whole = test.labels, dataclasses.replace(source, bridge=None)
     chosen = [*np.flatnonzero(labels)[:3], *np.flatnonzero(~labels)[:3]]
     panels = []
     for place in chosen:
-        example, row = source[place], test.rows[place]
+        example, row = whole[place], test.rows[place]
         title = f"{row.image_id}\n{test.classes.names[row.target]}"
-        panels.append((example["image"], example["mask"][..., 0], _bridged(example, config), title))
+        panels.append((example["image"], example["mask"][..., 0], _bridged(source[place], config), title))
     plots.bridge_panels(folder / "bridge_panels.png", panels)
 
 
