@@ -241,7 +241,8 @@ def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
     for path in (folder, folder / "model"):
         if (path / METADATA).exists():
             return path
-    raise FileNotFoundError(f"{folder} holds no {METADATA}, nor does its folder 'model': give a finished workdir")
+    where = f"{folder} holds no {METADATA}, nor does its folder 'model'"
+    raise FileNotFoundError(f"{where}: give the folder of a released model, or a finished workdir")
 
 
 def _metadata(path: pathlib.Path) -> dict[str, Any]:

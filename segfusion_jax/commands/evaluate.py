@@ -35,7 +35,7 @@ from segfusion_jax.stages.bridge import stored
 from segfusion_jax.stages.classify import examples
 from segfusion_jax.stages.evaluate import Overlaps, overlap
 
-_SHOWN = ("classification", "diagnosis", "diagnosis_equal_shares", "segmentation")
+_SHOWN = ("classification", "one_diagnosis", "diagnosis", "diagnosis_equal_shares", "segmentation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Classified:
 
     Attributes:
       rows: the images; their `target` is 1 where the probability should be high, else 0.
-      probabilities: [n] of malignancy, or of melanoma, calibrated.
+      probabilities: [n] of what counts as malignant to the model, calibrated.
       of_classes: [n, classes], calibrated.
       targets: [n] number of each image's diagnosis among the model's classes, -1 where it is none of them.
     """
@@ -180,6 +180,11 @@ def _metrics(
                 for point in points
             ],
         }
+        sought = set(classified.targets[labels].tolist())
+        if len(sought) == 1 and model.classifiers.classes.num_logits > 1 and min(sought) >= 0:
+            (place,) = sought
+            ranked = sections.ranking(labels, classified.of_classes[:, place], groups, resamples=resamples)
+            metrics |= {"one_diagnosis": ranked}
     elif len(labels):
         logging.warning(
             "all labelled images are %s: decisions cannot be judged", "malignant" if labels[0] else "benign"
@@ -216,6 +221,9 @@ def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classifie
     for side, counts in metrics["target"].items() if classified.rows else ():
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         lines.append(f"called {side} by the labels: {told or 'none'}")
+    if "one_diagnosis" in metrics:
+        (name,) = {row.diagnosis for row in classified.rows if row.target == 1}
+        lines.append(f"one diagnosis: ranked by the probability of {name} alone")
     if "diagnosis" in metrics:
         lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
     flagged = metrics["novelty"]["flagged"]

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from segfusion_jax.commands.journal import SETTINGS, TABLE
 from segfusion_jax.datasets.sources.official import IMAGE_SUFFIXES
 from segfusion_jax.input import arrays
+
+RESULTS = ("masks", "overlays", "evidence")
+"""Folders of pictures beside the table of an output folder."""
 
 _AHEAD = 8  # images read before they are asked for
 _MOST = 32, 64_000_000  # images and pixels that are predicted together
@@ -37,8 +41,9 @@ def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
 
     Args:
       named: files, of any name; folders, in which image files are looked for at any depth, by their endings and in the
-        order of their paths, hidden ones left out; or patterns of `glob`, "**" for any depth.
-      without: folder in which none are looked for, since the results lie there.
+        order of their paths, hidden ones left out; or patterns of `glob`, "**" for any depth. In folders and by
+        patterns no results are found, `without`'s or those of an earlier command.
+      without: folder in which the results will lie.
 
     Raises:
       FileNotFoundError: a name is no file, no folder, and no pattern that meets one.
@@ -48,8 +53,10 @@ def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
     found: dict[str, pathlib.Path] = {}
     for name in named:
         path = pathlib.Path(name).expanduser()
-        matches = [path] if path.exists() else map(pathlib.Path, sorted(glob.glob(str(path), recursive=True)))
-        hits = [file for match in matches for file in _files(pathlib.Path(os.path.abspath(match)), without)]
+        if path.exists():
+            hits = list(_files(pathlib.Path(os.path.abspath(path)), without))
+        else:
+            hits = _matches(str(path), without)
         if not hits and not path.exists():
             raise FileNotFoundError(f"{name}: no such file or folder, and no pattern that meets an image")
         for file in hits:
@@ -104,13 +111,26 @@ def batches(files: Iterable[Read]) -> Iterator[list[Read]]:
         yield batch
 
 
+def _matches(pattern: str, without: pathlib.Path) -> list[pathlib.Path]:
+    matches = [pathlib.Path(os.path.abspath(match)) for match in sorted(glob.glob(pattern, recursive=True))]
+    inputs = (match for match in matches if not any(_is_result(path, without) for path in (match, *match.parents)))
+    return [file for match in inputs for file in _files(match, without)]
+
+
+def _is_result(folder: pathlib.Path, without: pathlib.Path) -> bool:
+    """Whether it is `without`, or an earlier command's folder of masks, overlays or evidence."""
+    if folder == without:
+        return True
+    return folder.name in RESULTS and all((folder.parent / name).is_file() for name in (SETTINGS, TABLE))
+
+
 def _files(path: pathlib.Path, without: pathlib.Path) -> Iterator[pathlib.Path]:
     if not path.is_dir():
         yield path
         return
     for folder, inner, files in os.walk(path):
         here = pathlib.Path(folder)
-        inner[:] = sorted(name for name in inner if not name.startswith(".") and here / name != without)
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and not _is_result(here / name, without))
         for name in sorted(files):
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
                 yield here / name

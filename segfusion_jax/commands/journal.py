@@ -71,5 +71,11 @@ def _check(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
     theirs = json.loads(path.read_text()) if path.exists() else {}
     differing = [name for name in settings if name not in theirs or theirs[name] != settings[name]]
     if differing:
-        told = "; ".join(f"{name} is {theirs.get(name)!r} there, {settings[name]!r} here" for name in differing)
+        told = "; ".join(
+            f"{name} is {_told(theirs.get(name))} there, {_told(settings[name])} here" for name in differing
+        )
         raise ValueError(f"{folder} holds the {TABLE} of another command: {told}. Give another --output")
+
+
+def _told(value: Any) -> str:
+    return "not given" if value is None else repr(value)

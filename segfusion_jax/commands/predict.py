@@ -24,6 +24,8 @@ from segfusion_jax.training.progress import duration
 
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
 
+_UNFAMILIAR = "unfamiliar"  # of the summary, beside the decisions
+
 Job = tuple[dict[str, Any], concurrent.futures.Future | None]
 """A row of the table, and its pictures while they are being written."""
 
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for rows in _rows(model, left, arguments):
             journal.append(rows)
-            counts.update(_kind(row) for row in rows)
+            counts.update(kind for row in rows for kind in _kinds(row))
     finally:
         journal.close()
     _summarise(arguments.output, counts, len(paths) - len(left), time.monotonic() - start)
@@ -123,7 +125,8 @@ def _job(
         "novelty": f"{prediction.novelty:.4f}",
         "familiar": int(prediction.familiar),
     }
-    caption = f"{sides[1]}: {percent(prediction.probability)}, called {decision}"
+    at = "" if arguments.prevalence is None else f" at a prevalence of {percent(arguments.prevalence)}"
+    caption = f"{sides[1]}: {percent(prediction.probability)}{at}, called {decision}"
     if not prediction.familiar:
         caption = f"UNFAMILIAR IMAGE; {caption}"
     return row, executor.submit(_write, arguments, name, file.image, prediction, caption)
@@ -151,16 +154,23 @@ def _save(path: pathlib.Path, pixels: np.ndarray) -> None:
     path.write_bytes(cv2.imencode(".png", pixels, _PNG)[1].tobytes())  # cv2.imwrite tells nobody of a full disk
 
 
-def _kind(row: Mapping[str, Any]) -> str:
-    return "error" if row.get("error") else row["decision"]
+def _kinds(row: Mapping[str, Any]) -> list[str]:
+    """What it counts as in the summary."""
+    if row.get("error"):
+        return ["error"]
+    return [row["decision"]] if row["familiar"] else [row["decision"], _UNFAMILIAR]
 
 
 def _summarise(folder: pathlib.Path, counts: Mapping[str, int], before: int, seconds: float) -> None:
-    total = sum(counts.values())
-    told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()) if kind != "error")
-    print(f"{total} images in {duration(seconds)} ({total / max(seconds, 1e-9):.1f} a second): {told or 'none read'}")
+    total = sum(count for kind, count in counts.items() if kind != _UNFAMILIAR)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()) if kind not in ("error", _UNFAMILIAR))
+    if total:
+        rate = f"{total / max(seconds, 1e-9):.1f} a second"
+        print(f"images: {total} in {duration(seconds)} ({rate}): {told or 'none could be read'}")
+    if counts.get(_UNFAMILIAR):
+        print(f"{counts[_UNFAMILIAR]} of them unlike the training images: what is said of these means little")
     if before:
-        print(f"{before} more were predicted before")
+        print(f"{before} {'more were' if total else 'were all'} predicted before")
     if counts.get("error"):
         print(f"{counts['error']} could not be read: see the column 'error'")
     print(f"{folder / TABLE}\nResearch use only: not a medical device.")

@@ -43,6 +43,12 @@ def operating_point(
     return bootstrap.entries(values, statistics, groups, resamples=resamples)
 
 
+def ranking(labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Hashable], *, resamples: int) -> Section:
+    """Those of `classification` that no threshold decides: ROC-AUC and average precision, with the prevalence."""
+    section = classification(labels, probabilities, groups, 0.5, resamples=resamples)
+    return {name: section[name] for name in ("roc_auc", "pr_auc", "prevalence", "n", "groups")}
+
+
 def diagnosis(
     targets: np.ndarray,
     probabilities: np.ndarray,

@@ -103,6 +103,20 @@ def test_diagnoses_are_judged_where_they_are_among_the_models():
     assert "segmentation" not in metrics
 
 
+def test_where_the_labels_seek_one_diagnosis_its_own_probability_ranks_too():
+    model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"))
+    model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
+    probabilities = np.array([[0.6, 0.0, 0.4], [0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.1, 0.7]])
+    stated = {"operating_points": [], "calibration": {"shares": dict.fromkeys(model.classes, 1 / 3)}}
+    metrics = evaluate._metrics(
+        model, classified([0, 1, 1, 0], [-1, 1, 1, 0], probabilities), [], stated, resamples=100
+    )
+    assert metrics["classification"]["roc_auc"]["value"] == 0.25  # malignancy: 0.5 beats 0.4, nothing beats 0.8
+    assert metrics["one_diagnosis"]["roc_auc"]["value"] == 1.0
+    of_two = evaluate._metrics(model, classified([0, 1, 1, 0], [-1, 1, 2, 0], probabilities), [], stated, resamples=100)
+    assert "one_diagnosis" not in of_two
+
+
 def test_of_one_class_only_the_masks_are_judged():
     model = mock.Mock(threshold=0.5, classes=("benign", "malignant"))
     model.classifiers.classes = Classes(model.classes, (False, True), 1)

@@ -29,11 +29,24 @@ def test_a_folder_is_searched_in_depth_but_neither_hidden_files_nor_the_results(
 
 
 def test_patterns_files_and_folders_mix_and_each_file_counts_once(photos):
-    assert found(photos, "in/a.png", "*.jpg", "**/*.png") == ["in/a.png", "b.jpg", "out/masks/a.png"]
+    assert found(photos, "in/a.png", "*.jpg", "**/*.png", "[io]*") == ["in/a.png", "b.jpg", "in/deeper/c.tiff"]
     assert found(photos, "b.jpg", "", "in/../b.jpg")[0] == "b.jpg" and len(found(photos, "b.jpg", "")) == 4
     os.symlink(photos / "b.jpg", photos / "z.jpg")
     assert "z.jpg" not in found(photos, "")
     assert found(photos, "notes.txt") == ["notes.txt"]  # who names a file means it
+
+
+def test_an_earlier_commands_results_are_no_photos(photos):
+    for name in ("settings.json", "predictions.csv"):
+        (photos / name).touch()
+        (photos / "in/old").mkdir(exist_ok=True)
+        (photos / "in/old" / name).touch()
+    for folder in ("masks", "in/old/overlays", "in/masks"):
+        (photos / folder).mkdir()
+        Image.new("RGB", (8, 6)).save(photos / folder / "x.png")
+    assert found(photos, "") == ["a.PNG", "b.jpg", "in/a.png", "in/deeper/c.tiff", "in/masks/x.png"]  # beside no table
+    assert found(photos, "**/x.png") == ["in/masks/x.png"]
+    assert found(photos, "masks/x.png") == ["masks/x.png"]
 
 
 def test_names_that_are_nothing_are_told(photos):

@@ -67,6 +67,8 @@ def test_the_table_and_the_masks_say_what_the_library_says(run, model, photos, t
     assert status == 1 and given == 4
     assert f"{photos / 'a/three.jpg'}: unreadable image" in errors
     assert output.count("Research use only") == 1 and "1 could not be read" in output
+    unfamiliar = sum(row["familiar"] == "0" for row in rows_of(tmp_path, photos).values())
+    assert unfamiliar == 1 and "\n1 of them unlike the training images" in output
     rows = rows_of(tmp_path, photos)
     assert list(rows) == ["c.png", "a/one.png", "a/three.jpg", "a/two.png", "b/one.png"]
     broken = rows.pop("a/three.jpg")
@@ -114,10 +116,12 @@ def test_what_was_done_survives_and_what_is_left_is_gone_on_with(run, photos, tm
 def test_results_of_another_command_are_left_alone(run, tmp_path):
     run()
     before = tiny.tree(tmp_path / "out")
-    with pytest.raises(ValueError, match="another command: prevalence is None there, 0.1 here. Give another --output"):
+    with pytest.raises(
+        ValueError, match="another command: prevalence is not given there, 0.1 here. Give another --output"
+    ):
         run("--prevalence", "0.1")
     (tmp_path / "out/settings.json").unlink()
-    with pytest.raises(ValueError, match="another command: model is None there"):
+    with pytest.raises(ValueError, match="another command: model is not given there"):
         run()
     assert before.keys() - tiny.tree(tmp_path / "out").keys() == {"settings.json"}
 
