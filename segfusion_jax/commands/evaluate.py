@@ -222,8 +222,8 @@ def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classifie
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         lines.append(f"called {side} by the labels: {told or 'none'}")
     if "one_diagnosis" in metrics:
-        (name,) = {row.diagnosis for row in classified.rows if row.target == 1}
-        lines.append(f"one diagnosis: ranked by the probability of {name} alone")
+        sought = " or ".join(sorted({row.diagnosis for row in classified.rows if row.target == 1}))
+        lines.append(f"one diagnosis: ranked by the probability of {sought} alone")
     if "diagnosis" in metrics:
         lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
     flagged = metrics["novelty"]["flagged"]

@@ -118,10 +118,10 @@ def _matches(pattern: str, without: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _is_result(folder: pathlib.Path, without: pathlib.Path) -> bool:
-    """Whether it is `without`, or an earlier command's folder of masks, overlays or evidence."""
-    if folder == without:
-        return True
-    return folder.name in RESULTS and all((folder.parent / name).is_file() for name in (SETTINGS, TABLE))
+    """Whether it holds masks, overlays or evidence, of this command, which writes into `without`, or an earlier one."""
+    if folder.name not in RESULTS:
+        return False
+    return folder.parent == without or all((folder.parent / name).is_file() for name in (SETTINGS, TABLE))
 
 
 def _files(path: pathlib.Path, without: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -47,6 +47,7 @@ def test_an_earlier_commands_results_are_no_photos(photos):
     assert found(photos, "") == ["a.PNG", "b.jpg", "in/a.png", "in/deeper/c.tiff", "in/masks/x.png"]  # beside no table
     assert found(photos, "**/x.png") == ["in/masks/x.png"]
     assert found(photos, "masks/x.png") == ["masks/x.png"]
+    assert images.find([str(photos / "*.jpg")], without=photos) == [photos / "b.jpg"]  # results beside the photos
 
 
 def test_names_that_are_nothing_are_told(photos):

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from segfusion_jax.parallel import Devices
+from segfusion_jax.training import checkpoint
 from segfusion_jax.training.checkpoint import Checkpoints
 from segfusion_jax.training.state import create_state
 from tests.training import toy
@@ -256,3 +257,10 @@ def test_a_folder_that_cannot_be_written_is_read(saved):
             found, facts = restored(folder, read_only=True)
         assert facts["step"] == 8 and steps(folder) == {"8", "12"}
         equal(found, arrays(8))
+
+
+def test_a_long_message_is_told_from_its_beginning_and_to_its_end():
+    error = ValueError(f"Error writing {'deep/' * 300}file: Bad file descriptor [tensorstore_spec='...']")
+    told = checkpoint._in_short(error)
+    assert told.startswith("ValueError: Error writing deep/") and told.endswith("file: Bad file descriptor")
+    assert len(told) < 700
