@@ -71,7 +71,7 @@ def _from_nothing(segmenter: ml_collections.ConfigDict) -> None:
         saturation=0.1,
         hue=4.0,
     )
-    segmenter.training.update(learning_rate=2e-3, epochs=12)
+    segmenter.training.update(epochs=16, batch_size=8, learning_rate=1.5e-3, ema_decay=0.995)
 
 
 def _classifier(classifier: ml_collections.ConfigDict) -> None:

@@ -28,6 +28,7 @@ from segfusion_jax.stages.dry_run import describe
 from segfusion_jax.stages.evaluate import evaluate
 from segfusion_jax.stages.prepare import prepare
 from segfusion_jax.stages.report import report
+from segfusion_jax.stages.score import score
 from segfusion_jax.stages.segment import segment
 from segfusion_jax.training.progress import duration
 
@@ -50,7 +51,8 @@ class Stage:
 STAGES = {
     "prepare": Stage(prepare, "splits", ("data.", "splits.")),
     "segment": Stage(segment, "segmentation", ("seed", "compute_dtype", "parallel.", "segmenter.")),
-    "bridge": Stage(bridge, "masks", ("bridge.masks", "bridge.threshold", "bridge.min_area", "bridge.max_border")),
+    "score": Stage(score, "overlaps", ("bridge.threshold",)),
+    "bridge": Stage(bridge, "masks", ("bridge.masks", "bridge.min_area", "bridge.max_border")),
     "classify": Stage(classify, "classification", ("bridge.", "classifier.")),
     "evaluate": Stage(evaluate, "evaluation", ("evaluation.",)),
     "report": Stage(report, "report", ()),

@@ -28,8 +28,8 @@ from tests.models import lukemelas
 from tests.models.filled import filled
 from tests.unwritable import unwritable
 
-EVERY = ["prepare", "segment", "bridge", "classify", "evaluate", "report"]
-FOLDERS = ["splits", "segmentation", "masks", "classification", "evaluation", "report"]
+EVERY = ["prepare", "segment", "score", "bridge", "classify", "evaluate", "report"]
+FOLDERS = ["splits", "segmentation", "overlaps", "masks", "classification", "evaluation", "report"]
 
 
 @pytest.fixture
@@ -79,9 +79,11 @@ def test_what_another_config_did_in_the_same_way_is_taken_over(finished, tmp_pat
     other = changed(**{"bridge.mode": "black", "classifier.training.epochs": 1})
     before = tiny.tree(finished)
     with caplog.at_level(logging.INFO, logger="absl"):
-        experiment.run(other, tmp_path / "other", ("prepare", "segment", "bridge"), relatives=(tmp_path, finished))
+        experiment.run(
+            other, tmp_path / "other", ("prepare", "segment", "score", "bridge"), relatives=(tmp_path, finished)
+        )
     assert stages_run(caplog) == []
-    for folder in ("records", *FOLDERS[:3]):
+    for folder in ("records", *FOLDERS[:4]):
         same, theirs = tiny.tree(tmp_path / "other" / folder), tiny.tree(finished / folder)
         assert same.keys() == theirs.keys() and {v[0] for v in same.values()} == {v[0] for v in theirs.values()}
     assert not (tmp_path / "other" / "classification").exists() and tiny.tree(finished) == before
@@ -184,10 +186,10 @@ def test_changed_data_are_refused(tmp_path):
     [
         (
             ["prepare", "segmnet"],
-            "stage 'segmnet': must be one of prepare, segment, bridge, classify, evaluate, report",
+            "stage 'segmnet': must be one of prepare, segment, score, bridge, classify, evaluate, report",
         ),
         (["bridge"], "stage 'bridge' needs stage 'prepare'"),
-        (["prepare", "segment", "classify"], "stage 'classify' needs stage 'bridge'"),
+        (["prepare", "segment", "score", "classify"], "stage 'classify' needs stage 'bridge'"),
     ],
 )
 def test_unknown_stages_and_gaps_are_refused_before_anything_is_written(tmp_path, stages, message):
@@ -326,9 +328,9 @@ def test_masks_are_the_same_by_pmap(finished, copied):
     (copied / "config.json").write_text(text.replace('"shard_map"', '"pmap"'))
     for path in copied.glob("*/done.json"):
         path.unlink()
-    for folder in ("masks", "classification", "evaluation", "report"):
+    for folder in ("overlaps", "masks", "classification", "evaluation", "report"):
         shutil.rmtree(copied / folder)
-    experiment.run(config, copied, ["prepare", "segment", "bridge"])
+    experiment.run(config, copied, ["prepare", "segment", "score", "bridge"])
     assert (copied / "masks/masks.csv").read_bytes() == (finished / "masks/masks.csv").read_bytes()
 
 
@@ -340,7 +342,7 @@ def test_training_images_that_live_on_the_devices(finished, tmp_path):
         classifier__frozen_epochs=0,
         classifier__training__epochs=1,
     )
-    experiment.run(config, tmp_path, ["prepare", "segment", "bridge", "classify"])
+    experiment.run(config, tmp_path, ["prepare", "segment", "score", "bridge", "classify"])
     for fold in range(3):
         streamed, resident = (
             metric_log.read(workdir / f"segmentation/fold_{fold}/metrics.jsonl") for workdir in (finished, tmp_path)

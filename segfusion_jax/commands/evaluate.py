@@ -33,7 +33,7 @@ from segfusion_jax.input.mask_store import MaskStore, write
 from segfusion_jax.stages import novelty
 from segfusion_jax.stages.bridge import stored
 from segfusion_jax.stages.classify import examples
-from segfusion_jax.stages.evaluate import Overlaps, overlap
+from segfusion_jax.stages.score import Overlaps, overlap, write_overlaps
 
 _SHOWN = ("classification", "one_diagnosis", "diagnosis", "diagnosis_equal_shares", "segmentation")
 
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     metrics["novelty"] = novelty.metrics(novelties, groups, resamples=arguments.resamples)
     write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _write_predictions(arguments.output / "predictions.csv", model, classified, masks)
-    _write_overlaps(arguments.output / "segmentation.csv", overlaps)
+    write_overlaps(arguments.output / "segmentation.csv", overlaps)
     print(_summary(title, metrics, rows, classified))
     print(f"\n{arguments.output / 'metrics.json'}\nResearch use only: not a medical device.")
     return 0
@@ -244,12 +244,6 @@ def _write_predictions(path: pathlib.Path, model: SegFusion, classified: _Classi
         )
     ]
     _write_csv(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)
-
-
-def _write_overlaps(path: pathlib.Path, overlaps: Overlaps) -> None:
-    names = list(overlaps[0][1]) if overlaps else ["dice"]
-    lines = [[row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)] for row, scores in overlaps]
-    _write_csv(path, ["image_id", "group", *names], lines)
 
 
 def _write_csv(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Stage 3: one mask an image, always from U-Nets that never saw the image's group."""
+"""Stage 4: one mask an image, always from U-Nets that never saw the image's group."""
 
 import collections
 import pathlib

@@ -1,4 +1,4 @@
-"""Stage 4: the classifier, or one a fold, on bridged images."""
+"""Stage 5: the classifier, or one a fold, on bridged images."""
 
 import collections
 import pathlib

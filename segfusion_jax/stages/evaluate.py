@@ -1,4 +1,4 @@
-"""Stage 5: the models on held-out groups, which nothing before has looked at."""
+"""Stage 6: the models on held-out groups, which nothing before has looked at."""
 
 import csv
 import json
@@ -10,8 +10,6 @@ import numpy as np
 from absl import logging
 
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared
-from segfusion_jax.datasets.table import Row
 from segfusion_jax.ensembles import Classifiers, Segmenters
 from segfusion_jax.evaluation import (
     bootstrap,
@@ -20,19 +18,17 @@ from segfusion_jax.evaluation import (
     explanation,
     plots,
     sections,
-    segmentation,
     subgroups,
     weighted,
 )
 from segfusion_jax.evaluation.report import text
 from segfusion_jax.inference import NOVELTY
-from segfusion_jax.input import decode
-from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskRow, MaskStore
 from segfusion_jax.parallel import make_devices
 from segfusion_jax.stages import figures, novelty
 from segfusion_jax.stages.classify import examples, trained_on
 from segfusion_jax.stages.predicted import Predicted, predict, predict_validation
+from segfusion_jax.stages.score import Overlaps, load_overlaps, write_overlaps
 from segfusion_jax.stages.workdir import (
     classifier_rows,
     classifier_weights,
@@ -44,16 +40,12 @@ from segfusion_jax.stages.workdir import (
 LEVELS = (0.8, 0.9, 0.95)
 """Sensitivities and specificities at which the model is judged too."""
 
-Overlaps = Sequence[tuple[Row, dict[str, float]]]
-"""Annotated test images and the scores of their predicted masks."""
-
 
 def evaluate(config: Config, workdir: pathlib.Path) -> None:
     """Writes `metrics.json`, tables of predictions, `novelty.safetensors` and `figures/` in `evaluation/`.
 
     The tables are `predictions.csv`, `validation.csv` and `segmentation.csv`. Temperature, thresholds and the limit of
-    what is familiar are fitted on the images that chose the classifiers' weights. Masks are compared at the
-    annotations' own size.
+    what is familiar are fitted on the images that chose the classifiers' weights.
     """
     devices = make_devices(config.parallel)
     prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
@@ -65,8 +57,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     familiar = novelty.fit(config, prepared, classifiers)
     novelties = novelty.score(prepared, classifiers, familiar, test.rows)
     segmenters = Segmenters(config, devices, unet_weights(config, workdir))
-    annotated = tuple(row for row in prepared.rows if row.split == "test" and row.has_mask)
-    overlaps = _overlaps(segmenters, Examples(prepared, annotated, config.segmenter.image_size), config)
+    overlaps = load_overlaps(prepared, workdir)
     overlays = figures.overlays(config, prepared, segmenters, overlaps)
     if not devices.is_lead:  # from here on nothing is predicted, which all processes must do together
         return
@@ -88,9 +79,7 @@ def evaluate(config: Config, workdir: pathlib.Path) -> None:
     familiar.save(folder / NOVELTY)
     _write_predictions(folder / "validation.csv", validation, fallbacks)
     _write_predictions(folder / "predictions.csv", test, fallbacks)
-    names = list(overlaps[0][1]) if overlaps else ["dice"]
-    lines = ((row.image_id, row.group, *(f"{scores[name]:.6f}" for name in names)) for row, scores in overlaps)
-    _write_csv(folder / "segmentation.csv", ("image_id", "group", *names), lines)
+    write_overlaps(folder / "segmentation.csv", overlaps)
     drawings = folder / "figures"
     figures.draw_scores(drawings, test, threshold, metrics["subgroups"], resamples=config.evaluation.resamples)
     figures.draw_training(drawings, config, workdir)
@@ -108,26 +97,6 @@ def metrics_table(workdir: pathlib.Path) -> str:
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
     sections = ("classification", "diagnosis", "diagnosis_equal_shares", "segmentation")
     return text.table({name: metrics[name] for name in sections if metrics.get(name)})
-
-
-def _overlaps(segmenters: Segmenters, source: Examples, config: Config) -> list[tuple[Row, dict[str, float]]]:
-    return [(row, overlap(source.records, row, probability, config)) for row, probability in segmenters.predict(source)]
-
-
-def overlap(records: Prepared, row: Row, probability: np.ndarray, config: Config) -> dict[str, float]:
-    """The scores of a predicted mask, at the size of its annotation, see `segmentation.score`.
-
-    Args:
-      records: whose the row is.
-      row: of an annotated image.
-      probability: [height, width] float32 of lesion, as the U-Nets give it.
-      config: its `bridge.threshold` counts.
-    """
-    _, annotation = decode.read(records, row)
-    assert annotation is not None  # of rows that have a mask
-    size = annotation.shape[0], annotation.shape[1]
-    lesion = decode.resize(probability, size) >= config.bridge.threshold
-    return segmentation.score(lesion, segmentation.binarise(annotation))
 
 
 def _classification(config: Config, validation: Predicted, test: Predicted, threshold: float) -> dict[str, Any]:

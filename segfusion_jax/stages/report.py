@@ -1,4 +1,4 @@
-"""Stage 6: all of a run on one page, and its models in a folder that `SegFusion.load` reads."""
+"""Stage 7: all of a run on one page, and its models in a folder that `SegFusion.load` reads."""
 
 import collections
 import csv

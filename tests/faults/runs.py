@@ -26,7 +26,7 @@ def get_config():
         input__log_seconds=0.0,
     ).to_config_dict()
 """
-STAGES = ("prepare", "segment", "bridge", "classify")
+STAGES = ("prepare", "segment", "score", "bridge", "classify")
 
 
 @dataclasses.dataclass

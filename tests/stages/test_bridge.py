@@ -47,7 +47,7 @@ def test_every_image_has_one_mask_and_none_from_a_unet_that_saw_its_group(finish
 
 def test_annotated_masks_are_the_annotations_cleaned(finished, tmp_path):
     config = dataclasses.replace(tiny.BASE, bridge=dataclasses.replace(tiny.BASE.bridge, masks="annotated"))
-    experiment.run(config, tmp_path / "annotated", ("prepare", "segment", "bridge"), relatives=(finished,))
+    experiment.run(config, tmp_path / "annotated", ("prepare", "segment", "score", "bridge"), relatives=(finished,))
     prepared, store = load_prepared(config, tmp_path / "annotated"), MaskStore(tmp_path / "annotated/masks")
     assert {mask.unets for mask in store.rows} == {"annotation"} and len(store.rows) == len(prepared.rows)
     for row in prepared.rows[::10]:

@@ -112,7 +112,8 @@ def test_what_must_be_known_of_a_model_travels_with_it(finished, metadata):
     assert metadata["preprocessing"]["classifier.safetensors"]["mean"] == [0.485, 0.456, 0.406]
     assert metadata["pretrained"] == {}
     assert metadata["versions"] == json.loads((finished / "config.json").read_text())["versions"]
-    assert set(metadata["training"]["seconds"]) == {"splits", "segmentation", "masks", "classification", "evaluation"}
+    stages = {"splits", "segmentation", "overlaps", "masks", "classification", "evaluation"}
+    assert set(metadata["training"]["seconds"]) == stages
     rows = tiny.table(finished / "splits/splits.csv")
     train = [row for row in rows if row["split"] == "train"]
     assert metadata["training"]["splits"]["train"] == {"images": len(train), "groups": len({r["group"] for r in train})}
