@@ -147,13 +147,14 @@ class Augmentation:
     contrast: float = 0.0  # distances from mid-grey, likewise
     saturation: float = 0.0  # distances from the grey of the same luma, likewise
     hue: float = 0.0  # degrees that hues turn by, drawn from [-hue, hue]
+    white_balance: float = 0.0  # each channel times a factor of its own, drawn from [1 - balance, 1 + balance]
 
     def __post_init__(self):
         _in_range(self, "rotation", 0.0, 180.0)
         _in_range(self, "shift_height", 0.0, 1.0)
         _in_range(self, "shift_width", 0.0, 1.0)
         _in_range(self, "zoom", 0.0, 0.9)
-        for name in ("brightness", "contrast", "saturation"):
+        for name in ("brightness", "contrast", "saturation", "white_balance"):
             _in_range(self, name, 0.0, 0.9)
         _in_range(self, "hue", 0.0, 180.0)
 

@@ -23,6 +23,7 @@ AUGMENTATION = {
     "contrast": (0.25, -0.1),
     "saturation": (0.5, 2.0),
     "hue": (180.0, 181.0),
+    "white_balance": (0.9, 1.0),
 }
 TRAINING = {
     "epochs": (3, 0),

@@ -36,11 +36,11 @@ def draw(augmentation: Augmentation, height: int, width: int, rng: np.random.Gen
 
 
 def draw_colours(augmentation: Augmentation, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draws brightness, contrast, saturation and hue.
+    """Draws brightness, contrast, saturation, hue and white balance.
 
     Returns:
       [count, 3, 4] float64: to the colour (r, g, b, 1), of values 0 to 255, its product with such a matrix is the new
-      one. Saturation and hue scale and turn the chroma of YIQ.
+      one. White balance comes first, as lamp and camera do. Saturation and hue scale and turn the chroma of YIQ.
     """
 
     def factors(amount):
@@ -53,7 +53,8 @@ def draw_colours(augmentation: Augmentation, rng: np.random.Generator, count: in
     in_yiq = np.zeros((count, 3, 3))
     in_yiq[:, 0, 0] = 1
     in_yiq[:, 1:, 1:] = np.moveaxis(np.array([[along, -across], [across, along]]), -1, 0)
-    linear = (contrast * brightness)[:, None, None] * (np.linalg.inv(_TO_YIQ) @ in_yiq @ _TO_YIQ)
+    balance = rng.uniform(1 - augmentation.white_balance, 1 + augmentation.white_balance, (count, 1, 3))
+    linear = (contrast * brightness)[:, None, None] * (np.linalg.inv(_TO_YIQ) @ in_yiq @ _TO_YIQ) * balance
     offset = np.repeat(_MID_GREY * (1 - contrast[:, None, None]), 3, axis=1)
     return np.concatenate([linear, offset], -1)
 

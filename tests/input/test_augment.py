@@ -210,6 +210,18 @@ class TestColours:
         angles = np.rad2deg(np.arctan2(after[:, 2], after[:, 1]) - np.arctan2(before[2], before[1]))
         assert angles.min() == pytest.approx(-30, abs=1.5) and angles.max() == pytest.approx(30, abs=1.5)
 
+    def test_white_balance_scales_each_channel_by_itself_and_comes_first(self):
+        matrices = self.drawn(white_balance=0.2)
+        gains = matrices[:, [0, 1, 2], [0, 1, 2]]
+        for channel in gains.T:
+            assert channel.min() == pytest.approx(0.8, abs=0.01) and channel.max() == pytest.approx(1.2, abs=0.01)
+        assert np.abs(np.corrcoef(gains.T)[np.triu_indices(3, 1)]).max() < 0.15
+        np.testing.assert_allclose(matrices @ [10.0, 20.0, 30.0, 1.0], gains * [10.0, 20.0, 30.0], atol=1e-9)
+        colour = np.array([10.0, 20.0, 30.0])
+        saturated = self.drawn(saturation=0.5)[:, :, :3] @ (gains * colour)[..., None]
+        both = self.drawn(white_balance=0.2, saturation=0.5) @ [*colour, 1.0]
+        np.testing.assert_allclose(both, saturated[..., 0], atol=1e-9)
+
     def test_the_mask_keeps_its_values(self):
         mask = ellipse(20, 30)
         image = as_image(mask)

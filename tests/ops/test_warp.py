@@ -69,7 +69,7 @@ def test_halfway_is_the_mean_rounded():
 
 
 def test_colours_are_moved_as_opencv_does():
-    everything = Augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=60.0)
+    everything = Augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=60.0, white_balance=0.2)
     matrices = augment.draw_colours(everything, np.random.default_rng(0), 16).astype(np.float32)
     images = noise(16, 20, 30, 3)
     moved = np.asarray(jax.jit(recolour)(images, matrices))
