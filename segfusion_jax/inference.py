@@ -146,7 +146,7 @@ class SegFusion:
           explain: whether the predictions bring their evidence.
 
         Raises:
-          ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single path, or
+          ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single one, or
             the prevalence is not in (0, 1).
         """
         if prevalence is not None and not 0 < prevalence < 1:

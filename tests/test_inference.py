@@ -281,3 +281,8 @@ def test_what_is_masked_has_no_part_in_novelty(model, images, predictions, monke
 def test_a_single_path_is_refused(model, kind):
     with pytest.raises(ValueError, match="must be a sequence"):
         model.predict(kind("lesion.jpg"))
+
+
+def test_a_single_array_is_refused(model, images):
+    with pytest.raises(ValueError, match=r"images is an array \(144, 192, 3\): .* of a single one, \[image\]"):
+        model.predict(images[0])

@@ -48,11 +48,13 @@ def load(images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list
     """Arrays as they are and files as `prepare` reads them, uint8 [height, width, 3] RGB each.
 
     Raises:
-      ValueError: an array is not uint8 [height, width, 3], a file is not an image, or `images` is a single path.
+      ValueError: an array is not uint8 [height, width, 3], a file is not an image, or `images` is a single one.
       FileNotFoundError: a file is not there.
     """
     if isinstance(images, str | pathlib.Path):
         raise ValueError(f"images = {str(images)!r}: must be a sequence, such as [{str(images)!r}]")
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise ValueError(f"images is an array {images.shape}: must be a sequence of images; of a single one, [image]")
     return [_load(image, number) for number, image in enumerate(images)]
 
 
