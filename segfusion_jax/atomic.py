@@ -1,8 +1,10 @@
 """Files that a reader sees in their old state or in their new one, never in between."""
 
+import csv
 import os
 import pathlib
 import threading
+from collections.abc import Iterable, Sequence
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -18,6 +20,17 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     temporary.write_bytes(content)
+    replace(temporary, path)
+
+
+def write_table(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Writes a CSV file as `write_text` does, row by row; what is no UTF-8 in a text, with backslashes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
     replace(temporary, path)
 
 

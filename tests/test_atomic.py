@@ -1,10 +1,11 @@
 import concurrent.futures
+import csv
 import os
 import pathlib
 
 import pytest
 
-from segfusion_jax.atomic import write_text
+from segfusion_jax.atomic import write_table, write_text
 
 
 def test_a_text_is_written_with_its_folders(tmp_path):
@@ -33,3 +34,21 @@ def test_until_it_is_whole_the_old_one_stays(tmp_path, monkeypatch):
             patch.setattr(owner, name, interrupted)
             write_text(path, "new")
         assert path.read_text() == "old"
+
+
+def test_a_table_is_read_as_it_was_written_and_the_old_one_stays_until_all_rows_are_there(tmp_path):
+    path = tmp_path / "new/a.csv"
+    rows = [['ø, "quoted"', 1 / 3], ["two\nlines", -1e-30]]
+    write_table(path, ["name", "value"], iter(rows))
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *read = csv.reader(file)
+    assert head == ["name", "value"] and [[name, float(value)] for name, value in read] == rows
+
+    def broken():
+        yield rows[0]
+        raise KeyboardInterrupt
+
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write_table(path, ["name", "value"], broken())
+    assert path.read_bytes() == before

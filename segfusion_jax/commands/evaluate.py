@@ -2,21 +2,19 @@
 
 import argparse
 import collections
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from segfusion_jax import bridge as bridging
-from segfusion_jax.atomic import write_text
+from segfusion_jax.atomic import write_table, write_text
 from segfusion_jax.config import Data
 from segfusion_jax.datasets import table
 from segfusion_jax.datasets.prepared import Prepared, load_dataset
@@ -243,10 +241,4 @@ def _write_predictions(path: pathlib.Path, model: SegFusion, classified: _Classi
             classified.rows, classified.probabilities, classified.of_classes, strict=True
         )
     ]
-    _write_csv(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)
-
-
-def _write_csv(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows([columns, *lines])
-    write_text(path, file.getvalue())
+    write_table(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)

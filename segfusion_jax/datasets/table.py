@@ -5,10 +5,10 @@ import dataclasses
 import hashlib
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from segfusion_jax.atomic import replace, temporary_name
+from segfusion_jax.atomic import write_table
 from segfusion_jax.datasets.record import Problem
 
 
@@ -80,7 +80,7 @@ _COLUMNS = {field.name: field.type for field in dataclasses.fields(Row)}
 
 def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
     """Writes `rows` as CSV; has_mask as 0 or 1, an unknown age empty."""
-    _write(path, list(_COLUMNS), ([_text(getattr(row, name)) for name in _COLUMNS] for row in rows))
+    write_table(path, list(_COLUMNS), ([_text(getattr(row, name)) for name in _COLUMNS] for row in rows))
 
 
 def read_rows(path: pathlib.Path) -> tuple[Row, ...]:
@@ -115,7 +115,7 @@ class Part(NamedTuple):
 def write_parts(path: pathlib.Path, rows: Iterable[Row]) -> None:
     """Writes which image is in which split; `splits.table` may name such a file."""
     parts = [[str(getattr(row, name)) for name in Part._fields] for row in rows]
-    _write(path, Part._fields, sorted(parts))
+    write_table(path, Part._fields, sorted(parts))
 
 
 def read_parts(path: pathlib.Path) -> list[Part]:
@@ -139,22 +139,13 @@ def split_digest(rows: Iterable[Row]) -> str:
 
 def write_problems(path: pathlib.Path, problems: Iterable[Problem]) -> None:
     """Writes `problems` as CSV."""
-    _write(path, ["image_id", "what"], ([_text(problem.image_id), _text(problem.what)] for problem in problems))
+    write_table(path, ["image_id", "what"], ([_text(problem.image_id), _text(problem.what)] for problem in problems))
 
 
 def read_problems(path: pathlib.Path) -> tuple[Problem, ...]:
     """Reads what `write_problems` wrote."""
     with path.open(newline="", encoding="utf-8") as file:
         return tuple(Problem(**line) for line in csv.DictReader(file))
-
-
-def _write(path: pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    # A problem may be that a name is no UTF-8.
-    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        csv.writer(file, lineterminator="\n").writerows([columns, *lines])
-    replace(temporary, path)
 
 
 def _text(value: object) -> str:

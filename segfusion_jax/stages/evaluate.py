@@ -1,6 +1,5 @@
 """Stage 6: the models on held-out groups, which nothing before has looked at."""
 
-import csv
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from segfusion_jax.atomic import write_table
 from segfusion_jax.config import Config
 from segfusion_jax.ensembles import Classifiers, Segmenters
 from segfusion_jax.evaluation import (
@@ -219,9 +219,4 @@ def _write_predictions(path: pathlib.Path, predicted: Predicted, fallbacks: Mapp
         columns += ["diagnosis", *classes.names]
         for line, row, probabilities in zip(lines, predicted.rows, predicted.of_classes, strict=True):
             line += [classes.names[row.target], *map(repr, probabilities.tolist())]
-    _write_csv(path, columns, lines)
-
-
-def _write_csv(path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+    write_table(path, columns, lines)

@@ -1,13 +1,12 @@
 """Stage 3: how well the U-Nets' masks meet the annotations of held-out images."""
 
 import csv
-import io
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from segfusion_jax.atomic import write_text
+from segfusion_jax.atomic import write_table
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.progress import logged
@@ -72,11 +71,8 @@ def load_overlaps(prepared: Prepared, workdir: pathlib.Path) -> Overlaps:
 def write_overlaps(path: pathlib.Path, overlaps: Overlaps) -> None:
     """Writes a table: image, group, scores."""
     names = list(overlaps[0][1]) if overlaps else ["dice"]
-    file = io.StringIO(newline="")
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow([*_KEYS, *names])
-    table.writerows([row.image_id, row.group, *(scores[name] for name in names)] for row, scores in overlaps)
-    write_text(path, file.getvalue())
+    lines = ([row.image_id, row.group, *(scores[name] for name in names)] for row, scores in overlaps)
+    write_table(path, [*_KEYS, *names], lines)
 
 
 def _path(workdir: pathlib.Path) -> pathlib.Path:
