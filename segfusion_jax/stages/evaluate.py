@@ -1,4 +1,4 @@
-"""Stage 6: the models on held-out groups, which nothing before has looked at."""
+"""Stage 6: the models on held-out groups, by which nothing before was fitted or chosen."""
 
 import json
 import pathlib
