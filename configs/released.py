@@ -36,6 +36,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant == "paper_unet":
         _from_nothing(config.segmenter)
         config.classifier.image_size = (80, 80)
+        config.classifier.augmentation.white_balance = 0.0
         config.classifier.training.update(epochs=3, images_per_epoch=4000)
     return config
 
@@ -50,12 +51,12 @@ def _segmenter(segmenter: ml_collections.ConfigDict) -> None:
     segmenter.training.update(
         epochs=5,
         images_per_epoch=4000,
-        batch_size=16,
+        batch_size=8,
         optimizer="adamw",
         learning_rate=1e-3,
         weight_decay=1e-4,
         warmup_epochs=0.5,
-        ema_decay=0.99,
+        ema_decay=0.995,
     )
 
 
@@ -70,8 +71,9 @@ def _from_nothing(segmenter: ml_collections.ConfigDict) -> None:
         contrast=0.1,
         saturation=0.1,
         hue=4.0,
+        white_balance=0.0,
     )
-    segmenter.training.update(epochs=16, batch_size=8, learning_rate=1.5e-3, ema_decay=0.995)
+    segmenter.training.update(epochs=16, learning_rate=1.5e-3)
 
 
 def _classifier(classifier: ml_collections.ConfigDict) -> None:
@@ -100,4 +102,5 @@ def _augment(augmentation: ml_collections.ConfigDict) -> None:
         contrast=0.2,
         saturation=0.2,
         hue=8.0,
+        white_balance=0.2,
     )
