@@ -1,9 +1,10 @@
 """`segfusion export`: a model as files that are used without this package."""
 
 import argparse
+import json
 
 from segfusion_jax.export import artefacts
-from segfusion_jax.inference import SegFusion
+from segfusion_jax.inference import METADATA, SegFusion, model_folder
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -16,8 +17,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     size = tuple(arguments.image_size) if arguments.image_size else None
     model = SegFusion.load(arguments.model, compute_dtype="float32")
+    data = json.loads((model_folder(arguments.model) / METADATA).read_text()).get("data", ())
     try:
-        paths = artefacts.save(model, arguments.output, arguments.format or artefacts.FORMATS, size)
+        paths = artefacts.save(model, arguments.output, arguments.format or artefacts.FORMATS, size, data)
     except ModuleNotFoundError as error:
         raise OSError(f"{error}: pip install 'segfusion_jax[export]'") from error
     for path in paths:

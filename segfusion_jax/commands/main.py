@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.metadata
 import logging as std_logging
 import pathlib
 import sys
@@ -34,7 +35,7 @@ Writes the whole chain, image in, mask and probabilities out, into the folder --
 
   segfusion.stablehlo    for jax alone, on a CPU, a GPU or a TPU
   segfusion.onnx         for ONNX Runtime and others that read ONNX
-  segfusion.json         inputs, outputs, classes, threshold
+  segfusion.json         inputs, outputs, classes, threshold, licences of the data behind the weights
 
 docs/export.md shows how they are used. Needs the packages of segfusion_jax[export]."""
 
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         description="Finds skin lesions in dermoscopic images and tells malignant from benign ones.",
         epilog="'segfusion COMMAND --help' says more. Research use only: not a medical device.",
     )
+    program.add_argument("--version", action="version", version=importlib.metadata.version("segfusion_jax"))
     commands = program.add_subparsers(dest="command", metavar="COMMAND", required=True)
     plain = argparse.RawDescriptionHelpFormatter
     predict = commands.add_parser(

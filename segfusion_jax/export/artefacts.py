@@ -4,7 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ def save(
     folder: pathlib.Path,
     formats: Sequence[str] = FORMATS,
     image_size: tuple[int, int] | None = None,
+    data: Sequence[Mapping[str, str]] = (),
 ) -> list[pathlib.Path]:
     """Writes the whole chain of a model, for batches of any size.
 
@@ -36,6 +37,7 @@ def save(
       folder: made if it is not there; files in it are replaced.
       formats: which of `FORMATS`.
       image_size: (height, width) of the images that it will take; None for any.
+      data: what it learned from and under which licences, as metadata.json of its folder says; goes with the weights.
 
     Returns:
       The files.
@@ -53,7 +55,7 @@ def save(
         raise ValueError(f"compute_dtype = {model.config.compute_dtype!r}: must be 'float32' to be exported")
     folder.mkdir(parents=True, exist_ok=True)
     shape = symbolic_shape(image_size)
-    chain, metadata = make_chain(model), describe(model, image_size)
+    chain, metadata = make_chain(model), describe(model, image_size, data)
     text = json.dumps(metadata, indent=2)
     paths = {name: folder / f"segfusion.{name}" for name in (*formats, "json")}
     if "stablehlo" in formats:
@@ -87,7 +89,7 @@ def _no_locations() -> Iterator[None]:
         jax.config.update("jax_traceback_in_locations_limit", limit)
 
 
-def describe(model: SegFusion, image_size: tuple[int, int] | None) -> dict[str, Any]:
+def describe(model: SegFusion, image_size: tuple[int, int] | None, data: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """What the numbers mean that the exported chain gives."""
     config, classes = model.config, model.classifiers.classes
     return {
@@ -114,6 +116,7 @@ def describe(model: SegFusion, image_size: tuple[int, int] | None) -> dict[str, 
         "bridge": config.bridge.mode,
         "segmenter_size": list(config.segmenter.image_size),
         "classifier_size": list(config.classifier.image_size),
+        "data": list(data),
         "versions": {name: importlib.metadata.version(name) for name in ("segfusion_jax", "jax")},
         "use": "Research use only. Not a medical device.",
     }

@@ -24,7 +24,8 @@ def test_a_released_model_becomes_files(finished, tmp_path, capsys):
     metadata = json.loads((tmp_path / "segfusion.json").read_text())
     assert metadata["input"]["images"]["shape"] == ["batch", 32, 48, 3]
     released = json.loads((finished / "model/metadata.json").read_text())
-    assert [metadata[name] for name in ("classes", "threshold")] == [released[n] for n in ("classes", "threshold")]
+    assert all(metadata[name] == released[name] for name in ("classes", "threshold", "data"))
+    assert metadata["data"][0]["licence"]
 
 
 def test_a_package_that_is_missing_is_named(finished, tmp_path, capsys, monkeypatch):

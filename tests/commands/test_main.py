@@ -31,6 +31,13 @@ def test_help_needs_no_jax():
     assert result.returncode == 0 and "predict" in result.stdout and "evaluate" in result.stdout
 
 
+def test_version_is_that_of_the_project(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["--version"])
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{stated}\n")
+
+
 @pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as ended:
