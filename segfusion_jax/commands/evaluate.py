@@ -57,6 +57,11 @@ class _Classified:
         """[n] bool."""
         return np.array([row.target == 1 for row in self.rows])
 
+    @property
+    def groups(self) -> list[str]:
+        """Of images that are not independent of each other."""
+        return [row.group for row in self.rows]
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Judges the model that `arguments` name; returns 0.
@@ -163,44 +168,60 @@ def _metrics(
 ) -> dict[str, Any]:
     """What can be measured: decisions where there are labels of both kinds, diagnoses where the classes are shared."""
     metrics: dict[str, Any] = {}
-    labels, probabilities = classified.labels, classified.probabilities
-    groups = [row.group for row in classified.rows]
+    labels, has_diagnoses = classified.labels, model.classifiers.classes.num_logits > 1
     if len(set(labels.tolist())) == 2:
-        low, high = calibration.calibrated_ece(probabilities, groups)
-        points = [{name: point[name] for name in ("aim", "level", "threshold")} for point in stated["operating_points"]]
-        metrics = {
-            "classification": sections.classification(
-                labels, probabilities, groups, model.threshold, resamples=resamples
-            ),
-            "calibration": {"ece_by_chance": {"low": low, "high": high}},
-            "operating_points": [
-                point | sections.operating_point(labels, probabilities, groups, point["threshold"], resamples=resamples)
-                for point in points
-            ],
-        }
-        sought = set(classified.targets[labels].tolist())
-        if len(sought) == 1 and model.classifiers.classes.num_logits > 1 and min(sought) >= 0:
-            (place,) = sought
-            ranked = sections.ranking(labels, classified.of_classes[:, place], groups, resamples=resamples)
-            metrics |= {"one_diagnosis": ranked}
+        metrics |= _decisions(model, classified, stated, resamples=resamples)
+        metrics |= _one_diagnosis(classified, resamples=resamples) if has_diagnoses else {}
     elif len(labels):
         logging.warning(
             "all labelled images are %s: decisions cannot be judged", "malignant" if labels[0] else "benign"
         )
-    known = classified.targets >= 0
-    if model.classifiers.classes.num_logits > 1 and len(set(classified.targets[known].tolist())) > 1:
-        metrics |= sections.diagnosis(
-            classified.targets[known],
-            classified.of_classes[known],
-            model.classes,
-            [stated["calibration"]["shares"][name] for name in model.classes],
-            [group for group, is_known in zip(groups, known, strict=True) if is_known],
-            resamples=resamples,
-        )
+    if has_diagnoses:
+        metrics |= _diagnoses(model, classified, stated, resamples=resamples)
     if overlaps:
         rows, per_image = zip(*overlaps, strict=True)
         metrics["segmentation"] = sections.segmentation(per_image, [row.group for row in rows], resamples=resamples)
     return metrics
+
+
+def _decisions(model: SegFusion, classified: _Classified, stated: dict[str, Any], *, resamples: int) -> dict[str, Any]:
+    labels, probabilities, groups = classified.labels, classified.probabilities, classified.groups
+    low, high = calibration.calibrated_ece(probabilities, groups)
+    points = [{name: point[name] for name in ("aim", "level", "threshold")} for point in stated["operating_points"]]
+    return {
+        "classification": sections.classification(labels, probabilities, groups, model.threshold, resamples=resamples),
+        "calibration": {"ece_by_chance": {"low": low, "high": high}},
+        "operating_points": [
+            point | sections.operating_point(labels, probabilities, groups, point["threshold"], resamples=resamples)
+            for point in points
+        ],
+    }
+
+
+def _one_diagnosis(classified: _Classified, *, resamples: int) -> dict[str, Any]:
+    """Where all that the labels call malignant is one of several diagnoses: how well its own probability ranks."""
+    labels = classified.labels
+    sought = set(classified.targets[labels].tolist())
+    if len(sought) > 1 or min(sought) < 0:
+        return {}
+    (place,) = sought
+    own = classified.of_classes[:, place]
+    return {"one_diagnosis": sections.ranking(labels, own, classified.groups, resamples=resamples)}
+
+
+def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any], *, resamples: int) -> dict[str, Any]:
+    """Of the images whose diagnosis is one of the model's."""
+    known = classified.targets >= 0
+    if len(set(classified.targets[known].tolist())) < 2:
+        return {}
+    return sections.diagnosis(
+        classified.targets[known],
+        classified.of_classes[known],
+        model.classes,
+        [stated["calibration"]["shares"][name] for name in model.classes],
+        [group for group, is_known in zip(classified.groups, known, strict=True) if is_known],
+        resamples=resamples,
+    )
 
 
 def _target(model: SegFusion, classified: _Classified) -> dict[str, dict[str, int]]:
