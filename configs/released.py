@@ -8,8 +8,7 @@ ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in t
 EfficientNet-B0 are named by --config.segmenter.pretrained and --config.classifier.pretrained.
 
 `configs/released.py:paper_unet` has the paper's U-Net, which starts from nothing: smaller images and less augmentation,
-so that it sees more in the same time; and a small classifier, so that `--study=bridge`, which trains more than a dozen,
-ends within hours.
+so that it sees more in the same time; and a small classifier.
 
 Hardware, time and results: released/ham10000/README.md and README.md.
 """
