@@ -8,10 +8,13 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from segfusion_jax import experiment, interruption, parallel, processes
-from segfusion_jax.config import Config, cache_folder
-from segfusion_jax.stages import evaluate
-from segfusion_jax.studies import bridge_modes, protocols
+from segfusion_jax.config import Config
+from segfusion_jax.pipeline import experiment
+from segfusion_jax.pipeline.stages import evaluate
+from segfusion_jax.pipeline.studies import bridge_modes, protocols
+from segfusion_jax.runtime import interruption, processes
+from segfusion_jax.runtime.devices import keep_memory, start_distributed
+from segfusion_jax.runtime.locations import cache_folder
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, a file of configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that the run writes.", required=True)
@@ -42,13 +45,13 @@ def main(argv: list[str]) -> None:
     handler.addFilter(_is_ours_or_serious)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     interruption.install()
-    parallel.keep_memory()
+    keep_memory()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     try:
         config = Config.from_config_dict(_CONFIG.value)
         if _COORDINATOR.value or _NUM_PROCESSES.value or _PROCESS.value:
-            parallel.start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
+            start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
             handler.setLevel(std_logging.INFO if jax.process_index() == 0 else std_logging.WARNING)
         if _DRY_RUN.value:
             needs = experiment.dry_run(config, workdir)

@@ -19,8 +19,8 @@ from jax import export
 from PIL import Image
 
 import segfusion_jax as sf
-from segfusion_jax import parallel
-from segfusion_jax.export import artefacts
+from segfusion_jax.runtime.devices import keep_memory
+from segfusion_jax.serving.export import artefacts
 
 ROUNDS = 3
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--batch", type=int, default=16)
     arguments = parser.parse_args()
-    parallel.keep_memory()
+    keep_memory()
     files = sorted(arguments.folder.glob("*.jpg"))
     some = [files[place] for place in np.linspace(0, len(files) - 1, arguments.images).astype(int)]
     images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in some])

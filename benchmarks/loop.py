@@ -4,7 +4,7 @@
     python benchmarks/loop.py --config=configs/ham10000.py --root=HAM10000 --model=segmenter
 
 Rounds go in turn through three ways to train the config's model: the compiled step on one batch that is on the device
-already; an epoch of `training.loop.fit` with Grain feeding it; and an epoch with the images resident on the device.
+already; an epoch of `training.fit.fit` with Grain feeding it; and an epoch with the images on the device.
 Of an epoch the first call of the step, which waits for the first images, is left out; validation and checkpoints are no
 part of the rate. Prints a table of medians.
 """
@@ -26,11 +26,11 @@ from segfusion_jax import load_dataset
 from segfusion_jax.config import Config
 from segfusion_jax.input.loader import STEPS_PER_BLOCK, Examples, TrainStream
 from segfusion_jax.models.from_config import make_classifier, make_unet
-from segfusion_jax.parallel import AXIS, Devices, keep_memory, make_devices
+from segfusion_jax.runtime.devices import AXIS, Devices, keep_memory, make_devices
 from segfusion_jax.training import metric_log, steps
-from segfusion_jax.training.loop import Fit, fit
+from segfusion_jax.training.fit import Fit, fit
+from segfusion_jax.training.on_device import compile_step, with_examples
 from segfusion_jax.training.optimizer import make_optimizer
-from segfusion_jax.training.resident import compile_step, with_examples
 from segfusion_jax.training.state import TrainState, create_state
 
 
@@ -75,7 +75,7 @@ def epoch(train_step: Callable, stream: TrainStream, state: TrainState, devices:
     """Images a second of an epoch, as `fit` logs them."""
     with tempfile.TemporaryDirectory() as folder:
         task = Fit(
-            name="resident" if stream.resident else "streaming",
+            name="on device" if stream.on_device else "streaming",
             folder=pathlib.Path(folder),
             train_step=train_step,
             stream=stream,
@@ -101,7 +101,9 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.steps < 2 * STEPS_PER_BLOCK:
-        parser.error(f"--steps={args.steps}: must be at least {2 * STEPS_PER_BLOCK}, two calls of the resident loop")
+        parser.error(
+            f"--steps={args.steps}: must be at least {2 * STEPS_PER_BLOCK}, two calls of the loop on the device"
+        )
     keep_memory()
     config = load_config(args.config)
     devices = make_devices(config.parallel)
@@ -110,17 +112,17 @@ def main() -> None:
     fields = {"synthetic_images": config.data.synthetic_images} if config.data.collection == "synthetic" else {}
     prepared = load_dataset(config.data.collection, root=args.root, **fields)
     examples = Examples(prepared, tuple(row for row in prepared.rows if row.has_mask), section.image_size)
-    streams = [TrainStream(examples, section.augmentation, batch_size, 0, resident=r) for r in (False, True)]
+    streams = [TrainStream(examples, section.augmentation, batch_size, 0, on_device=r) for r in (False, True)]
     step, state = make_step(config, args.model, devices, args.steps)
-    compiled = [compile_step(step, devices, resident=stream.resident) for stream in streams]
-    streaming, resident = (
+    compiled = [compile_step(step, devices, on_device=stream.on_device) for stream in streams]
+    streaming, on_device = (
         with_examples(one, stream, devices, config.input) for one, stream in zip(compiled, streams, strict=True)
     )
     batch = jax.device_put(next(streams[0].batches(0, 1, config.input)))
     run_epoch = {
         "step alone": lambda: batch_size * step_alone(streaming, batch, state, devices, args.steps),
         "loop, streaming": lambda: epoch(streaming, streams[0], state, devices, config, args.steps),
-        "loop, resident": lambda: epoch(resident, streams[1], state, devices, config, args.steps),
+        "loop, on device": lambda: epoch(on_device, streams[1], state, devices, config, args.steps),
     }
     rates = {name: [] for name in run_epoch}
     for number in range(args.rounds + 1):

@@ -20,13 +20,13 @@ from loop import load_config, make_step
 from segfusion_jax import load_dataset
 from segfusion_jax.config import Bridge, Config
 from segfusion_jax.datasets.prepared import Prepared
-from segfusion_jax.ensembles import Segmenters
 from segfusion_jax.input import mask_store
 from segfusion_jax.input.loader import Examples, TrainStream, evaluation_batches
 from segfusion_jax.models.from_config import make_unet
 from segfusion_jax.models.pretrained import save_weights
-from segfusion_jax.parallel import Devices, keep_memory, make_devices
-from segfusion_jax.stages import bridge as bridge_stage
+from segfusion_jax.pipeline.stages import bridge as bridge_stage
+from segfusion_jax.runtime.devices import Devices, keep_memory, make_devices
+from segfusion_jax.serving.ensembles import SegmenterEnsemble
 from segfusion_jax.training.steps import make_segment
 
 
@@ -71,7 +71,7 @@ def _prediction(args, config: Config, devices: Devices, prepared: Prepared, fold
     segment = jax.jit(make_segment(unet))
     variables = unet.params, unet.batch_stats
     rates: dict[str, list[float]] = {"U-Net alone": [], "masks stored": []}
-    segmenters = Segmenters(config, devices, [weights])
+    segmenters = SegmenterEnsemble(config, devices, [weights])
     for _ in range(args.rounds + 1):
         start = time.perf_counter()
         for _ in range(max(1, args.images // size)):

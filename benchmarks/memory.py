@@ -20,7 +20,7 @@ from side_by_side import table
 
 from segfusion_jax.config import Bridge, Classifier, Parallel, Segmenter
 from segfusion_jax.models.from_config import make_classifier, make_unet
-from segfusion_jax.parallel import AXIS, Devices, keep_memory, make_devices
+from segfusion_jax.runtime.devices import AXIS, Devices, keep_memory, make_devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.state import TrainState, create_state
 

@@ -21,10 +21,10 @@ from side_by_side import median, table
 
 from segfusion_jax import config
 from segfusion_jax.datasets import images, shards
+from segfusion_jax.datasets.collections import rendering
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.images import Stored
 from segfusion_jax.datasets.record import Record
-from segfusion_jax.datasets.sources import rendering
 
 FILTERS = {
     "area": Image.Resampling.BOX,

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from segfusion_jax import bridge
     from segfusion_jax.config import Config
     from segfusion_jax.datasets.prepared import load_dataset
-    from segfusion_jax.inference import Prediction, SegFusion
     from segfusion_jax.models.efficientnet import EfficientNet
     from segfusion_jax.models.functional import functional
     from segfusion_jax.models.mobilenet_v3 import MobileNetV3
     from segfusion_jax.models.pretrained import load_pretrained
     from segfusion_jax.models.unet import EncoderUNet, UNet
+    from segfusion_jax.serving.segfusion import Prediction, SegFusion
 
 __all__ = [
     "Config",
@@ -41,8 +41,8 @@ _MODULES = {
     "EfficientNet": "models.efficientnet",
     "EncoderUNet": "models.unet",
     "MobileNetV3": "models.mobilenet_v3",
-    "Prediction": "inference",
-    "SegFusion": "inference",
+    "Prediction": "serving.segfusion",
+    "SegFusion": "serving.segfusion",
     "UNet": "models.unet",
     "functional": "models.functional",
     "load_dataset": "datasets.prepared",

@@ -7,8 +7,6 @@ Nothing below this module sees a ConfigDict or a flag.
 import dataclasses
 import json
 import math
-import os
-import pathlib
 import types
 from typing import Any, Self
 
@@ -42,8 +40,8 @@ BACKBONES = (
     "mobilenet_v3_small",
     "mobilenet_v3_large",
 )
-FAMILIES = ("tensorflow", "timm", "torchvision")
-VIEWS = (1, 8)
+CONVENTIONS = ("tensorflow", "timm", "torchvision")
+TEST_TIME_AUGMENTATIONS = (1, 8)
 
 
 def _refuse(section: Any, name: str, accepted: str) -> None:
@@ -174,7 +172,7 @@ class Training:
     gradient_clip: float = 0.0  # largest global gradient norm; 0 = no clipping
     ema_decay: float = 0.0  # exponential moving average of the weights, evaluated and released; 0 = none
     sampling: str = "shuffled"  # passes over the images, or "balanced": classes equally often, drawn with replacement
-    resident: bool = False  # the training images lie on every device, decoded once (uint8), and are augmented there
+    on_device_data: bool = False  # every device holds the training images, decoded once (uint8), and augments them
     microbatches: int = 1  # parts that a device's share of a batch is worked through in, one by one: the less memory
     remat: bool = False  # activations are computed again for the gradients, block by block, instead of being kept
     nonfinite: str = "stop"  # at a loss or gradient that is not finite; or "skip": the step changes nothing, is counted
@@ -203,23 +201,23 @@ class Segmenter:
 
     image_size: tuple[int, int] = (256, 384)  # height and width in pixels
     encoder: str = ""  # one of BACKBONES; "" = the paper's U-Net
-    family: str = "tensorflow"  # of the encoder, as `classifier.family`
+    conventions: str = "tensorflow"  # of the encoder, as `classifier.conventions`
     pretrained: str = ""  # weights of the encoder, as `classifier.pretrained`
     filters: int = 16  # at the image's own size; doubled at each of the four levels below
     dropout: float = 0.1
     loss: str = "bce"  # "bce", "dice", or "bce_dice" (their sum)
-    views: int = 1  # of each image that are predicted and averaged: 1, or 8 (flips and quarter turns)
+    test_time_augmentation: int = 1  # orientations of each image that are predicted and averaged: 1, or 8
     augmentation: Augmentation = Augmentation()
     training: Training = Training(epochs=10)
 
     def __post_init__(self):
         _image_size(self)
         _one_of(self, "encoder", ("", *BACKBONES))
-        _one_of(self, "family", FAMILIES)
+        _one_of(self, "conventions", CONVENTIONS)
         _at_least(self, "filters", 1)
         _in_range(self, "dropout", 0.0, 0.95)
         _one_of(self, "loss", ("bce", "dice", "bce_dice"))
-        _one_of(self, "views", VIEWS)
+        _one_of(self, "test_time_augmentation", TEST_TIME_AUGMENTATIONS)
         if self.training.sampling != "shuffled":
             raise ValueError(f"training.sampling = {self.training.sampling!r}: must be 'shuffled'")
         if self.pretrained and not self.encoder:
@@ -256,7 +254,7 @@ class Classifier:
 
     image_size: tuple[int, int] = (224, 224)  # height and width in pixels
     backbone: str = "efficientnet_b0"  # one of BACKBONES
-    family: str = "tensorflow"  # what it computes like: 'SAME' padding; or "timm", "torchvision": symmetric padding
+    conventions: str = "tensorflow"  # whose weights it takes: 'SAME' padding; or "timm", "torchvision": symmetric
     width: float = 1.0  # multiplies the backbone's channels
     depth: float = 1.0  # multiplies an EfficientNet's block counts
     pretrained: str = ""  # weight file, found like `data.root`, or a name of models/published.py; "" = from scratch
@@ -270,14 +268,14 @@ class Classifier:
     seed: int = 0  # beside the run's own: another one makes another classifier on the same masks
     layer_decay: float = 1.0  # each block learns at this times the rate of the block after it; 1 = all at the same
     fold_ensemble: bool = False  # a classifier a fold, chosen on that fold, trained on the others; test: their mean
-    views: int = 1  # as `segmenter.views`
+    test_time_augmentation: int = 1  # as `segmenter.test_time_augmentation`
     augmentation: Augmentation = Augmentation()
     training: Training = Training(epochs=50)
 
     def __post_init__(self):
         _image_size(self)
         _one_of(self, "backbone", BACKBONES)
-        _one_of(self, "family", FAMILIES)
+        _one_of(self, "conventions", CONVENTIONS)
         _in_range(self, "width", 0.1, 4.0)
         _in_range(self, "depth", 0.1, 4.0)
         _in_range(self, "dropout", 0.0, 0.95)
@@ -291,7 +289,7 @@ class Classifier:
         _at_least(self, "frozen_epochs", 0)
         _in_range(self, "frozen_learning_rate", 1e-8, 10.0)
         _in_range(self, "layer_decay", 0.01, 1.0)
-        _one_of(self, "views", VIEWS)
+        _one_of(self, "test_time_augmentation", TEST_TIME_AUGMENTATIONS)
         if self.depth != 1 and self.backbone.startswith("mobilenet"):
             _refuse(self, "depth", f"1.0 with backbone {self.backbone!r}")
 
@@ -400,24 +398,6 @@ def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat |= flatten(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
     return flat
-
-
-def find(name: str) -> pathlib.Path | None:
-    """The file or folder called `name`: as a path, else as `find_data` finds it."""
-    path = pathlib.Path(name).expanduser()
-    return path if path.exists() else find_data(name)
-
-
-def find_data(name: str) -> pathlib.Path | None:
-    """The file or folder called `name` in the folders of SEGFUSION_DATA, a list like PATH, or one level below them."""
-    folders = [pathlib.Path(f) for f in os.environ.get("SEGFUSION_DATA", "").split(os.pathsep) if f]
-    candidates = (path for folder in folders for path in (folder / name, *sorted(folder.glob(f"*/{name}"))))
-    return next((path for path in candidates if path.exists()), None)
-
-
-def cache_folder() -> pathlib.Path:
-    """Where this user's compiled programs, downloads and prepared data lie: in $XDG_CACHE_HOME, else in ~/.cache."""
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segfusion_jax"
 
 
 def _completed(default: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

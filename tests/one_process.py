@@ -17,13 +17,15 @@ import numpy as np
 import optax
 from absl import app, flags
 
-_UNUSED = ("segfusion_jax.experiment", "segfusion_jax.stages.evaluate")
+_UNUSED = ("segfusion_jax.pipeline.experiment", "segfusion_jax.pipeline.stages.evaluate")
 sys.modules |= {name: types.ModuleType(name) for name in _UNUSED}  # main.py needs them, and they take seconds
 sys.modules[_UNUSED[0]].__dict__["STAGES"] = {}
 
 import main  # noqa: E402
-from segfusion_jax import config, interruption, parallel, processes  # noqa: E402
+from segfusion_jax import config  # noqa: E402
 from segfusion_jax.models.from_config import make_classifier, make_unet  # noqa: E402
+from segfusion_jax.runtime import interruption, processes  # noqa: E402
+from segfusion_jax.runtime.devices import AXIS, Devices, make_devices  # noqa: E402
 from segfusion_jax.training import steps  # noqa: E402
 from segfusion_jax.training.state import create_state  # noqa: E402
 from tests.training import toy  # noqa: E402
@@ -64,21 +66,21 @@ def run(folder: pathlib.Path, *arguments: str, devices: int = 2, **environment: 
 def unet_problem():
     values = config.Segmenter(image_size=(32, 32), filters=2, dropout=0.0, loss="bce_dice")
     # of seeds 0 to 2 an activation's sign, or a maximum, is decided by rounding, and goes elsewhere on other devices
-    unet = make_unet(values, seed=4, dtype=jnp.float32, axis_name=parallel.AXIS)
+    unet = make_unet(values, seed=4, dtype=jnp.float32, axis_name=AXIS)
     return unet, steps.segmentation_objective(unet, values)
 
 
 def efficientnet_problem():
     values = config.Classifier(image_size=(32, 32), width=0.25, depth=0.25, dropout=0.0, drop_path=0.0)
     bridge = config.Bridge()
-    network = make_classifier(values, bridge, seed=0, dtype=jnp.float32, axis_name=parallel.AXIS)
+    network = make_classifier(values, bridge, seed=0, dtype=jnp.float32, axis_name=AXIS)
     return network, steps.classification_objective(network, bridge, values, class_weights=(1.0, 2.0), head_only=False)
 
 
 PROBLEMS = {"unet": unet_problem, "efficientnet": efficientnet_problem}
 
 
-def train(devices: parallel.Devices, name: str, path: pathlib.Path) -> None:
+def train(devices: Devices, name: str, path: pathlib.Path) -> None:
     """Writes what five steps make of a network, and what it was, each array by its name."""
     network, objective = PROBLEMS[name]()
     rng = np.random.default_rng(0)
@@ -102,7 +104,7 @@ def train(devices: parallel.Devices, name: str, path: pathlib.Path) -> None:
     np.savez(path, losses=losses, **{jax.tree_util.keystr(name): np.asarray(array) for name, array in named})
 
 
-def evaluate(devices: parallel.Devices, folder: pathlib.Path) -> None:
+def evaluate(devices: Devices, folder: pathlib.Path) -> None:
     """Writes which pictures were predicted, in their order, and what came out."""
     from segfusion_jax.training.predict import predict  # takes a second, which the other scenarios need not wait for
 
@@ -114,7 +116,7 @@ def evaluate(devices: parallel.Devices, folder: pathlib.Path) -> None:
         np.savez(folder / f"predicted_{length}_{devices.process}.npz", names=names, values=values)
 
 
-def agree(devices: parallel.Devices, folder: pathlib.Path) -> None:
+def agree(devices: Devices, folder: pathlib.Path) -> None:
     """Writes what all agree on in ten steps, of which process 1 says yes at the fourth, and how long asking takes."""
     answers = [devices.any_process(devices.process == 1 and step == 3) for step in range(10)]
     begin = time.perf_counter()
@@ -131,12 +133,12 @@ def alone(values, workdir, stages):
     for name in PROBLEMS:
         train(first, name, workdir / f"{name}_1.npz")
         for api in ("shard_map", "pmap"):
-            train(parallel.make_devices(config.Parallel(api=api)), name, workdir / f"{name}_8_{api}.npz")
+            train(make_devices(config.Parallel(api=api)), name, workdir / f"{name}_8_{api}.npz")
 
 
 def together(values, workdir, stages):
     """All that several processes do."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     for name in PROBLEMS:
         train(devices, name, workdir / f"{name}_2x4_{devices.process}.npz")
     evaluate(devices, workdir)
@@ -145,13 +147,13 @@ def together(values, workdir, stages):
 
 def greet(values, workdir, stages):
     """Prints which process of how many it is."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     print(f"process {devices.process} of {devices.num_processes}, {devices.any_process(True)}", flush=True)
 
 
 def slow_lead(values, workdir, stages):
     """Process 0 takes longer than Gloo waits for, before a barrier and before a step."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     for name in ("barrier", "step"):
         if devices.is_lead:
             time.sleep(40)
@@ -162,7 +164,7 @@ def slow_lead(values, workdir, stages):
 
 def raises(values, workdir, stages):
     """Process 1 fails while the other waits."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     if devices.process == 1:
         raise OSError("disk full")
     devices.wait_for_all("never")
@@ -170,7 +172,7 @@ def raises(values, workdir, stages):
 
 def bug(values, workdir, stages):
     """Process 0 fails by a mistake of ours, while the other waits."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     if devices.process == 0:
         raise TypeError("a mistake")
     devices.wait_for_all("never")
@@ -178,14 +180,14 @@ def bug(values, workdir, stages):
 
 def idle(values, workdir, stages):
     """Is in no training."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     (workdir / f"ready_{devices.process}").touch()
     time.sleep(1e6)
 
 
 def terminated(values, workdir, stages):
     """A signal comes while its process waits; then the processes wait by different names."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     if devices.process == 1:
         (workdir / "ready_1").touch()
     else:
@@ -199,7 +201,7 @@ def terminated(values, workdir, stages):
 
 def step(values, workdir, stages):
     """Takes steps for ever."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     while True:
         devices.any_process(False)
         (workdir / f"ready_{devices.process}").touch()
@@ -207,7 +209,7 @@ def step(values, workdir, stages):
 
 def wait(values, workdir, stages):
     """Process 0 and 1 wait for a third, of three."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     (workdir / f"ready_{devices.process}").touch()
     if devices.process == 2:
         time.sleep(1e6)
@@ -216,7 +218,7 @@ def wait(values, workdir, stages):
 
 def compute(values, workdir, stages):
     """Is busy for ever."""
-    devices = parallel.make_devices(values.parallel)
+    devices = make_devices(values.parallel)
     (workdir / f"ready_{devices.process}").touch()
     while True:
         pass

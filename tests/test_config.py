@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import pathlib
 
 import ml_collections
 import pytest
@@ -37,7 +35,7 @@ TRAINING = {
     "gradient_clip": (1e9, -1.0),
     "ema_decay": (0.999, 1.0),
     "sampling": ("balanced", "weighted"),
-    "resident": (True, 1),
+    "on_device_data": (True, 1),
     "microbatches": (4, 0),
     "remat": (True, "yes"),
     "nonfinite": ("skip", "ignore"),
@@ -70,12 +68,12 @@ FIELDS = {
     "splits.seed": (1, "1"),
     "segmenter.image_size": ((17, 32), (15, 40)),
     "segmenter.encoder": ("mobilenet_v3_small", "resnet50"),
-    "segmenter.family": ("timm", "keras"),
+    "segmenter.conventions": ("timm", "keras"),
     "segmenter.pretrained": ("", 0),
     "segmenter.filters": (1, 0),
     "segmenter.dropout": (0.0, 1.0),
     "segmenter.loss": ("dice", "iou"),
-    "segmenter.views": (8, 4),
+    "segmenter.test_time_augmentation": (8, 4),
     "bridge.mode": ("crop_dilate", "Crop"),
     "bridge.masks": ("annotated", "true"),
     "bridge.alpha": (0.0, 1.01),
@@ -86,7 +84,7 @@ FIELDS = {
     "bridge.max_border": (1.0, 0.0),
     "classifier.image_size": ((17, 33), (15, 32)),
     "classifier.backbone": ("efficientnet_b7", "b7"),
-    "classifier.family": ("torchvision", "pytorch"),
+    "classifier.conventions": ("torchvision", "pytorch"),
     "classifier.width": (0.25, 0.0),
     "classifier.depth": (0.25, 5.0),
     "classifier.pretrained": ("b0.npz", 0),
@@ -100,7 +98,7 @@ FIELDS = {
     "classifier.seed": (1, -1),
     "classifier.layer_decay": (0.5, 0.0),
     "classifier.fold_ensemble": (True, 1),
-    "classifier.views": (8, 0),
+    "classifier.test_time_augmentation": (8, 0),
     "evaluation.resamples": (100, 99),
     "evaluation.min_subgroup": (1, 0),
     "parallel.api": ("pmap", "pjit"),
@@ -273,71 +271,3 @@ def test_shipped_configs_are_accepted(name):
     assert shipped.data.collection == {"released": "image_folder"}.get(name, name.partition(":")[0])
     if shipped.data.collection in ("isic2019", "isic2020"):
         assert shipped.data.mask_collection == "ham10000"
-
-
-def test_the_cache_is_the_users(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert config.cache_folder() == tmp_path / "xdg" / "segfusion_jax"
-    for unset in (lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""), lambda: monkeypatch.delenv("XDG_CACHE_HOME")):
-        unset()
-        assert config.cache_folder() == tmp_path / "home" / ".cache" / "segfusion_jax"
-
-
-class TestFind:
-    @pytest.fixture(autouse=True)
-    def folders(self, tmp_path, monkeypatch):
-        """Two folders of SEGFUSION_DATA, and another one to be in."""
-        for folder in ("here", "one", "two"):
-            (tmp_path / folder).mkdir()
-        monkeypatch.chdir(tmp_path / "here")
-        monkeypatch.setenv("SEGFUSION_DATA", os.pathsep.join(str(tmp_path / name) for name in ("one", "two")))
-        self.root = tmp_path
-
-    def make(self, path: str) -> pathlib.Path:
-        (self.root / path).parent.mkdir(exist_ok=True)
-        (self.root / path).touch()
-        return self.root / path
-
-    def test_a_path_is_taken_first(self):
-        self.make("one/weights.npz")
-        assert config.find(str(self.make("weights.npz"))) == self.root / "weights.npz"
-        self.make("here/weights.npz")
-        assert config.find("weights.npz") == pathlib.Path("weights.npz")
-
-    def test_home_is_understood(self, monkeypatch):
-        monkeypatch.setenv("HOME", str(self.root))
-        assert config.find("~/two") == self.root / "two"
-
-    def test_folders_are_searched_in_order(self):
-        second = self.make("two/weights.npz")
-        assert config.find("weights.npz") == second
-        first = self.make("one/weights.npz")
-        assert config.find("weights.npz") == first
-
-    def test_one_level_below_comes_after_the_folder_itself(self):
-        below = self.make("one/weights/b0.npz")
-        assert config.find("b0.npz") == below
-        assert config.find("weights/b0.npz") == below
-        self.make("two/b0.npz")
-        assert config.find("b0.npz") == below
-        beside = self.make("one/b0.npz")
-        assert config.find("b0.npz") == beside
-
-    def test_two_levels_below_are_not_searched(self):
-        (self.root / "one" / "deep").mkdir()
-        self.make("one/deep/deeper/b0.npz")
-        assert config.find("b0.npz") is None
-
-    @pytest.mark.parametrize("value", ["", None])
-    def test_without_folders_only_paths_are_found(self, monkeypatch, value):
-        self.make("one/b0.npz")
-        if value is None:
-            monkeypatch.delenv("SEGFUSION_DATA")
-        else:
-            monkeypatch.setenv("SEGFUSION_DATA", value)
-        assert config.find("b0.npz") is None
-        assert config.find(str(self.root / "one" / "b0.npz")) is not None
-
-    def test_a_missing_absolute_path_is_not_found(self):
-        assert config.find("/nowhere/b0.npz") is None

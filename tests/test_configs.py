@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from segfusion_jax import experiment
 from segfusion_jax.config import Config
+from segfusion_jax.pipeline import experiment
 from tests import tiny
 from tests.datasets import official
 

@@ -14,7 +14,7 @@ import importlib, json, pkgutil, sys
 for name in ("jax", "jaxlib", "flax", "optax"):
     sys.modules[name] = None  # whoever imports it fails; Grain alone tries, and does without
 import segfusion_jax, segfusion_jax.datasets, segfusion_jax.input
-modules = ["segfusion_jax.bridge", "segfusion_jax.config"]
+modules = ["segfusion_jax.bridge.masked", "segfusion_jax.config"]
 for package in (segfusion_jax.datasets, segfusion_jax.input):
     modules += [module.name for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
 for module in modules:
@@ -75,7 +75,7 @@ def test_code_that_reads_images_needs_neither_jax_nor_tensorflow(imports):
 
 def test_importing_everything_starts_no_device(imports):
     _, everything = imports
-    assert {"segfusion_jax.parallel", "segfusion_jax.training.steps"} <= set(everything["imported"])
+    assert {"segfusion_jax.runtime.devices", "segfusion_jax.training.steps"} <= set(everything["imported"])
     assert not everything["devices"]
     assert everything["devices once asked for"]
 

@@ -18,7 +18,7 @@ from serving import serve  # noqa: E402
 
 from segfusion_jax.config import Bridge, Classifier, Parallel, Segmenter  # noqa: E402
 from segfusion_jax.models.from_config import make_classifier, make_unet  # noqa: E402
-from segfusion_jax.parallel import AXIS, make_devices  # noqa: E402
+from segfusion_jax.runtime.devices import AXIS, make_devices  # noqa: E402
 from segfusion_jax.training import steps  # noqa: E402
 from segfusion_jax.training.state import create_state  # noqa: E402
 

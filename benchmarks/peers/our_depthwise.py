@@ -9,7 +9,7 @@ from depthwise_passes import batch, serve_passes
 
 from segfusion_jax.ops import depthwise
 from segfusion_jax.ops.window import Window
-from segfusion_jax.parallel import keep_memory
+from segfusion_jax.runtime.devices import keep_memory
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     prepared = load_dataset("image_folder", root=args.folder, records=f"{args.folder}/records")
-    examples = Examples(prepared, prepared.rows, (args.side, args.side), reduced=True)
+    examples = Examples(prepared, prepared.rows, (args.side, args.side), scaled_decoding=True)
     stream = TrainStream(examples, Augmentation(), args.batch, seed=0)
     batches = stream.batches(0, 10**6, Input(num_threads=args.threads))
     next(batches)

@@ -8,7 +8,7 @@ from steps import arguments, serve_steps
 
 from segfusion_jax import EfficientNet, UNet, functional
 from segfusion_jax.config import Bridge, Classifier, Parallel, Segmenter
-from segfusion_jax.parallel import keep_memory, make_devices
+from segfusion_jax.runtime.devices import keep_memory, make_devices
 from segfusion_jax.training import steps as training_steps
 from segfusion_jax.training.state import create_state
 
@@ -24,7 +24,7 @@ def main() -> None:
         objective = training_steps.segmentation_objective(model, Segmenter())
         predict = training_steps.make_segment(model)
     else:
-        options = dict(num_classes=1, dropout=0.1, drop_path=0.2, family="timm", dtype=dtype)
+        options = dict(num_classes=1, dropout=0.1, drop_path=0.2, conventions="timm", dtype=dtype)
         model = functional(EfficientNet(args.network, **options, rngs=nnx.Rngs(0)))
         objective = training_steps.classification_objective(
             model, bridge, Classifier(), class_weights=(1.0, 1.0), head_only=False

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 import segfusion_jax as sf
-from segfusion_jax.evaluation import plots, segmentation
+from segfusion_jax.evaluation import segmentation
+from segfusion_jax.report import plots
 
 HERE = pathlib.Path(__file__).parent
 IMAGES = 300

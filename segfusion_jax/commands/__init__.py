@@ -1,1 +1,4 @@
-"""The program `segfusion`: released models on anybody's images, and on collections with labels."""
+"""The program `segfusion`: one module a command.
+
+Nothing imports it but `main.py`; modules are imported after the arguments are read.
+"""

@@ -13,25 +13,25 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from segfusion_jax import bridge as bridging
-from segfusion_jax.atomic import write_table, write_text
+from segfusion_jax.bridge import masked
 from segfusion_jax.config import Data
-from segfusion_jax.datasets import table
+from segfusion_jax.datasets import table, taxonomy
+from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.datasets.prepared import Prepared, load_dataset
-from segfusion_jax.datasets.progress import logged
-from segfusion_jax.datasets.sources import SOURCES, taxonomy
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.datasets.unseen import unseen
-from segfusion_jax.ensembles import class_probabilities, malignant_probability
 from segfusion_jax.evaluation import calibration, sections
-from segfusion_jax.evaluation.report import text
-from segfusion_jax.inference import METADATA, SPLIT, SegFusion, model_folder
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskStore, write
-from segfusion_jax.stages import novelty
-from segfusion_jax.stages.bridge import stored
-from segfusion_jax.stages.classify import examples
-from segfusion_jax.stages.score import Overlaps, overlap, write_overlaps
+from segfusion_jax.pipeline.stages import novelty
+from segfusion_jax.pipeline.stages.bridge import stored
+from segfusion_jax.pipeline.stages.classify import examples
+from segfusion_jax.pipeline.stages.score import Overlaps, overlap, write_overlaps
+from segfusion_jax.report import text
+from segfusion_jax.runtime.atomic import write_table, write_text
+from segfusion_jax.runtime.progress import logged
+from segfusion_jax.serving.ensembles import class_probabilities, malignant_probability
+from segfusion_jax.serving.segfusion import METADATA, SPLIT, SegFusion, model_folder
 
 _SHOWN = ("classification", "one_diagnosis", "diagnosis", "diagnosis_equal_shares", "segmentation")
 
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = _data(model, arguments)
     prepared = _prepared(data)
     rows, left_out = unseen([row for row in prepared.rows if row.split != "unused"], parts)  # unused are duplicates
-    title = SOURCES[data.collection].TITLE
+    title = READERS[data.collection].TITLE
     told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none"
     if left_out:
         many = f"{sum(left_out.values())} of {sum(left_out.values()) + len(rows)} images of {title}"
@@ -139,7 +139,7 @@ def _segmented(model: SegFusion, prepared: Prepared, rows: tuple[Row, ...], fold
         for row, probability in logged(model.segmenters.predict(source), total=len(rows), what="segmented"):
             if row.has_mask:
                 overlaps.append((row, overlap(prepared, row, probability, config)))
-            yield stored(row, np.round(probability * bridging.WHOLE).astype(np.uint8), "all", config)
+            yield stored(row, np.round(probability * masked.WHOLE).astype(np.uint8), "all", config)
 
     write(folder, masks())
     return overlaps
@@ -226,20 +226,20 @@ def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any]
 
 def _target(model: SegFusion, classified: _Classified) -> dict[str, dict[str, int]]:
     """What the labels call by each of the two names, by diagnosis."""
-    sides = model.classifiers.classes.sides
-    counts = {side: collections.Counter() for side in sides}
+    names = model.classifiers.classes.binary_names
+    counts = {name: collections.Counter() for name in names}
     for row in classified.rows:
-        counts[sides[row.target]][row.diagnosis or "not named"] += 1
-    return {side: dict(count.most_common()) for side, count in counts.items()}
+        counts[names[row.target]][row.diagnosis or "not named"] += 1
+    return {name: dict(count.most_common()) for name, count in counts.items()}
 
 
 def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classified: _Classified) -> str:
     lines = [f"{title}: {len(rows):,} images in {len({row.group for row in rows}):,} groups"]
     if metrics["left_out"]:
         lines.append(f"{sum(metrics['left_out'].values()):,} more were left out: the model has seen them or relatives")
-    for side, counts in metrics["target"].items() if classified.rows else ():
+    for name, counts in metrics["target"].items() if classified.rows else ():
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        lines.append(f"called {side} by the labels: {told or 'none'}")
+        lines.append(f"called {name} by the labels: {told or 'none'}")
     if "one_diagnosis" in metrics:
         sought = " or ".join(sorted({row.diagnosis for row in classified.rows if row.target == 1}))
         lines.append(f"one diagnosis: ranked by the probability of {sought} alone")

@@ -3,8 +3,8 @@
 import argparse
 import json
 
-from segfusion_jax.export import artefacts
-from segfusion_jax.inference import METADATA, SegFusion, model_folder
+from segfusion_jax.serving.export import artefacts
+from segfusion_jax.serving.segfusion import METADATA, SegFusion, model_folder
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from segfusion_jax.commands.journal import SETTINGS, TABLE
-from segfusion_jax.datasets.sources.official import IMAGE_SUFFIXES
+from segfusion_jax.datasets.collections.official import IMAGE_SUFFIXES
 from segfusion_jax.input import arrays
 
 RESULTS = ("masks", "overlays", "evidence")

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
-from segfusion_jax.atomic import replace, temporary_name, write_text
+from segfusion_jax.runtime.atomic import replace, temporary_name, write_text
 
 SETTINGS = "settings.json"
 TABLE = "predictions.csv"

@@ -8,7 +8,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segfusion_jax.config import COLLECTIONS, cache_folder
+from segfusion_jax.config import COLLECTIONS
+from segfusion_jax.runtime.locations import cache_folder
 
 _PREDICT = """\
 Segments and classifies images of skin lesions. Writes into the folder --output:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 1 where something went wrong, 75 or 130 where it was stopped."""
     arguments = parser().parse_args(argv)
     command = importlib.import_module(f"segfusion_jax.commands.{arguments.command}")  # jax takes seconds, --help none
-    from segfusion_jax import interruption
+    from segfusion_jax.runtime import interruption
 
     _set_up()
     try:
@@ -136,7 +137,8 @@ def _set_up() -> None:
     import jax
     from absl import flags, logging
 
-    from segfusion_jax import interruption, parallel
+    from segfusion_jax.runtime import interruption
+    from segfusion_jax.runtime.devices import keep_memory
 
     flags.FLAGS.mark_as_parsed()  # there are none, and absl's log would wait for them
     logging.use_absl_handler()
@@ -145,7 +147,7 @@ def _set_up() -> None:
     handler.addFilter(_is_ours_or_serious)
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     interruption.install()
-    parallel.keep_memory()
+    keep_memory()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

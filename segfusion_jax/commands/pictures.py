@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segfusion_jax.evaluation.report.blocks import percent
-from segfusion_jax.input import decode
+from segfusion_jax.bridge.resize import resize
+from segfusion_jax.report.blocks import percent
 
 _SIDES = 512, 1600  # pixels that the longer side is brought into: text stays legible, and files small
 _TEXT = 34  # parts of the longer side that a letter's height is one of
@@ -52,7 +52,7 @@ def evidence(image: np.ndarray, mask: np.ndarray, values: np.ndarray, caption: s
     """
     grey = np.repeat(cv2.cvtColor(_scaled(image), cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     strongest = float(np.abs(values).max()) or 1.0
-    relative = np.clip(decode.resize(values / strongest, grey.shape[:2]), -1, 1)
+    relative = np.clip(resize(values / strongest, grey.shape[:2]), -1, 1)
     shown = _coloured(grey, relative)
     _draw_contour(shown, mask, fallback)
     size = _letter(shown)
@@ -65,7 +65,7 @@ def _scaled(image: np.ndarray) -> np.ndarray:
     longer = max(image.shape[:2])
     factor = min(max(longer, _SIDES[0]), _SIDES[1]) / longer
     height, width = (max(1, round(factor * side)) for side in image.shape[:2])
-    return decode.resize(image, (height, width)).copy()
+    return resize(image, (height, width)).copy()
 
 
 def _draw_contour(shown: np.ndarray, mask: np.ndarray, fallback: str) -> None:
@@ -73,7 +73,7 @@ def _draw_contour(shown: np.ndarray, mask: np.ndarray, fallback: str) -> None:
     if fallback:
         return
     size = shown.shape[0], shown.shape[1]
-    lesion = (decode.resize(np.where(mask, 255, 0).astype(np.uint8), size) >= 128).astype(np.uint8)
+    lesion = (resize(np.where(mask, 255, 0).astype(np.uint8), size) >= 128).astype(np.uint8)
     contours, _ = cv2.findContours(lesion, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     width = max(2, round(max(size) / 400))
     cv2.drawContours(shown, contours, -1, (0, 0, 0), 3 * width, cv2.LINE_AA)

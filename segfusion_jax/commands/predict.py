@@ -17,9 +17,9 @@ from absl import logging
 
 from segfusion_jax.commands import images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
-from segfusion_jax.datasets.progress import logged
-from segfusion_jax.evaluation.report.blocks import percent
-from segfusion_jax.inference import METADATA, Prediction, SegFusion, model_folder
+from segfusion_jax.report.blocks import percent
+from segfusion_jax.runtime.progress import logged
+from segfusion_jax.serving.segfusion import METADATA, Prediction, SegFusion, model_folder
 from segfusion_jax.training.progress import duration
 
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
@@ -114,8 +114,8 @@ def _job(
     if prediction is None or file.image is None:
         print(f"{file.path}: {file.error}", file=sys.stderr)
         return row | {"error": file.error}, None
-    sides = model.classifiers.classes.sides
-    decision = sides[prediction.malignant]
+    names = model.classifiers.classes.binary_names
+    decision = names[prediction.malignant]
     row |= {
         "probability": f"{prediction.probability:.6f}",
         "decision": decision,
@@ -126,7 +126,7 @@ def _job(
         "familiar": int(prediction.familiar),
     }
     at = "" if arguments.prevalence is None else f" at a prevalence of {percent(arguments.prevalence)}"
-    caption = f"{sides[1]}: {percent(prediction.probability)}{at}, called {decision}"
+    caption = f"{names[1]}: {percent(prediction.probability)}{at}, called {decision}"
     if not prediction.familiar:
         caption = f"UNFAMILIAR IMAGE; {caption}"
     return row, executor.submit(_write, arguments, name, file.image, prediction, caption)

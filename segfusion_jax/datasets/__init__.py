@@ -1,1 +1,4 @@
-"""What the images are: official collections read, checked, grouped and kept as records."""
+"""What the images are: collections read, checked, joined into groups, dealt to splits and kept as records.
+
+It imports `config` and `runtime`, and never jax.
+"""

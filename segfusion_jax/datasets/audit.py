@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.table import Row
 
-KINSHIPS: dict[str, Callable[[Row], str]] = {
+RELATIONS: dict[str, Callable[[Row], str]] = {
     "same picture": lambda row: row.picture,
     "near duplicate": lambda row: row.lookalike,
     "same lesion": lambda row: row.lesion_id or f"image {row.image_id}",
@@ -36,15 +36,18 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
     Returns:
       JSON-able: `images`, `groups`, `pictures` (images less those that repeat another), `classes`; `splits` (for each:
       images, groups, targets, with_mask, diagnoses); `left_out` (count for each kind of problem); `contradictions` (ids
-      of images of one picture with different targets); `siblings_in_training`: for each of KINSHIPS the share of test
-      images with kin in train or validation, under `this_split` and, expected, under a `random_split` of the same
-      images into parts of the same size; `leaking`: whether any of this split has; `shortcuts`, as `shortcuts` returns
-      them.
+      of images of one picture with different targets); `relatives_in_training`: for each of RELATIONS the share of test
+      images with a relative in train or validation, under `this_split` and, expected, under a `random_split` of the
+      same images into parts of the same size; `leaking`: whether any of this split has; `shortcuts`, as `shortcuts`
+      returns them.
     """
     used = [row for row in rows if row.split in ("train", "validation", "test")]
     tests = [row for row in used if row.split == "test"]
-    here = {name: sibling_share(used, kin) for name, kin in KINSHIPS.items()}
-    at_random = {name: expected_sibling_share([kin(row) for row in used], len(tests)) for name, kin in KINSHIPS.items()}
+    here = {name: relative_share(used, relation) for name, relation in RELATIONS.items()}
+    at_random = {
+        name: expected_relative_share([relation(row) for row in used], len(tests))
+        for name, relation in RELATIONS.items()
+    }
     names = sorted({row.split for row in rows}, key=("train", "validation", "test", "official_test", "unused").index)
     return {
         "images": len(rows),
@@ -54,35 +57,35 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
         "splits": {name: _counts([row for row in rows if row.split == name], classes) for name in names},
         "left_out": dict(collections.Counter(problem.kind for problem in problems)),
         "contradictions": _contradictions(rows),
-        "siblings_in_training": {"this_split": here, "random_split": at_random},
+        "relatives_in_training": {"this_split": here, "random_split": at_random},
         "leaking": any(share > 0 for share in here.values()),
         "shortcuts": shortcuts(rows),
     }
 
 
-def sibling_share(rows: Sequence[Row], kin: Callable[[Row], str]) -> float:
-    """Share of test images that have an image of equal `kin` in train or validation."""
-    training = {kin(row) for row in rows if row.split in ("train", "validation")}
+def relative_share(rows: Sequence[Row], relation: Callable[[Row], str]) -> float:
+    """Share of test images that have an image of equal `relation` in train or validation."""
+    training = {relation(row) for row in rows if row.split in ("train", "validation")}
     tests = [row for row in rows if row.split == "test"]
-    return sum(kin(row) in training for row in tests) / max(1, len(tests))
+    return sum(relation(row) in training for row in tests) / max(1, len(tests))
 
 
-def expected_sibling_share(groups: Sequence[str], test_size: int) -> float:
-    """Expected share of test images with a sibling outside test, had `test_size` images been drawn one by one.
+def expected_relative_share(groups: Sequence[str], test_size: int) -> float:
+    """Expected share of test images with a relative outside test, had `test_size` images been drawn one by one.
 
-    An image of a group of g, itself in test, has no sibling outside with the hypergeometric probability that its g - 1
-    siblings are among the test_size - 1 other test images: product of (test_size - j) / (images - j), j = 1..g-1.
+    An image of a group of g, itself in test, has no relative outside with the hypergeometric probability that its g - 1
+    relatives are among the test_size - 1 other test images: product of (test_size - j) / (images - j), j = 1..g-1.
     """
     if not test_size:
         return 0.0
     total = len(groups)
     sizes = collections.Counter(collections.Counter(groups).values())
-    with_sibling = 0.0
+    with_relative = 0.0
     for size, count in sizes.items():
         others = np.arange(1, size)
         alone = np.prod(np.clip(test_size - others, 0, None) / (total - others))
-        with_sibling += size * count * (1 - alone)
-    return float(with_sibling / total)
+        with_relative += size * count * (1 - alone)
+    return float(with_relative / total)
 
 
 def shortcuts(rows: Sequence[Row]) -> dict[str, float]:

@@ -23,10 +23,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.writer import ExampleWriter
 
 from segfusion_jax import config
-from segfusion_jax.datasets.collection import Collection, UnusableImages, collect, fingerprint
+from segfusion_jax.datasets.collections import READERS
+from segfusion_jax.datasets.joining import Collection, UnusableImages, collect, fingerprint
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.shards import TEXTS, KeepingWriter, Shard, in_threads
-from segfusion_jax.datasets.sources import SOURCES
 
 SPLIT = "images"
 SHARD_IMAGES = 512
@@ -91,7 +91,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         texts = {name: tfds.features.Text() for name in (*TEXTS, "sha256", "perceptual_hash")}
         numbers = {"malignant": np.int32, "age": np.float32, "width": np.int32, "height": np.int32}
-        source = SOURCES[self.name]
+        source = READERS[self.name]
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{source.TITLE}: dermoscopic images, lesion masks and diagnoses.",

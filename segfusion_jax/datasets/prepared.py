@@ -16,15 +16,15 @@ from absl import logging
 from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
-from segfusion_jax.atomic import write_text
-from segfusion_jax.datasets import builder, table
+from segfusion_jax.datasets import builder, table, taxonomy
 from segfusion_jax.datasets.audit import audit
-from segfusion_jax.datasets.collection import Collection, UnusableImages, collect
+from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
 from segfusion_jax.datasets.record import Problem
-from segfusion_jax.datasets.sources import taxonomy
 from segfusion_jax.datasets.splits import deal, joined
 from segfusion_jax.datasets.table import Row as Row
-from segfusion_jax.lock import locked
+from segfusion_jax.runtime import locations
+from segfusion_jax.runtime.atomic import write_text
+from segfusion_jax.runtime.locks import locked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -124,14 +124,14 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     Args:
       collection: a name of `config.COLLECTIONS`.
       root: folder or zip of the official files; "" looks in the folders of SEGFUSION_DATA.
-      records: folder to keep the prepared data in; "" = <collection>/ in `config.cache_folder()`.
+      records: folder to keep the prepared data in; "" = <collection>/ in `locations.cache_folder()`.
       **fields: other fields of `config.Data`.
 
     Raises:
       FileNotFoundError, ValueError: as `prepare`.
     """
     data = config.Data(collection=collection, root=root, records=records, **fields)
-    folder = pathlib.Path(records).expanduser() if records else config.cache_folder() / collection
+    folder = pathlib.Path(records).expanduser() if records else locations.cache_folder() / collection
     splits = folder / "splits" / hashlib.sha256(repr(data).encode()).hexdigest()[:16]  # of these fields only
     prepare(data, config.Splits(), folder, splits, for_training=False)
     return load(folder, splits)
@@ -151,7 +151,7 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
     if facts["contradictions"]:
         ids = ", ".join(facts["contradictions"][:10])
         logging.warning("%d images contradict equal pictures: %s", len(facts["contradictions"]), ids)
-    shares = facts["siblings_in_training"]
+    shares = facts["relatives_in_training"]
     here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
     log = logging.warning if facts["leaking"] else logging.info
     log("test images with relatives in training or validation: %.1f %%; at random %.1f %%", 100 * here, 100 * at_random)
@@ -210,8 +210,8 @@ def _check_classes(rows: Sequence[Row], classes: Sequence[str], data: config.Dat
     for name in ("train", "validation", "test"):
         targets = [row.target for row in rows if row.split == name and row.source == data.collection]
         present = set(targets) - {-1}
-        sides = {positive[target] for target in present}
-        if len(sides) < 2 or (name == "train" and len(present) < len(classes)):
+        kinds = {positive[target] for target in present}
+        if len(kinds) < 2 or (name == "train" and len(present) < len(classes)):
             counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(classes))
             needed = "all classes" if name == "train" or len(classes) == 2 else "benign and malignant classes"
             raise ValueError(

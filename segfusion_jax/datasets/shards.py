@@ -14,8 +14,9 @@ from absl import logging
 from tensorflow_datasets.core import file_adapters, writer
 
 from segfusion_jax import config
-from segfusion_jax.datasets import images, progress
+from segfusion_jax.datasets import images
 from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.runtime import progress
 
 TEXTS = (
     *("image_id", "lesion_id", "patient_id", "diagnosis", "sex", "site"),

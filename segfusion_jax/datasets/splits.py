@@ -17,9 +17,9 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
+from segfusion_jax.datasets.collections import official
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.near_duplicates import near_duplicates
-from segfusion_jax.datasets.sources import official
 from segfusion_jax.datasets.table import Row
 
 PAPER_COPIES = 10
@@ -52,10 +52,10 @@ def joined(
     )
     same = _alike([row.sha256 for row in rows]) + _alike([row.image_id.removesuffix("_downsampled") for row in rows])
     near = near_duplicates([bytes.fromhex(row.perceptual_hash) for row in rows])
-    kin = _alike([row.lesion_id for row in rows]) + _alike([row.patient_id for row in rows]) + same_lesion
+    related = _alike([row.lesion_id for row in rows]) + _alike([row.patient_id for row in rows]) + same_lesion
     ids = [row.image_id for row in rows]
     pictures, lookalikes = _clusters(ids, same + published), _clusters(ids, near)
-    groups = _clusters(ids, same + published + near + kin)
+    groups = _clusters(ids, same + published + near + related)
     return [
         dataclasses.replace(row, picture=picture, lookalike=lookalike, group=group)
         for row, picture, lookalike, group in zip(rows, pictures, lookalikes, groups, strict=True)

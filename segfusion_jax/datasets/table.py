@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from segfusion_jax.atomic import write_table
 from segfusion_jax.datasets.record import Problem
+from segfusion_jax.runtime.atomic import write_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,4 @@
-"""How good the models are, with what certainty, and the page that says so."""
+"""Metrics, intervals, calibration, subgroups and novelty on plain arrays.
+
+It imports nothing of ours: it could be a package of its own.
+"""

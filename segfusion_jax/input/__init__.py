@@ -1,1 +1,4 @@
-"""How images reach the device: decoding, augmentation, batches. Nothing here imports jax."""
+"""How images reach the device: decoding, augmentation, sampling, batches.
+
+It imports `datasets` and `bridge.masked`, and never jax.
+"""

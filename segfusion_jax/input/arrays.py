@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segfusion_jax.bridge.resize import resize
 from segfusion_jax.datasets import images as image_files
 from segfusion_jax.datasets.files import DiskFile
-from segfusion_jax.input import decode
 from segfusion_jax.input.loader import Batch
 
 
@@ -37,8 +37,8 @@ class Arrays:
     def __getitem__(self, index: int) -> Batch:
         mask = np.zeros(self.image_size, np.uint8) if self.masks is None else self.masks[index]
         return {
-            "image": decode.resize(self.images[index], self.image_size),
-            "mask": decode.resize(mask, self.image_size)[..., None],
+            "image": resize(self.images[index], self.image_size),
+            "mask": resize(mask, self.image_size)[..., None],
             "label": np.int32(-1),
             "weight": np.float32(1),
         }

@@ -1,20 +1,16 @@
 """Encoded bytes to arrays of one size, and masks back to bytes."""
 
 import io
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from segfusion_jax.bridge.resize import resize, spare_factor
 from segfusion_jax.config import Augmentation
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input.augment import augment
-
-SPARE = 1.5
-"""How many times the size asked for is left after halving: area averaging that follows then blurs little more than it
-would alone (by a tenth at 0.4 cycles a pixel), and less than antialiased bilinear interpolation."""
 
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
@@ -76,23 +72,6 @@ def encode_mask(mask: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretches [height, width(, channels)] uint8 to `size` (height, width).
-
-    A shrunk pixel is the mean of the area it covers, so that a mask keeps its area and a pixel of it is the share of
-    lesion; an enlarged one is interpolated linearly. What is much larger is halved first, which is ten times as fast;
-    the border of the area is then that of the halved pixels.
-    """
-    height, width = size
-    if array.shape[:2] == size:
-        return array
-    while _fitting(array.shape, size) >= 2 and array.shape[0] % 2 == array.shape[1] % 2 == 0:
-        array = cv2.resize(array, (array.shape[1] // 2, array.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    reduced = min(width, array.shape[1]), min(height, array.shape[0])
-    array = cv2.resize(array, reduced, interpolation=cv2.INTER_AREA)
-    return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
 def _decode(encoded: bytes, flags: int) -> np.ndarray:
     array = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if encoded else None
     if array is None:
@@ -103,10 +82,5 @@ def _decode(encoded: bytes, flags: int) -> np.ndarray:
 def _reduction(encoded: bytes, size: tuple[int, int]) -> int:
     """What a JPEG's sides may be divided by; other formats are decoded in full in any case."""
     with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
-        fitting = _fitting((image.height, image.width), size) if image.format == "JPEG" else 1
+        fitting = spare_factor((image.height, image.width), size) if image.format == "JPEG" else 1
     return max((factor for factor in _REDUCED if factor <= fitting), default=1)
-
-
-def _fitting(shape: Sequence[int], size: tuple[int, int]) -> float:
-    """What both sides may be divided by before `size` is taken."""
-    return min(shape[0] / size[0], shape[1] / size[1]) / SPARE

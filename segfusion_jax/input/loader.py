@@ -15,21 +15,22 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
-from segfusion_jax import bridge as bridging
+from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Augmentation, Bridge, Input
 from segfusion_jax.datasets.prepared import Prepared
-from segfusion_jax.datasets.progress import logged
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input import decode, sampling
 from segfusion_jax.input.augment import draw, draw_colours, recolour, warp
 from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.runtime.progress import logged
 
 Batch = dict[str, Any]
 """`image` uint8 [B, H, W, 3], `mask` uint8 [B, H, W, 1], `label` int32 [B], `weight` float32 [B] (0 for padding)."""
 
 
 STEPS_PER_BLOCK = 32
-"""Steps for which a resident stream draws at once. More save little, and progress is shown between blocks only."""
+"""Steps for which an on-device stream draws at once. More save little, and progress is shown between blocks only."""
 
 
 class Source(Protocol):
@@ -55,8 +56,8 @@ class Examples:
       image_size: (height, width) in pixels.
       masks: whose masks to take; None = the annotated ones, empty where there are none.
       bridge: its `frame` is applied before resizing; None = no framing.
-      reduced: whether a large JPEG is decoded at a fraction of its size, where the whole of it is shown: for training,
-        since it is faster, but some values are a grey level or two off those of the image decoded in full.
+      scaled_decoding: whether a large JPEG is decoded at a fraction of its size, where the whole of it is shown: for
+        training, since it is faster, but some values are a grey level or two off those of the image decoded in full.
     """
 
     records: Prepared
@@ -64,7 +65,7 @@ class Examples:
     image_size: tuple[int, int]
     masks: MaskStore | None = None
     bridge: Bridge | None = None
-    reduced: bool = False
+    scaled_decoding: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,17 +73,17 @@ class Examples:
     def __getitem__(self, index: int) -> Batch:
         row = self.rows[index]
         whole = self.bridge is None or self.bridge.mode not in ("crop", "crop_dilate")
-        size = self.image_size if self.reduced and whole else None
+        size = self.image_size if self.scaled_decoding and whole else None
         image, mask = decode.read(self.records, row, size, annotated=self.masks is None)
         if self.masks is not None:
             mask = decode.decode_mask(self.masks.read(row.image_id))
         elif mask is None:
             mask = np.zeros(self.image_size, np.uint8)
         if self.bridge is not None:
-            image, mask = bridging.frame(image, mask, self.bridge)
+            image, mask = masked.frame(image, mask, self.bridge)
         return {
-            "image": decode.resize(image, self.image_size),
-            "mask": decode.resize(mask, self.image_size)[..., None],
+            "image": resize(image, self.image_size),
+            "mask": resize(mask, self.image_size)[..., None],
             "label": np.int32(row.target),
             "weight": np.float32(1),
         }
@@ -156,7 +157,7 @@ class TrainStream:
       augmentation: of each example.
       batch_size: over all processes.
       seed: of order and augmentation.
-      resident: whether the examples are on the devices already, so that a batch only says what to draw: in the same
+      on_device: whether the examples are on the devices already, so that a batch only says what to draw: in the same
         order and with the same augmentation, `index` int32 [steps, B], `matrix` float32 [steps, B, 2, 3] and `colours`
         float32 [steps, B, 3, 4] of up to STEPS_PER_BLOCK steps.
       weights: not negative, one an example, that say how often it is drawn, with replacement; None = all examples in
@@ -170,7 +171,7 @@ class TrainStream:
     augmentation: Augmentation
     batch_size: int
     seed: int
-    resident: bool = False
+    on_device: bool = False
     weights: Sequence[float] | np.ndarray | None = None
 
     def __post_init__(self):
@@ -188,7 +189,7 @@ class TrainStream:
         Whoever stops before the end calls `close()`.
         """
         drawn = _Draw(self, process, num_processes)
-        if self.resident:
+        if self.on_device:
             dataset = grain.MapDataset.range(start, stop).map(drawn).batch(STEPS_PER_BLOCK)
             yield from _read_ahead(dataset, _in_threads(config))
             return

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan, round_filters
-from segfusion_jax.models.layers import family_of
+from segfusion_jax.models.layers import conventions_of
 
 
 class Stage(NamedTuple):
@@ -33,7 +33,7 @@ TOP_FILTERS = 1280
 
 
 class Variant(NamedTuple):
-    """How a member of the family differs from B0.
+    """How a variant differs from B0.
 
     Attributes:
       width: multiplies channels.
@@ -71,9 +71,9 @@ def plan(variant: str, *, width: float = 1.0, depth: float = 1.0) -> Plan:
     for stage in B0_STAGES:
         for index in range(math.ceil(stage.blocks * depth)):
             stride = stage.stride if index == 0 else 1
-            reduced = max(1, filters // 4)
+            squeezed = max(1, filters // 4)
             new_filters = round_filters(stage.filters * width)
-            blocks.append(Block(filters * stage.expansion, stage.size, stride, reduced, new_filters, nnx.silu))
+            blocks.append(Block(filters * stage.expansion, stage.size, stride, squeezed, new_filters, nnx.silu))
             filters = new_filters
     top = round_filters(TOP_FILTERS * max(1.0, width))
     return Plan(stem, tuple(blocks), top, 0, nnx.silu, nnx.silu, nnx.sigmoid)
@@ -88,7 +88,7 @@ class EfficientNet(ImageClassifier):
       depth: multiplies the variant's numbers of blocks.
       dropout: rate before the last layer; None for the variant's.
       drop_path: stochastic depth.
-      family: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
+      conventions: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
       **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 
@@ -100,13 +100,13 @@ class EfficientNet(ImageClassifier):
         depth: float = 1.0,
         dropout: float | None = None,
         drop_path: float = 0.2,
-        family: str = "tensorflow",
+        conventions: str = "tensorflow",
         **options,
     ):
         super().__init__(
             plan(variant, width=width, depth=depth),
             dropout=VARIANTS[variant].dropout if dropout is None else dropout,
             drop_path=drop_path,
-            family=family_of(variant, family),
+            conventions=conventions_of(variant, conventions),
             **options,
         )

@@ -10,10 +10,11 @@ from segfusion_jax import config as configs
 from segfusion_jax.models import efficientnet, mobilenet_v3, preprocessing, published
 from segfusion_jax.models.functional import Functional, functional
 from segfusion_jax.models.inverted_residual import ImageClassifier, Plan
-from segfusion_jax.models.layers import family_of
+from segfusion_jax.models.layers import conventions_of
 from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.pretrained import load_pretrained
 from segfusion_jax.models.unet import EncoderUNet, UNet
+from segfusion_jax.runtime import locations
 
 
 def make_unet(
@@ -30,8 +31,8 @@ def make_unet(
     )
     if not config.encoder:
         return functional(UNet(**options), preprocessing.NONE._replace(image_size=config.image_size))
-    plan, family = _plan(config.encoder, 1.0, 1.0), family_of(config.encoder, config.family)
-    unet = EncoderUNet(plan, family=family, **options)
+    plan, conventions = _plan(config.encoder, 1.0, 1.0), conventions_of(config.encoder, config.conventions)
+    unet = EncoderUNet(plan, conventions=conventions, **options)
     return functional(unet, preprocessing.IMAGENET._replace(image_size=config.image_size))
 
 
@@ -52,7 +53,7 @@ def make_classifier(
         channels=4 if bridge.mode == "channel" else 3,
         dropout=config.dropout,
         drop_path=config.drop_path,
-        family=family_of(config.backbone, config.family),
+        conventions=conventions_of(config.backbone, config.conventions),
         axis_name=axis_name,
         remat=remat,
         dtype=dtype,
@@ -94,7 +95,7 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
     if name in published.PUBLISHED:
         _check_published(config)
         filename = published.PUBLISHED[name].remote.filename
-        return _local_file(filename) or published.fetch(name, configs.cache_folder() / "weights")
+        return _local_file(filename) or published.fetch(name, locations.cache_folder() / "weights")
     raise FileNotFoundError(
         f"{_field(config)} = {name!r}: no such file, nor in the folders of SEGFUSION_DATA; give the path of a weight "
         f"file of Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, one of {', '.join(published.PUBLISHED)}, "
@@ -109,7 +110,7 @@ def _plan(backbone: str, width: float, depth: float) -> Plan:
 
 
 def _local_file(name: str) -> pathlib.Path | None:
-    path = configs.find(name)
+    path = locations.find(name)
     return path if path and path.is_file() else None
 
 
@@ -120,10 +121,10 @@ def _field(config: configs.Segmenter | configs.Classifier) -> str:
 def _check_published(config: configs.Segmenter | configs.Classifier) -> None:
     backbone = config.backbone if isinstance(config, configs.Classifier) else config.encoder
     theirs = published.PUBLISHED[config.pretrained]
-    if (theirs.backbone, theirs.family) != (backbone, config.family):
+    if (theirs.backbone, theirs.conventions) != (backbone, config.conventions):
         raise ValueError(
-            f"{_field(config)} = {config.pretrained!r}: these weights are of {theirs.backbone!r}, family "
-            f"{theirs.family!r}; the config asks for {backbone!r}, family {config.family!r}"
+            f"{_field(config)} = {config.pretrained!r}: these weights are of {theirs.backbone!r}, conventions "
+            f"{theirs.conventions!r}; the config asks for {backbone!r}, conventions {config.conventions!r}"
         )
 
 

@@ -20,14 +20,14 @@ class Functional(NamedTuple):
       params: parameters.
       batch_stats: batch-norm statistics.
       preprocessing: of images in [0, 1], before `apply` gets them.
-      family: of the weights that the module computes like, see `layers.Family`; "" of a module that is of none.
+      conventions: of the weights that the module computes like, see `layers.Conventions`; "" where there are none.
     """
 
     apply: Callable[..., tuple[Any, Variables]]
     params: Variables
     batch_stats: Variables
     preprocessing: Preprocessing
-    family: str = ""
+    conventions: str = ""
 
 
 def functional(module: nnx.Module, preprocessing: Preprocessing = IMAGENET) -> Functional:
@@ -39,5 +39,5 @@ def functional(module: nnx.Module, preprocessing: Preprocessing = IMAGENET) -> F
         output = getattr(merged, method)(*args, **kwargs)
         return output, nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
 
-    family = getattr(module, "family", "")
-    return Functional(apply, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats), preprocessing, family)
+    conventions = getattr(module, "conventions", "")
+    return Functional(apply, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats), preprocessing, conventions)

@@ -13,8 +13,8 @@ from segfusion_jax.models.initializers import fan_out_normal
 from segfusion_jax.models.layers import (
     BatchNorm,
     Conv,
+    Conventions,
     DepthwiseConv,
-    Family,
     Linear,
     drop_path,
     normalized,
@@ -32,7 +32,7 @@ class Block(NamedTuple):
       expanded: channels inside; the same as come in for none of the expansion.
       size: of the depthwise kernel.
       stride: of the depthwise convolution.
-      reduced: channels in the middle of squeeze-and-excite; 0 for none of it.
+      squeezed: channels in the middle of squeeze-and-excite; 0 for none of it.
       filters: channels that come out.
       activation: after expansion and depthwise convolution.
     """
@@ -40,7 +40,7 @@ class Block(NamedTuple):
     expanded: int
     size: int
     stride: int
-    reduced: int
+    squeezed: int
     filters: int
     activation: Activation
 
@@ -97,9 +97,9 @@ class ConvNorm(nnx.Module):
 class SqueezeExcite(nnx.Module):
     """Scales channels by what their means over the image say (arXiv 1709.01507)."""
 
-    def __init__(self, channels: int, reduced: int, plan: Plan, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.reduce = Conv(channels, reduced, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
-        self.expand = Conv(reduced, channels, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
+    def __init__(self, channels: int, squeezed: int, plan: Plan, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.reduce = Conv(channels, squeezed, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
+        self.expand = Conv(squeezed, channels, 1, use_bias=True, init=fan_out_normal, dtype=dtype, rngs=rngs)
         self.squeeze = plan.squeeze
         self.gate = plan.gate
 
@@ -125,23 +125,25 @@ class InvertedResidual(nnx.Module):
         plan: Plan,
         *,
         drop_path: float,
-        family: Family,
+        conventions: Conventions,
         axis_name: str | None,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         inner = block.expanded
 
-        common: dict[str, Any] = dict(epsilon=family.epsilon, axis_name=axis_name)
+        common: dict[str, Any] = dict(epsilon=conventions.epsilon, axis_name=axis_name)
 
         def pointwise(n, m, activation=identity):
             conv = Conv(n, m, 1, init=fan_out_normal, dtype=dtype, rngs=rngs)
             return ConvNorm(conv, m, activation=activation, **common)
 
-        spatial = DepthwiseConv(inner, block.size, stride=block.stride, padding=family.padding, dtype=dtype, rngs=rngs)
+        spatial = DepthwiseConv(
+            inner, block.size, stride=block.stride, padding=conventions.padding, dtype=dtype, rngs=rngs
+        )
         self.expand = pointwise(channels, inner, block.activation) if inner != channels else None
         self.depthwise = ConvNorm(spatial, inner, activation=block.activation, **common)
-        self.excite = SqueezeExcite(inner, block.reduced, plan, dtype=dtype, rngs=rngs) if block.reduced else None
+        self.excite = SqueezeExcite(inner, block.squeezed, plan, dtype=dtype, rngs=rngs) if block.squeezed else None
         self.project = pointwise(inner, block.filters)
         self.residual = block.stride == 1 and channels == block.filters
         self.drop_path = drop_path
@@ -162,7 +164,7 @@ class Encoder(nnx.Module):
       plan: of the network.
       channels: of the image.
       drop_path: block i of n is dropped with probability drop_path x i / n, from i = 0.
-      family: of the weights that it is to compute like.
+      conventions: of the weights that it is to compute like.
       axis_name: over which batch norm is synchronised; None for each device's own.
       remat: training keeps what each block makes and computes what is inside it again for the gradients: less memory,
         the same numbers.
@@ -176,17 +178,19 @@ class Encoder(nnx.Module):
         *,
         channels: int = 3,
         drop_path: float,
-        family: Family,
+        conventions: Conventions,
         axis_name: str | None = None,
         remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        common: dict[str, Any] = dict(family=family, axis_name=axis_name, dtype=dtype, rngs=rngs)
+        common: dict[str, Any] = dict(conventions=conventions, axis_name=axis_name, dtype=dtype, rngs=rngs)
         stem = Conv(
-            channels, plan.stem, 3, stride=2, padding=family.padding, init=fan_out_normal, dtype=dtype, rngs=rngs
+            channels, plan.stem, 3, stride=2, padding=conventions.padding, init=fan_out_normal, dtype=dtype, rngs=rngs
         )
-        self.stem = ConvNorm(stem, plan.stem, activation=plan.activation, epsilon=family.epsilon, axis_name=axis_name)
+        self.stem = ConvNorm(
+            stem, plan.stem, activation=plan.activation, epsilon=conventions.epsilon, axis_name=axis_name
+        )
         self.blocks = nnx.List([])
         filters = plan.stem
         for index, block in enumerate(plan.blocks):
@@ -194,7 +198,7 @@ class Encoder(nnx.Module):
             self.blocks.append(InvertedResidual(filters, block, plan, drop_path=rate, **common))
             filters = block.filters
         self.activation = plan.activation
-        self.family = family.name
+        self.conventions = conventions.name
         self.remat = remat
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> list[jax.Array]:
@@ -219,7 +223,7 @@ class ImageClassifier(Encoder):
       plan: of the network.
       num_classes: logits.
       dropout: rate before the last layer.
-      family, axis_name, dtype, rngs, **options: of `Encoder`.
+      conventions, axis_name, dtype, rngs, **options: of `Encoder`.
     """
 
     def __init__(
@@ -228,15 +232,15 @@ class ImageClassifier(Encoder):
         *,
         num_classes: int = 1,
         dropout: float,
-        family: Family,
+        conventions: Conventions,
         axis_name: str | None = None,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
         **options,
     ):
-        super().__init__(plan, family=family, axis_name=axis_name, dtype=dtype, rngs=rngs, **options)
+        super().__init__(plan, conventions=conventions, axis_name=axis_name, dtype=dtype, rngs=rngs, **options)
         top = Conv(plan.blocks[-1].filters, plan.top, 1, init=fan_out_normal, dtype=dtype, rngs=rngs)
-        self.top = ConvNorm(top, plan.top, activation=plan.activation, epsilon=family.epsilon, axis_name=axis_name)
+        self.top = ConvNorm(top, plan.top, activation=plan.activation, epsilon=conventions.epsilon, axis_name=axis_name)
         self.hidden = Linear(plan.top, plan.hidden, rngs=rngs) if plan.hidden else None
         self.head = Linear(plan.hidden or plan.top, num_classes, rngs=rngs)
         self.dropout = dropout

@@ -27,7 +27,7 @@ from segfusion_jax.ops.normalization import (
 from segfusion_jax.ops.window import Padding
 
 
-class Family(NamedTuple):
+class Conventions(NamedTuple):
     """In what the frameworks differ that published networks were trained in.
 
     Attributes:
@@ -42,26 +42,26 @@ class Family(NamedTuple):
     epsilon: float
 
 
-TENSORFLOW = Family("tensorflow", "same", 1e-3)
-TIMM = Family("timm", "symmetric", 1e-5)
-TORCHVISION = Family("torchvision", "symmetric", 1e-5)
+TENSORFLOW = Conventions("tensorflow", "same", 1e-3)
+TIMM = Conventions("timm", "symmetric", 1e-5)
+TORCHVISION = Conventions("torchvision", "symmetric", 1e-5)
 
 
-def family_of(network: str, name: str) -> Family:
-    """What the network `network`, "efficientnet_b0" or another, follows in the family called `name`.
+def conventions_of(network: str, name: str) -> Conventions:
+    """What the network `network`, "efficientnet_b0" or another, follows by the conventions called `name`.
 
     Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals.
 
     Raises:
       ValueError: the name is not known.
     """
-    families = {family.name: family for family in (TENSORFLOW, TIMM, TORCHVISION)}
-    if name not in families:
-        raise ValueError(f"family = {name!r}: must be one of {', '.join(families)}")
+    known = {conventions.name: conventions for conventions in (TENSORFLOW, TIMM, TORCHVISION)}
+    if name not in known:
+        raise ValueError(f"conventions = {name!r}: must be one of {', '.join(known)}")
     originals = ("mobilenet_v3", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
     if name == "torchvision" and network.startswith(originals):
         return TORCHVISION._replace(epsilon=TENSORFLOW.epsilon)
-    return families[name]
+    return known[name]
 
 
 def zero_padding(padding: str, shape: tuple[int, ...], size: int, stride: int) -> Padding:

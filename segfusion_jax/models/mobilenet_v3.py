@@ -5,7 +5,7 @@ from typing import NamedTuple
 from flax import nnx
 
 from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan, round_filters
-from segfusion_jax.models.layers import family_of
+from segfusion_jax.models.layers import conventions_of
 
 STEM_FILTERS = 16
 
@@ -74,9 +74,9 @@ def plan(variant: str, *, width: float = 1.0) -> Plan:
     blocks = []
     for row in rows:
         expanded = round_filters(row.expanded * width)
-        reduced = round_filters(expanded / 4) if row.excite else 0
+        squeezed = round_filters(expanded / 4) if row.excite else 0
         activation = nnx.hard_swish if row.hard_swish else nnx.relu
-        blocks.append(Block(expanded, row.size, row.stride, reduced, round_filters(row.filters * width), activation))
+        blocks.append(Block(expanded, row.size, row.stride, squeezed, round_filters(row.filters * width), activation))
     top = round_filters(6 * blocks[-1].filters)
     hidden = round_filters(hidden * max(1.0, width))
     stem = round_filters(STEM_FILTERS * width)
@@ -91,7 +91,7 @@ class MobileNetV3(ImageClassifier):
       width: multiplies the channels.
       dropout: rate before the last layer.
       drop_path: stochastic depth.
-      family: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
+      conventions: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
       **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 
@@ -102,13 +102,13 @@ class MobileNetV3(ImageClassifier):
         width: float = 1.0,
         dropout: float = 0.2,
         drop_path: float = 0.0,
-        family: str = "tensorflow",
+        conventions: str = "tensorflow",
         **options,
     ):
         super().__init__(
             plan(variant, width=width),
             dropout=dropout,
             drop_path=drop_path,
-            family=family_of(variant, family),
+            conventions=conventions_of(variant, conventions),
             **options,
         )

@@ -14,11 +14,11 @@ import safetensors
 import safetensors.numpy
 from absl import logging
 
-from segfusion_jax.atomic import replace
 from segfusion_jax.models import preprocessing, weight_files, weight_names
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.weight_names import Arrays, Source
+from segfusion_jax.runtime.atomic import replace
 
 
 def load_pretrained(
@@ -43,17 +43,17 @@ def load_pretrained(
       The model with the file's arrays, and with the preprocessing that belongs to them.
 
     Raises:
-      ValueError: the file cannot be read, is of another family, or has an array that is missing, superfluous or of
+      ValueError: the file cannot be read, follows other conventions, or has an array that is missing, superfluous or of
         another shape; all of them are named.
     """
     path = pathlib.Path(path)
     arrays = weight_files.read(path)
     try:
         source, translated = weight_names.translate(arrays)
-        expects = _preprocessing(path, source, translated, model.family)
+        expects = _preprocessing(path, source, translated, model.conventions)
     except (ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from error
-    _check_family(path, source, model.family)
+    _check_conventions(path, source, model.conventions)
     unread = (*drop, "preprocessing")
     params, batch_stats = (tree[within] if within else tree for tree in (model.params, model.batch_stats))
     current = flatten(params) | flatten(batch_stats)
@@ -72,13 +72,13 @@ def save_weights(path: pathlib.Path, model: Functional) -> None:
 
     Args:
       path: of the file.
-      model: whose arrays are written; its preprocessing and its family become metadata.
+      model: whose arrays are written; its preprocessing and its conventions become metadata.
 
     Raises:
       OSError: the file cannot be written, as on a full disk.
     """
     arrays = flatten(model.params) | flatten(model.batch_stats)
-    metadata = {"family": model.family, "preprocessing": model.preprocessing._asdict()}
+    metadata = {"conventions": model.conventions, "preprocessing": model.preprocessing._asdict()}
     _write_own(path, {name: np.asarray(array) for name, array in arrays.items()}, metadata)
 
 
@@ -139,12 +139,12 @@ def _within(name: str, parts: Sequence[str]) -> bool:
     return any(f"{name}.".replace("/", ".").startswith(f"{part}.") for part in parts)
 
 
-def _check_family(path: pathlib.Path, source: Source, family: str) -> None:
+def _check_conventions(path: pathlib.Path, source: Source, conventions: str) -> None:
     accepted = _families(path, source)
-    if family not in accepted:
+    if conventions not in accepted:
         raise ValueError(
-            f"{path}: these weights, by their names {source}'s, are of the family {' or '.join(accepted)}; "
-            f"the model's family is {family!r}"
+            f"{path}: these weights, by their names {source}'s, follow the conventions {' or '.join(accepted)}; "
+            f"the model follows {conventions!r}"
         )
 
 
@@ -158,7 +158,8 @@ def _families(path: pathlib.Path, source: Source) -> tuple[str, ...]:
             either = ("tensorflow", "timm")
             return (either[0 if architecture.startswith("tf_") else 1],) if architecture else either
         case "segfusion":
-            return (_own_metadata(path).get("family", ""),)
+            metadata = _own_metadata(path)
+            return (metadata.get("conventions", metadata.get("family", "")),)  # "family" in files of version 0.1
         case _:
             return ("tensorflow",)
 
@@ -185,12 +186,12 @@ def _checked(arrays: Arrays, expected: Mapping, path: pathlib.Path) -> Arrays:
     return arrays
 
 
-def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays, family: str) -> Preprocessing:
+def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays, conventions: str) -> Preprocessing:
     match source:
         case "keras":
             return _keras_preprocessing(arrays)
         case "timm":
-            return _timm_preprocessing(path, arrays, family)
+            return _timm_preprocessing(path, arrays, conventions)
         case "segfusion":
             return _stated_preprocessing(_own_metadata(path))
         case _:
@@ -210,12 +211,12 @@ def _keras_preprocessing(arrays: Arrays) -> Preprocessing:
     return Preprocessing(tuple(mean.ravel().tolist()), tuple(std.ravel().tolist()))
 
 
-def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, family: str) -> Preprocessing:
+def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, conventions: str) -> Preprocessing:
     """What its `config.json` says; without one, what most of timm's weights expect."""
     if config := _timm_config(path).get("pretrained_cfg"):
         return Preprocessing(tuple(config["mean"]), tuple(config["std"]), tuple(config["input_size"][1:]))
     is_mobilenet = "hidden.kernel" in arrays
-    return preprocessing.CENTRED if is_mobilenet and family == "tensorflow" else preprocessing.IMAGENET
+    return preprocessing.CENTRED if is_mobilenet and conventions == "tensorflow" else preprocessing.IMAGENET
 
 
 def _timm_config(path: pathlib.Path) -> dict:

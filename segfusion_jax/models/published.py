@@ -3,11 +3,11 @@
 import pathlib
 from typing import NamedTuple
 
-from segfusion_jax import download
 from segfusion_jax.models.preprocessing import IMAGENET, Preprocessing
+from segfusion_jax.runtime import downloads
 
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
-_TORCHVISION = "https://download.pytorch.org/models"
+_TORCHVISION = "https://downloads.pytorch.org/models"
 
 
 class Published(NamedTuple):
@@ -16,13 +16,15 @@ class Published(NamedTuple):
     url: str
     sha256: str  # all 64 hex digits, or the leading ones that the publisher put into the file's name
     backbone: str  # "efficientnet_b0" ... "efficientnet_b7", "mobilenet_v3_small", "mobilenet_v3_large"
-    family: str  # "tensorflow": 'SAME' padding, epsilon 1e-3; "timm": symmetric padding, epsilon 1e-5; "torchvision"
+    conventions: (
+        str  # "tensorflow": 'SAME' padding, epsilon 1e-3; "timm": symmetric padding, epsilon 1e-5; "torchvision"
+    )
     preprocessing: Preprocessing = IMAGENET._replace(image_size=(224, 224))
 
     @property
-    def remote(self) -> download.Remote:
+    def remote(self) -> downloads.Remote:
         """The file, named like the last part of its URL."""
-        return download.Remote(self.url, sha256=self.sha256)
+        return downloads.Remote(self.url, sha256=self.sha256)
 
 
 PUBLISHED: dict[str, Published] = {
@@ -76,7 +78,7 @@ def fetch(name: str, cache: pathlib.Path) -> pathlib.Path:
         raise ValueError(f"no published weights are called {name!r}; accepted are {', '.join(sorted(PUBLISHED))}")
     remote = PUBLISHED[name].remote
     try:
-        return download.fetch(remote, cache)
+        return downloads.fetch(remote, cache)
     except OSError as error:
         raise OSError(
             f"{name} could not be downloaded: {error}. Get {remote.url} by hand and put it, as "

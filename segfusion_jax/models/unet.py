@@ -11,7 +11,15 @@ from flax import nnx
 from jax import lax
 
 from segfusion_jax.models.inverted_residual import Encoder, Plan
-from segfusion_jax.models.layers import TENSORFLOW, BatchNorm, Conv, Family, TransposedConv, normalized, rematerialized
+from segfusion_jax.models.layers import (
+    TENSORFLOW,
+    BatchNorm,
+    Conv,
+    Conventions,
+    TransposedConv,
+    normalized,
+    rematerialized,
+)
 from segfusion_jax.ops.dropout import concatenate_dropout, dropout
 from segfusion_jax.ops.resampling import max_pool_2x2, upsample_2x
 
@@ -112,7 +120,7 @@ class EncoderUNet(nnx.Module):
       filters: of the decoder at the image's own size; doubled at each of the three levels below.
       dropout: rate, after each concatenation.
       channels: of the image.
-      family: of the weights that the encoder is to compute like.
+      conventions: of the weights that the encoder is to compute like.
       axis_name: over which batch norm is synchronised; None for each device's own.
       remat: as `Encoder`'s, of both halves.
       dtype: of the computation.
@@ -126,20 +134,20 @@ class EncoderUNet(nnx.Module):
         filters: int = 16,
         dropout: float = 0.1,
         channels: int = 3,
-        family: Family = TENSORFLOW,
+        conventions: Conventions = TENSORFLOW,
         axis_name: str | None = None,
         remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         common: dict[str, Any] = dict(axis_name=axis_name, dtype=dtype, rngs=rngs)
-        self.family = family.name
+        self.conventions = conventions.name
         # what enters a block of stride 2 is the last of its size; the stem halves too
         strided = [number for number, block in enumerate(plan.blocks) if block.stride == 2]
         *skips, end = [*strided, len(plan.blocks)][:NUM_LEVELS]
         self.skips = tuple(skips)
         plan = plan._replace(blocks=plan.blocks[:end])
-        self.encoder = Encoder(plan, channels=channels, drop_path=0.0, family=family, remat=remat, **common)
+        self.encoder = Encoder(plan, channels=channels, drop_path=0.0, conventions=conventions, remat=remat, **common)
         outputs = [plan.stem, *(block.filters for block in plan.blocks)]
         new_channels = [outputs[number] for number in reversed(self.skips)] + [0]
         widths = [filters * 2**level for level in reversed(range(len(new_channels)))]

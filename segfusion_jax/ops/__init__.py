@@ -1,1 +1,4 @@
-"""Numerical kernels with their own gradients."""
+"""Numerical kernels with their own gradients; `cpu/` holds those in C++.
+
+It imports `config` and `runtime` only.
+"""

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from segfusion_jax.config import cache_folder
+from segfusion_jax.runtime.locations import cache_folder
 
 _SOURCES = pathlib.Path(__file__).parent / "cpu"
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")

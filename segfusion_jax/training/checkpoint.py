@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from segfusion_jax.parallel import Devices
+from segfusion_jax.runtime.devices import Devices
 
 FORMAT = 1
 """Of what a checkpoint holds. Raised when an older one can no longer be read."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from segfusion_jax.atomic import write_text
+from segfusion_jax.runtime.atomic import write_text
 
 
 class MetricLog:

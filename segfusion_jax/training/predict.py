@@ -9,7 +9,7 @@ import jax
 
 from segfusion_jax.config import Input
 from segfusion_jax.input.loader import Batch, Source, evaluation_batches
-from segfusion_jax.parallel import Devices
+from segfusion_jax.runtime.devices import Devices
 
 
 def predict(

@@ -11,14 +11,14 @@ import numpy as np
 import optax
 from jax import lax
 
-from segfusion_jax import bridge as bridging
+from segfusion_jax.bridge import masked
 from segfusion_jax.config import Bridge, Classifier, Segmenter
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.ops.warp import recolour, warp_affine
-from segfusion_jax.parallel import AXIS
+from segfusion_jax.runtime.devices import AXIS
 from segfusion_jax.training import losses
 from segfusion_jax.training.state import TrainState
-from segfusion_jax.training.views import mean_over_views
+from segfusion_jax.training.test_time import mean_over_orientations
 
 DeviceBatch = dict[str, jax.Array]
 
@@ -137,7 +137,7 @@ def make_train_step(
     return step
 
 
-def make_resident_step(step: Callable) -> Callable:
+def make_on_device_step(step: Callable) -> Callable:
     """A train step that takes its batch from examples on the device: `(examples, state, draws) -> (state, metrics)`.
 
     Args:
@@ -149,13 +149,13 @@ def make_resident_step(step: Callable) -> Callable:
       float32 [batch, 3, 4], by which the image is recoloured.
     """
 
-    def resident_step(examples: DeviceBatch, state: TrainState, draws: DeviceBatch):
+    def on_device_step(examples: DeviceBatch, state: TrainState, draws: DeviceBatch):
         batch = jax.tree.map(lambda array: array[draws["index"]], examples)
         pixels = warp_affine(jnp.concatenate([batch["image"], batch["mask"]], axis=-1), draws["matrix"])
         image = recolour(pixels[..., :3], draws["colours"])
         return step(state, batch | {"image": image, "mask": pixels[..., 3:]})
 
-    return resident_step
+    return on_device_step
 
 
 def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:
@@ -187,7 +187,7 @@ def make_segment(unet: Functional, views: int = 1) -> Callable[[Any, DeviceBatch
             logits, _ = unet.apply(*variables, images, train=False)
             return jax.nn.sigmoid(logits[..., 0])
 
-        return mean_over_views(probability, unet.preprocessing(_unit(batch["image"])), views, is_map=True)
+        return mean_over_orientations(probability, unet.preprocessing(_unit(batch["image"])), views, is_map=True)
 
     return segment
 
@@ -202,7 +202,7 @@ def make_classify(classifier: Functional, bridge: Bridge, views: int = 1) -> Cal
         def logits(inputs):
             return classifier.apply(*variables, inputs, train=False)[0]
 
-        return mean_over_views(logits, classifier.preprocessing(bridged(batch, bridge)), views, is_map=False)
+        return mean_over_orientations(logits, classifier.preprocessing(bridged(batch, bridge)), views, is_map=False)
 
     return classify
 
@@ -287,7 +287,7 @@ def positive_logit(logits: jax.Array, positive: tuple[bool, ...]) -> jax.Array:
 
 def bridged(batch: DeviceBatch, bridge: Bridge) -> jax.Array:
     """The masked images, [batch, height, width, 3 or 4] in [0, 1]."""
-    return bridging.apply(_unit(batch["image"]), _unit(batch["mask"]), bridge)
+    return masked.apply(_unit(batch["image"]), _unit(batch["mask"]), bridge)
 
 
 def _unit(pixels):

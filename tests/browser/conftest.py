@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from segfusion_jax.evaluation.report import contents, page
-from tests.evaluation.report import sample
+from segfusion_jax.report import contents, page
+from tests.report import sample
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from segfusion_jax.evaluation.report import page
-from segfusion_jax.evaluation.report.blocks import Estimate, Page, Section, Table
-from tests.evaluation.report import sample
+from segfusion_jax.report import page
+from segfusion_jax.report.blocks import Estimate, Page, Section, Table
+from tests.report import sample
 
 pytestmark = pytest.mark.browser
 

@@ -11,8 +11,8 @@ import pytest
 
 from segfusion_jax.commands import evaluate
 from segfusion_jax.datasets import table
-from segfusion_jax.ensembles import Classes
 from segfusion_jax.evaluation import segmentation
+from segfusion_jax.serving.ensembles import Classes
 from tests import tiny
 from tests.datasets.rows import row
 

@@ -8,8 +8,8 @@ import tomllib
 
 import pytest
 
-from segfusion_jax import interruption
 from segfusion_jax.commands import main, predict
+from segfusion_jax.runtime import interruption
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 

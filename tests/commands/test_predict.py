@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segfusion_jax.bridge.resize import resize
 from segfusion_jax.commands import predict
 from segfusion_jax.input import decode
-from segfusion_jax.stages.workdir import load_prepared
+from segfusion_jax.pipeline.workdir import load_prepared
 from tests import tiny
 from tests.commands import looks
 
@@ -24,7 +25,7 @@ def photos(finished, tmp_path_factory) -> pathlib.Path:
     for row, name in zip(rows, ("a/one.png", "a/two.png", "b/one.png", "c.png"), strict=False):
         (folder / name).parent.mkdir(exist_ok=True)
         image = decode.decode_image(prepared.read(row.position)[0])
-        Image.fromarray(decode.resize(image, (60, 100)) if "two" in name else image).save(folder / name)
+        Image.fromarray(resize(image, (60, 100)) if "two" in name else image).save(folder / name)
     (folder / "a/three.jpg").write_bytes(b"\xff\xd8 half of one")
     return folder
 

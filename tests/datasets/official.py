@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 from segfusion_jax import config
+from segfusion_jax.datasets.collections import synthetic
 from segfusion_jax.datasets.files import File, Folder
 from segfusion_jax.datasets.record import Record
-from segfusion_jax.datasets.sources import synthetic
+from segfusion_jax.runtime import locations
 
 
 def real(name: str) -> pathlib.Path:
     """The real collection in SEGFUSION_DATA; skips the test without it."""
-    found = config.find_data(name)
+    found = locations.find_data(name)
     if found is None:
         pytest.skip(f"needs {name}/ in a folder of SEGFUSION_DATA")
     return found

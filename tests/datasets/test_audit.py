@@ -9,10 +9,10 @@ from sklearn.metrics import roc_auc_score
 
 from segfusion_jax import config
 from segfusion_jax.datasets import audit, splits
+from segfusion_jax.datasets.collections import ham10000, isic2020
+from segfusion_jax.datasets.collections import official as published
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem
-from segfusion_jax.datasets.sources import ham10000, isic2020
-from segfusion_jax.datasets.sources import official as published
 from tests.datasets import official
 from tests.datasets.rows import row
 
@@ -43,7 +43,7 @@ def test_counts_of_a_hand_made_table():
     )
     assert facts["left_out"] == {"empty image file": 2}
     assert facts["contradictions"] == ["I0003", "I0005"]
-    here = facts["siblings_in_training"]["this_split"]
+    here = facts["relatives_in_training"]["this_split"]
     assert here == {
         "same picture": 0,
         "near duplicate": 0.5,
@@ -63,10 +63,10 @@ def test_expected_share_agrees_with_random_splits():
         test = rng.permutation(400)[:80]
         outside = set(np.array(groups)[np.setdiff1d(np.arange(400), test)])
         simulated.append(np.mean([groups[i] in outside for i in test]))
-    assert audit.expected_sibling_share(groups, 80) == pytest.approx(np.mean(simulated), abs=0.005)
-    assert audit.expected_sibling_share(["a", "b", "c"], 1) == 0.0
-    assert audit.expected_sibling_share(["a", "a"], 1) == 1.0
-    assert audit.expected_sibling_share(["a", "a"], 2) == 0.0
+    assert audit.expected_relative_share(groups, 80) == pytest.approx(np.mean(simulated), abs=0.005)
+    assert audit.expected_relative_share(["a", "b", "c"], 1) == 0.0
+    assert audit.expected_relative_share(["a", "a"], 1) == 1.0
+    assert audit.expected_relative_share(["a", "a"], 2) == 0.0
 
 
 def test_shortcuts_are_found_and_noise_is_not():
@@ -96,7 +96,7 @@ def test_a_fact_of_one_group_only_predicts_nothing():
 
 def test_real_ham10000_leaks_as_published():
     records, _ = ham10000.read(Folder(official.real("ham10000")), config.Data(collection="ham10000"))
-    share = audit.expected_sibling_share([record.lesion_id for record in records], round(0.2 * len(records)))
+    share = audit.expected_relative_share([record.lesion_id for record in records], round(0.2 * len(records)))
     assert share == pytest.approx(0.385, abs=0.005)
 
 
@@ -107,7 +107,7 @@ def test_real_isic2019_leaks_and_is_told_by_its_source():
     rows = published.rows(metadata, ("image", "lesion_id"))
     keys = [line["lesion_id"] or line["image"] for line in rows]
     assert len(set(keys)) == 13_931 and max(collections.Counter(keys).values()) == 31
-    assert audit.expected_sibling_share(keys, round(0.2 * len(keys))) == pytest.approx(0.604, abs=0.005)
+    assert audit.expected_relative_share(keys, round(0.2 * len(keys))) == pytest.approx(0.604, abs=0.005)
     columns = ("MEL", "BCC", "AK", "SCC")
     malignant = {
         line["image"]: int(any(line[c] == "1.0" for c in columns))
@@ -131,7 +131,7 @@ def test_real_isic2020_leaks_by_patient_and_has_duplicates():
     table = published.table(root, "ISIC_2020_Training_GroundTruth_v2.csv")
     assert table
     lines = published.rows(table, ("image_name", "patient_id", "lesion_id", "target"))
-    share = audit.expected_sibling_share([line["patient_id"] for line in lines], round(0.2 * len(lines)))
+    share = audit.expected_relative_share([line["patient_id"] for line in lines], round(0.2 * len(lines)))
     assert share == pytest.approx(0.999, abs=0.001)
     facts = ({name: line[name] for name in ("patient_id", "lesion_id")} for line in lines)
     rows = [
@@ -148,5 +148,5 @@ def test_real_isic2020_leaks_by_patient_and_has_duplicates():
     kept = [one for one in splits.deal(joined, config.Splits()) if one.split != "unused"]
     assert len({one.picture for one in joined}) == len(kept) == 32_701
     assert sum(one.target for one in kept) == 581
-    assert audit.sibling_share(kept, audit.KINSHIPS["any of these"]) == 0
+    assert audit.relative_share(kept, audit.RELATIONS["any of these"]) == 0
     assert len({one.group for one in joined}) == 2_056

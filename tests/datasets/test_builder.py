@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, collection, images, shards
+from segfusion_jax.datasets import builder, images, joining, shards
 from segfusion_jax.datasets.images import Stored
 from tests.datasets import official
 
@@ -48,7 +48,7 @@ def test_round_trip(tmp_path, name, write):
     made.download_and_prepare()
     assert list(made.info.splits) == ["images"] and not (tmp_path / "records/finished_shards").exists()
     source = stored(made.data_path)
-    contents = collection.collect(data)
+    contents = joining.collect(data)
     assert [example["image_id"].decode() for example in source] == sorted(ids)
     for example, record in zip(source, contents.records, strict=True):
         kept = images.store(record, data)

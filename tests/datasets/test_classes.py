@@ -5,8 +5,7 @@ import math
 import pytest
 
 from segfusion_jax.config import Data, Splits
-from segfusion_jax.datasets import prepared
-from segfusion_jax.datasets.sources import taxonomy
+from segfusion_jax.datasets import prepared, taxonomy
 from segfusion_jax.datasets.table import Row
 
 CLASSES = ("melanoma", "actinic keratosis", "nevus", "dermatofibroma")

@@ -15,10 +15,10 @@ from PIL import Image
 
 from segfusion_jax import config
 from segfusion_jax.datasets import images
+from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.datasets.files import Folder, MemoryFile
 from segfusion_jax.datasets.images import Stored
 from segfusion_jax.datasets.record import Problem, Record
-from segfusion_jax.datasets.sources import SOURCES
 from tests.datasets import official
 
 SECONDS = 60
@@ -111,7 +111,7 @@ def test_damaged_masks():
 def read(root: pathlib.Path, name: str) -> str:
     """Reads a collection; returns the error's words, or "" if it was read."""
     try:
-        records, problems = SOURCES[name].read(Folder(root), config.Data(collection=name))
+        records, problems = READERS[name].read(Folder(root), config.Data(collection=name))
     except (ValueError, FileNotFoundError) as error:
         assert str(root) in str(error)
         return str(error)
@@ -155,7 +155,7 @@ def test_damaged_archives(tmp_path):
         if words := read(tmp_path, "ham10000"):
             outcomes.add("refused" if path.name in words else words)
             continue
-        records, _ = SOURCES["ham10000"].read(Folder(tmp_path), config.Data(collection="ham10000"))
+        records, _ = READERS["ham10000"].read(Folder(tmp_path), config.Data(collection="ham10000"))
         results = [images.store(record, config.Data()) for record in records if record.image_id in ids[:2]]
         outcomes |= {type(result).__name__ for result in results}
     assert outcomes == {"refused", "Stored", "Problem"}
@@ -177,5 +177,5 @@ def test_damaged_hdf5(tmp_path):
         (tmp_path / "train-image.hdf5").write_bytes(damaged(whole, rng))
         if read(tmp_path, "isic2024"):
             continue
-        for record in SOURCES["isic2024"].read(Folder(tmp_path), config.Data(collection="isic2024"))[0]:
+        for record in READERS["isic2024"].read(Folder(tmp_path), config.Data(collection="isic2024"))[0]:
             assert isinstance(images.store(record, config.Data()), Stored | Problem)

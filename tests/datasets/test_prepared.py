@@ -16,10 +16,10 @@ import pytest
 from tensorflow_datasets.core import writer
 
 from segfusion_jax import config
-from segfusion_jax.datasets import collection, images, prepared, table
+from segfusion_jax.datasets import images, joining, prepared, table
+from segfusion_jax.datasets.collections import synthetic
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.record import Problem
-from segfusion_jax.datasets.sources import synthetic
 from tests.datasets import official
 
 SPLITS = config.Splits(test_fraction=0.3, validation_fraction=0.3, num_folds=3)
@@ -368,7 +368,7 @@ def test_a_name_that_is_not_utf8_is_a_problem(tmp_path):
     for name in (b"l\xe9sion.jpg", "läsion.jpg".encode()):
         pathlib.Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(path.read_bytes())
     data = config.Data(collection="image_folder", root=str(folder.parent))
-    contents = collection.collect(data)
+    contents = joining.collect(data)
     assert [record.image_id for record in contents.records] == ["läsion"]
     with pytest.raises(ValueError, match="1 x name that is not UTF-8"):
         prepare(data, tmp_path)
@@ -381,7 +381,7 @@ def test_an_id_in_two_parts_is_a_problem(tmp_path):
     for path in (part.with_name("ISIC-2017_Validation_Part3_GroundTruth.csv"), *part.glob("*.csv")):
         path.write_text(path.read_text().replace(twice, ids["Training"][0]))
     (part / f"{twice}.jpg").rename(part / f"{ids['Training'][0]}.jpg")
-    contents = collection.collect(config.Data(collection="isic2017", root=str(tmp_path / "official")))
+    contents = joining.collect(config.Data(collection="isic2017", root=str(tmp_path / "official")))
     assert ids["Training"][0] not in {record.image_id for record in contents.records}
     assert Problem(ids["Training"][0], "id seen twice: in 2 parts of the collection") in contents.problems
 

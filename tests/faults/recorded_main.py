@@ -6,7 +6,7 @@ import pathlib
 import runpy
 import sys
 
-from segfusion_jax.parallel import Devices
+from segfusion_jax.runtime.devices import Devices
 
 _compile = Devices.compile_train_step
 

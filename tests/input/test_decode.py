@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segfusion_jax.bridge.resize import resize
 from segfusion_jax.input import decode
 
 
@@ -115,44 +116,44 @@ def test_a_bilevel_mask_is_0_and_255():
 
 def test_the_same_size_is_the_same_array():
     image = np.zeros((4, 6, 3), np.uint8)
-    assert decode.resize(image, (4, 6)) is image
+    assert resize(image, (4, 6)) is image
 
 
 def test_shrinking_takes_means_by_hand():
     mask = np.array([[255, 255, 0, 0], [255, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 100]], np.uint8)
-    np.testing.assert_array_equal(decode.resize(mask, (2, 2)), [[191, 0], [0, 25]])
+    np.testing.assert_array_equal(resize(mask, (2, 2)), [[191, 0], [0, 25]])
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_an_axis_that_alone_shrinks_takes_means_too(transposed):
     # one in three columns is lesion, and it is the one in the middle: interpolating sees nothing else
     stripes = np.tile(np.uint8([0, 150, 0]), (5, 4))
-    resized = decode.resize(stripes.T, (4, 5)).T if transposed else decode.resize(stripes, (5, 4))
+    resized = resize(stripes.T, (4, 5)).T if transposed else resize(stripes, (5, 4))
     np.testing.assert_array_equal(resized, np.full((5, 4), 50))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_one_axis_may_shrink_while_the_other_grows(transposed):
     stripes = np.tile(np.uint8([0, 150, 0]), (5, 4))
-    resized = decode.resize(stripes.T, (4, 9)).T if transposed else decode.resize(stripes, (9, 4))
+    resized = resize(stripes.T, (4, 9)).T if transposed else resize(stripes, (9, 4))
     np.testing.assert_array_equal(resized, np.full((9, 4), 50))
 
 
 def test_enlarging_interpolates_linearly_between_centres():
     mask = np.array([[0, 200]], np.uint8).repeat(2, 0)
-    np.testing.assert_allclose(decode.resize(mask, (4, 4)), np.tile([0, 50, 150, 200], (4, 1)), atol=1)
+    np.testing.assert_allclose(resize(mask, (4, 4)), np.tile([0, 50, 150, 200], (4, 1)), atol=1)
 
 
 def test_rgb_images_keep_their_channels():
     image = np.zeros((8, 8, 3), np.uint8)
     image[..., 1] = 90
-    np.testing.assert_array_equal(decode.resize(image, (3, 5)), np.broadcast_to(np.uint8([0, 90, 0]), (3, 5, 3)))
+    np.testing.assert_array_equal(resize(image, (3, 5)), np.broadcast_to(np.uint8([0, 90, 0]), (3, 5, 3)))
 
 
 @pytest.mark.parametrize("size", [(40, 60), (17, 60), (16, 16)])
 def test_what_is_halved_first_is_hardly_another(size):
     image = photograph(200, 300)
-    resized = decode.resize(image, size).astype(float)
+    resized = resize(image, size).astype(float)
     areas = Image.fromarray(image).resize(size[::-1], Image.Resampling.BOX)
     assert np.abs(resized - np.asarray(areas)).mean() < 2.5
     np.testing.assert_allclose(resized.mean((0, 1)), image.mean((0, 1)), atol=0.3)
@@ -162,7 +163,7 @@ def test_what_is_halved_first_is_hardly_another(size):
 def test_a_mask_keeps_its_area(size):
     # interpolating and then taking every pixel that is not 0 would grow it by 5 % and more
     mask = disc(150, 200, 40)
-    resized = decode.resize(mask, size)
+    resized = resize(mask, size)
     share = (mask / 255).mean()
     assert (resized / 255).mean() == pytest.approx(share, rel=0.01)
     assert (resized >= 127.5).mean() == pytest.approx(share, rel=0.03)  # the grid's own error at 41 x 77

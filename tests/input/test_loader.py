@@ -76,9 +76,9 @@ class TestExamples:
         ("options", "as_large_as"),
         [
             (dict(), None),
-            (dict(reduced=True), (16, 16)),
-            (dict(reduced=True, bridge=Bridge(mode="dim")), (16, 16)),
-            (dict(reduced=True, bridge=Bridge(mode="crop")), None),  # what is left may be small
+            (dict(scaled_decoding=True), (16, 16)),
+            (dict(scaled_decoding=True, bridge=Bridge(mode="dim")), (16, 16)),
+            (dict(scaled_decoding=True, bridge=Bridge(mode="crop")), None),  # what is left may be small
         ],
     )
     def test_only_what_is_shown_whole_is_decoded_reduced(self, monkeypatch, options, as_large_as):
@@ -179,29 +179,29 @@ class TestWeights:
             seen |= set(fakes.image_ids(batch, COUNT))
         assert seen == {f"id{COUNT - position}" for position in (1, 2, 4, 5, 6)}
 
-    @pytest.mark.parametrize("resident", [False, True])
+    @pytest.mark.parametrize("on_device", [False, True])
     @pytest.mark.parametrize("processes", [2, 4])
-    def test_processes_share_the_batches_of_one(self, processes, resident):
-        weighted = stream(weights=self.WEIGHTS, resident=resident)
+    def test_processes_share_the_batches_of_one(self, processes, on_device):
+        weighted = stream(weights=self.WEIGHTS, on_device=on_device)
         together = list(weighted.batches(2, 6, THREADS))
         shares = [
             list(weighted.batches(2, 6, THREADS, process=process, num_processes=processes))
             for process in range(processes)
         ]
-        axis = 1 if resident else 0
+        axis = 1 if on_device else 0
         for number, batch in enumerate(together):
             for name, array in batch.items():
                 joined = np.stack([share[number][name] for share in shares], axis + 1).reshape(array.shape)
                 np.testing.assert_array_equal(joined, array)
 
     def test_a_resident_stream_draws_the_same(self):
-        (block,) = stream(weights=self.WEIGHTS, resident=True).batches(0, 20, THREADS)
+        (block,) = stream(weights=self.WEIGHTS, on_device=True).batches(0, 20, THREADS)
         ids = [[f"id{COUNT - index}" for index in step] for step in block["index"]]
         assert ids == [stream(weights=self.WEIGHTS).image_ids(step) for step in range(20)]
 
     def test_order_and_geometry_are_independent(self):
         # the same number must not choose the example and then its geometry
-        (block, *_) = stream(weights=[1.0] * COUNT, resident=True, batch_size=64).batches(0, STEPS_PER_BLOCK, THREADS)
+        (block, *_) = stream(weights=[1.0] * COUNT, on_device=True, batch_size=64).batches(0, STEPS_PER_BLOCK, THREADS)
         correlations = np.corrcoef(block["index"].ravel(), block["matrix"].reshape(-1, 6).T)[0, 1:]
         np.testing.assert_allclose(correlations, 0, atol=0.1)
 
@@ -218,7 +218,7 @@ class TestWeights:
 class TestResidentStream:
     def test_it_draws_what_the_streaming_one_does(self):
         augmentation = Augmentation(saturation=0.5, hue=20.0)
-        (block,) = stream(resident=True, augmentation=augmentation).batches(2, 9, THREADS)
+        (block,) = stream(on_device=True, augmentation=augmentation).batches(2, 9, THREADS)
         assert {name: (array.shape, array.dtype.name) for name, array in block.items()} == {
             "index": ((7, BATCH), "int32"),
             "matrix": ((7, BATCH, 2, 3), "float32"),
@@ -238,13 +238,13 @@ class TestResidentStream:
 
     def test_blocks_go_on_where_others_ended(self):
         ends = [3, 3 + STEPS_PER_BLOCK, 2 * STEPS_PER_BLOCK + 7]
-        blocks = list(stream(resident=True).batches(3, ends[-1], THREADS))
+        blocks = list(stream(on_device=True).batches(3, ends[-1], THREADS))
         assert [len(block["index"]) for block in blocks] == [STEPS_PER_BLOCK, STEPS_PER_BLOCK, 4]
-        assert_equal(stream(resident=True).batches(ends[1], ends[-1], THREADS), blocks[1:])
+        assert_equal(stream(on_device=True).batches(ends[1], ends[-1], THREADS), blocks[1:])
 
     def test_processes_share_the_draws_of_one(self):
-        (together,) = stream(resident=True).batches(0, 5, THREADS)
-        shares = [next(stream(resident=True).batches(0, 5, THREADS, process=p, num_processes=2)) for p in (0, 1)]
+        (together,) = stream(on_device=True).batches(0, 5, THREADS)
+        shares = [next(stream(on_device=True).batches(0, 5, THREADS, process=p, num_processes=2)) for p in (0, 1)]
         for name, array in together.items():
             np.testing.assert_array_equal(np.stack([share[name] for share in shares], 2).reshape(array.shape), array)
 

@@ -24,8 +24,8 @@ SMALL_B0 = dict(num_classes=2, width=0.25, depth=0.25, dropout=0.5, drop_path=0.
 SMALL_V3 = mobilenet_v3.plan("mobilenet_v3_small", width=0.25)
 SHORT_V3 = SMALL_V3._replace(blocks=SMALL_V3.blocks[1:5])  # with and without squeeze-and-excite, ReLU and hard swish
 MODELS = {
-    "efficientnet, tensorflow": functools.partial(EfficientNet, family="tensorflow", **SMALL_B0),
-    "efficientnet, timm": functools.partial(EfficientNet, family="timm", **SMALL_B0),
+    "efficientnet, tensorflow": functools.partial(EfficientNet, conventions="tensorflow", **SMALL_B0),
+    "efficientnet, timm": functools.partial(EfficientNet, conventions="timm", **SMALL_B0),
     "mobilenet_v3": functools.partial(
         ImageClassifier,
         SHORT_V3,
@@ -33,14 +33,14 @@ MODELS = {
         channels=3,
         dropout=0.5,
         drop_path=0.5,
-        family=TIMM,
+        conventions=TIMM,
         axis_name=None,
     ),
     "unet": functools.partial(UNet, filters=2, dropout=0.5),
     "efficientnet unet": functools.partial(
         EncoderUNet, efficientnet.plan("efficientnet_b0", width=0.25, depth=0.25), filters=2, dropout=0.5
     ),
-    "mobilenet unet": functools.partial(EncoderUNet, SHORT_V3, filters=2, dropout=0.5, family=TIMM),
+    "mobilenet unet": functools.partial(EncoderUNet, SHORT_V3, filters=2, dropout=0.5, conventions=TIMM),
 }
 IMAGES = np.random.default_rng(1).normal(size=(4, 33, 47, 3)).astype(np.float32)  # divisible by no stride
 

@@ -63,7 +63,7 @@ def classifier_of_zeros() -> Functional:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "family", "padding", "epsilon"),
+    ("backbone", "conventions", "padding", "epsilon"),
     [
         ("efficientnet_b0", "tensorflow", "same", 1e-3),
         ("efficientnet_b0", "timm", "symmetric", 1e-5),
@@ -73,14 +73,18 @@ def classifier_of_zeros() -> Functional:
         ("mobilenet_v3_large", "timm", "symmetric", 1e-5),
     ],
 )
-def test_backbones_compute_like_the_family(backbone, family, padding, epsilon, monkeypatch):
+def test_backbones_compute_like_the_family(backbone, conventions, padding, epsilon, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        from_config, "ImageClassifier", lambda plan, *, family, **_: seen.update(plan=plan, family=family)
+        from_config,
+        "ImageClassifier",
+        lambda plan, *, conventions, **_: seen.update(plan=plan, conventions=conventions),
     )
     monkeypatch.setattr(from_config, "functional", lambda *_: None)
-    from_config.make_classifier(Classifier(backbone=backbone, family=family), Bridge(), seed=0, dtype=jnp.float32)
-    assert seen["family"] == (family, padding, epsilon)
+    from_config.make_classifier(
+        Classifier(backbone=backbone, conventions=conventions), Bridge(), seed=0, dtype=jnp.float32
+    )
+    assert seen["conventions"] == (conventions, padding, epsilon)
     if backbone in mobilenet_v3.VARIANTS:
         assert seen["plan"] == mobilenet_v3.plan(backbone)
     else:
@@ -168,11 +172,9 @@ class TestPublished:
         loaded = from_config.load_backbone(self.config(), classifier_of_zeros())
         assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(32, 32))
 
-    @pytest.mark.parametrize("fields", [dict(backbone="efficientnet_b1"), dict(family="timm")])
+    @pytest.mark.parametrize("fields", [dict(backbone="efficientnet_b1"), dict(conventions="timm")])
     def test_published_weights_of_another_network_are_refused_before_they_are_downloaded(self, fields):
-        message = (
-            r"config.classifier.pretrained = 'b0.ours': these weights are of 'efficientnet_b0', family 'tensorflow'"
-        )
+        message = "config.classifier.pretrained = 'b0.ours': these weights are of 'efficientnet_b0', conventions 'tens"
         with pytest.raises(ValueError, match=message):
             from_config.find_pretrained(self.config(**fields))
 

@@ -27,7 +27,7 @@ PLAN = Plan(
 
 @pytest.fixture(scope="module")
 def classifier():
-    options = dict(num_classes=2, dropout=0.5, channels=3, drop_path=0.0, family=TENSORFLOW, axis_name=None)
+    options = dict(num_classes=2, dropout=0.5, channels=3, drop_path=0.0, conventions=TENSORFLOW, axis_name=None)
     return filled(lambda: ImageClassifier(PLAN, **options, dtype=np.float32, rngs=nnx.Rngs(0)))
 
 
@@ -75,7 +75,7 @@ def test_classifier_goes_from_block_to_block_to_the_head(classifier):
 @functools.cache
 def block(channels: int, stride: int, drop_path: float):
     shape = Block(expanded=2 * channels, size=3, stride=stride, reduced=2, filters=8, activation=nnx.silu)
-    options = dict(drop_path=drop_path, family=TENSORFLOW, axis_name=None, dtype=np.float32)
+    options = dict(drop_path=drop_path, conventions=TENSORFLOW, axis_name=None, dtype=np.float32)
     return filled(lambda: InvertedResidual(channels, shape, PLAN, **options, rngs=nnx.Rngs(0)))
 
 

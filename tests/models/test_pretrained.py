@@ -123,11 +123,11 @@ def test_an_encoder_is_filled_and_the_rest_of_the_unet_stays(saved):
 
 
 def test_weights_of_another_family_are_refused(small, saved, tmp_path):
-    with pytest.raises(ValueError, match="lukemelas's, are of the family tensorflow; the model's family is 'timm'"):
-        load(saved(lukemelas.arrays()), small._replace(family="timm"))
-    save_weights(tmp_path / "own.safetensors", small._replace(family="torchvision"))
-    with pytest.raises(ValueError, match="segfusion's, are of the family torchvision; the model's family is 'timm'"):
-        load(tmp_path / "own.safetensors", small._replace(family="timm"))
+    with pytest.raises(ValueError, match="lukemelas's, follow the conventions tensorflow; the model follows 'timm'"):
+        load(saved(lukemelas.arrays()), small._replace(conventions="timm"))
+    save_weights(tmp_path / "own.safetensors", small._replace(conventions="torchvision"))
+    with pytest.raises(ValueError, match="segfusion's, follow the conventions torchvision; the model follows 'timm'"):
+        load(tmp_path / "own.safetensors", small._replace(conventions="timm"))
 
 
 def test_own_weights_start_another_training(small, tmp_path):
@@ -173,12 +173,12 @@ def timm_folder(tmp_path, **config):
 def test_timms_config_beside_the_weights_is_read(tmp_path):
     stem = Functional(None, {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}, {}, CENTRED, "tensorflow")
     path = timm_folder(tmp_path)
-    assert load(path, stem).preprocessing == load(path, stem._replace(family="timm")).preprocessing == IMAGENET
+    assert load(path, stem).preprocessing == load(path, stem._replace(conventions="timm")).preprocessing == IMAGENET
     values = dict(mean=[0.5, 0.4, 0.3], std=[0.1, 0.2, 0.3], input_size=[3, 240, 320])
     timm_folder(tmp_path, architecture="tf_efficientnet_b0", pretrained_cfg=values)
     assert load(path, stem).preprocessing == Preprocessing((0.5, 0.4, 0.3), (0.1, 0.2, 0.3), (240, 320))
-    with pytest.raises(ValueError, match="of the family tensorflow; the model's family is 'timm'"):
-        load(path, stem._replace(family="timm"))
+    with pytest.raises(ValueError, match="follow the conventions tensorflow; the model follows 'timm'"):
+        load(path, stem._replace(conventions="timm"))
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_mobilenets_of_tensorflow_from_timm_expect_centred_images(tmp_path):
     }
     np.savez(tmp_path / "model.npz", **arrays)
     params = {"stem": {"conv": {"kernel": np.ones((3, 3, 3, 8))}}}
-    for family, expected in (("tensorflow", CENTRED), ("timm", IMAGENET)):
-        stem = Functional(None, params, {}, CENTRED, family)
+    for conventions, expected in (("tensorflow", CENTRED), ("timm", IMAGENET)):
+        stem = Functional(None, params, {}, CENTRED, conventions)
         assert load(tmp_path / "model.npz", stem, drop=("hidden",)).preprocessing == expected
 
 
@@ -355,7 +355,7 @@ def test_released_kernels_are_halved_only_where_float16_holds_them(tmp_path):
 def test_own_weights_that_do_not_fit_are_refused_by_name(small, tmp_path, edit, message):
     arrays = {name: np.asarray(array) for name, array in (flatten(small.params) | flatten(small.batch_stats)).items()}
     edit(arrays)
-    metadata = {"segfusion_jax": json.dumps({"family": "tensorflow", "preprocessing": IMAGENET._asdict()})}
+    metadata = {"segfusion_jax": json.dumps({"conventions": "tensorflow", "preprocessing": IMAGENET._asdict()})}
     safetensors.numpy.save_file(arrays, tmp_path / "weights.safetensors", metadata)
     with pytest.raises(ValueError, match=message):
         load_weights(tmp_path / "weights.safetensors", small)

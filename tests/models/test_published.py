@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from segfusion_jax import download
 from segfusion_jax.models.published import PUBLISHED, Published, fetch
+from segfusion_jax.runtime import downloads
 from tests import file_server
 
 CONTENT = np.random.default_rng(0).bytes(700_001)
@@ -19,7 +19,7 @@ NAME, FILENAME = "efficientnet_b0.test", "weights.pth"
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download, "_PAUSE", 0.0)
+    monkeypatch.setattr(downloads, "_PAUSE", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     with file_server.running() as running:
         running.files[f"/{FILENAME}"] = CONTENT
@@ -75,13 +75,13 @@ def test_a_wrong_sum_is_an_error_and_leaves_nothing(server, tmp_path, monkeypatc
 
 
 def test_a_download_cut_for_good_is_an_error_and_goes_on_next_time(server, tmp_path):
-    server.cuts = [100_000] * download._ATTEMPTS
+    server.cuts = [100_000] * downloads._ATTEMPTS
     with pytest.raises(OSError) as error:
         fetch(NAME, tmp_path)
-    kept = 100_000 * download._ATTEMPTS
+    kept = 100_000 * downloads._ATTEMPTS
     check_failure(error, tmp_path, f"cut after {kept} of {len(CONTENT)} bytes")
     check_success(tmp_path)
-    assert server.requests[download._ATTEMPTS :] == [f"bytes={kept}-"]
+    assert server.requests[downloads._ATTEMPTS :] == [f"bytes={kept}-"]
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
@@ -133,4 +133,4 @@ def test_every_entry_agrees_with_the_digits_in_its_files_name(name):
     assert digits and entry.sha256.startswith(digits[1])
     assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", entry.sha256)
     assert name.startswith(f"{entry.backbone}.")
-    assert entry.family in ("tensorflow", "timm", "torchvision")
+    assert entry.conventions in ("tensorflow", "timm", "torchvision")

@@ -32,18 +32,18 @@ class Network(NamedTuple):
 
     Attributes:
       name: as in configs.
-      family: that it is to compute like.
+      conventions: that it is to compute like.
       gain: of the peer's drawn weights; see `drawn.draw`.
     """
 
     name: str
-    family: str
+    conventions: str
     gain: float
 
     def load(self, path: pathlib.Path) -> Functional:
         """Filled from a peer's file, the last layer too."""
         make = MobileNetV3 if self.name in mobilenet_v3.VARIANTS else EfficientNet
-        options = dict(num_classes=1000, family=self.family)
+        options = dict(num_classes=1000, conventions=self.conventions)
         abstract = functional(nnx.eval_shape(lambda: make(self.name, **options, rngs=nnx.Rngs(0))))
         return pretrained.load_pretrained(path, abstract, drop=())
 

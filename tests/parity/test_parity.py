@@ -85,12 +85,12 @@ def test_the_other_padding_or_epsilon_is_another_network(name, tmp_path, monkeyp
     peer, network = make_peer(name), NETWORKS[name]
     path, batch = peer.save(tmp_path), images(*comparison.EVEN)
     theirs, _ = peer.run(batch, train=False)
-    right = layers.family_of(network.name, network.family)
+    right = layers.conventions_of(network.name, network.conventions)
     other_padding = right._replace(padding={"same": "symmetric", "symmetric": "same"}[right.padding])
     other_epsilon = right._replace(epsilon={1e-3: 1e-5, 1e-5: 1e-3}[right.epsilon])
     for wrong, least in ((other_padding, 1e-2), (other_epsilon, 5e-4)):
         for module in (efficientnet, mobilenet_v3):
-            monkeypatch.setattr(module, "family_of", lambda *_, wrong=wrong: wrong)
+            monkeypatch.setattr(module, "conventions_of", lambda *_, wrong=wrong: wrong)
         ours, _ = run(network.load(path), batch, train=False)
         assert relative_error(ours.logits, theirs.logits) > least, wrong
 
@@ -98,6 +98,6 @@ def test_the_other_padding_or_epsilon_is_another_network(name, tmp_path, monkeyp
 @OF_EVERY_KIND
 def test_a_file_is_refused_for_other_families(name, tmp_path):
     path, network = make_peer(name).save(tmp_path), NETWORKS[name]
-    for family in {"tensorflow", "timm", "torchvision"} - {network.family}:
-        with pytest.raises(ValueError, match=f"the model's family is '{family}'"):
-            network._replace(family=family).load(path)
+    for conventions in {"tensorflow", "timm", "torchvision"} - {network.conventions}:
+        with pytest.raises(ValueError, match=f"the model's conventions is '{conventions}'"):
+            network._replace(conventions=conventions).load(path)

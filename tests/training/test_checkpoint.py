@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from segfusion_jax.parallel import Devices
+from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.training import checkpoint
 from segfusion_jax.training.checkpoint import Checkpoints
 from segfusion_jax.training.state import create_state

@@ -19,7 +19,7 @@ BLOCKS = (Block(8, 3, 2, 2, 6, nnx.silu),)
 def classifier(hidden: int, num_logits: int):
     """A network of one block, with or without MobileNetV3's hidden layer."""
     plan = Plan(8, BLOCKS, 10, hidden, nnx.hard_swish, nnx.silu, nnx.sigmoid)
-    options = dict(num_classes=num_logits, dropout=0.5, drop_path=0.0, family=TENSORFLOW, dtype=np.float32)
+    options = dict(num_classes=num_logits, dropout=0.5, drop_path=0.0, conventions=TENSORFLOW, dtype=np.float32)
     return filled(lambda: ImageClassifier(plan, **options, rngs=nnx.Rngs(0)))
 
 

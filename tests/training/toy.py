@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from segfusion_jax import parallel
+from segfusion_jax.runtime.devices import AXIS, Devices
 
-AXIS = parallel.AXIS
+AXIS = AXIS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +47,9 @@ def examples(n: int, prefix: str = "TOY") -> Examples:
     return Examples(tuple(Row(i, f"{prefix}_{i:03d}", int(i % 3 == 0)) for i in range(n)))
 
 
-def devices(count: int, api: str = "shard_map") -> parallel.Devices:
+def devices(count: int, api: str = "shard_map") -> Devices:
     """The first `count` of the test's four devices."""
-    return parallel.Devices(jax.sharding.Mesh(np.array(jax.devices()[:count]), (AXIS,)), api)
+    return Devices(jax.sharding.Mesh(np.array(jax.devices()[:count]), (AXIS,)), api)
 
 
 def batch(source: Examples) -> dict:

@@ -1,0 +1,29 @@
+"""The collections as their publishers lay them out: `READERS` by name, one module each.
+
+A source has `TITLE`, `ADDRESS` (where it is published), `LICENCE` (of its images and labels), and
+`read(root: Folder, data: config.Data) -> (records, problems)`, which opens tables but no image.
+"""
+
+from segfusion_jax.datasets.collections import (
+    ham10000,
+    image_folder,
+    isic2017,
+    isic2018,
+    isic2019,
+    isic2020,
+    isic2024,
+    ph2,
+    synthetic,
+)
+
+READERS = {
+    "synthetic": synthetic,
+    "ham10000": ham10000,
+    "isic2017": isic2017,
+    "isic2018": isic2018,
+    "isic2019": isic2019,
+    "isic2020": isic2020,
+    "isic2024": isic2024,
+    "ph2": ph2,
+    "image_folder": image_folder,
+}

@@ -1,0 +1,301 @@
+"""Several finished runs side by side: what each reached, and how much better than a reference on the same test images.
+
+    python -m segfusion_jax.pipeline.comparison runs/a runs/b --reference=runs/a --output=runs/comparison
+
+Where the test images are the same, a difference is paired: each resample of the groups is scored for both runs.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segfusion_jax.config import flatten
+from segfusion_jax.evaluation import bootstrap, weighted
+from segfusion_jax.evaluation.weighted import Statistic
+from segfusion_jax.report import labels, page, plots, text
+from segfusion_jax.report.blocks import Block, Figure, Page, Section, Table, percent
+from segfusion_jax.report.cautions import MIN_POSITIVES
+from segfusion_jax.runtime.atomic import write_text
+
+METRICS = ("roc_auc", "pr_auc", "balanced_accuracy", "sensitivity", "specificity", "brier", "dice")
+"""What is compared, in the order shown; the last one of masks, the others of the classifier."""
+
+DRAWN = ("roc_auc", "pr_auc", "balanced_accuracy")
+"""Whose differences are drawn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What a finished run says of its test images.
+
+    Attributes:
+      image_ids: [n].
+      groups: [n].
+      labels: [n] bool, malignant.
+      fields: of the run's config, by their dotted names.
+      statistics: of METRICS, as functions of the images' weights [resamples, n].
+    """
+
+    image_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    labels: np.ndarray
+    fields: Mapping[str, Any]
+    statistics: Mapping[str, Statistic]
+
+    def matches(self, other: "Scores") -> bool:
+        """Whether both are of the same images with the same labels."""
+        return self.image_ids == other.image_ids and np.array_equal(self.labels, other.labels)
+
+
+def read(workdir: pathlib.Path) -> Scores:
+    """The scores of a run.
+
+    Raises:
+      FileNotFoundError: the run is not evaluated.
+    """
+    folder = workdir / "evaluation"
+    if not (folder / "done.json").exists():
+        raise FileNotFoundError(f"{folder / 'done.json'} is not there: compare runs whose evaluation is finished")
+    threshold = json.loads((folder / "metrics.json").read_text())["classification"]["threshold"]["value"]
+    lines = sorted(_table(folder / "predictions.csv"), key=lambda line: line["image_id"])
+    labels = np.array([line["label"] == "1" for line in lines])
+    probabilities = np.array([float(line["probability"]) for line in lines])
+    statistics = dict(weighted.classification_statistics(labels, probabilities, threshold))
+    overlaps = {line["image_id"]: float(line["dice"]) for line in _table(folder / "segmentation.csv")}
+    dice = np.array([overlaps.get(line["image_id"], np.nan) for line in lines])
+    if not np.isnan(dice).all():  # annotated may be images of another collection only, which are not classified
+        statistics["dice"] = weighted.mean(dice)
+    return Scores(
+        tuple(line["image_id"] for line in lines),
+        tuple(line["group"] for line in lines),
+        labels,
+        flatten(json.loads((workdir / "config.json").read_text())["config"]),
+        {name: statistics[name] for name in METRICS if name in statistics},
+    )
+
+
+def compare(
+    runs: Mapping[str, Sequence[pathlib.Path]], reference: str, *, resamples: int = 2000
+) -> dict[str, dict[str, dict]]:
+    """Metrics of runs, with 95 % intervals over groups, and their differences to a reference.
+
+    Args:
+      runs: workdirs by the run's name; several are repeats with other seeds, of which each metric is the mean.
+      reference: name of the run that the others are compared with.
+      resamples: of the groups.
+
+    Returns:
+      For each run `n`, `prevalence` and `repeats`; `fields` of the config in which runs differ; `metrics`: entries
+      `value`, `low`, `high`, and with repeats `deviation`, the standard deviation among them; and, where the test
+      images are the reference's, `differences`: entries of run less reference.
+
+    Raises:
+      FileNotFoundError: a run is not evaluated.
+      ValueError: the repeats of a run are of different images, or `reference` is none of the runs.
+    """
+    if reference not in runs:
+        raise ValueError(f"reference = {reference!r}: must be one of {', '.join(runs)}")
+    scores = {name: [read(workdir) for workdir in workdirs] for name, workdirs in runs.items()}
+    for name, repeats in scores.items():
+        if not all(repeats[0].matches(other) for other in repeats):
+            raise ValueError(f"the repeats of {name!r} are of different test images")
+    fields = {name: repeats[0].fields for name, repeats in scores.items()}
+    differing = [name for name in fields[reference] if len({repr(of.get(name)) for of in fields.values()}) > 1]
+    return {
+        name: {"fields": {field: fields[name].get(field) for field in differing}}
+        | _compared(repeats, scores[reference], resamples)
+        for name, repeats in scores.items()
+    }
+
+
+def write(folder: pathlib.Path, compared: Mapping[str, Mapping[str, Any]], reference: str, *, title: str) -> None:
+    """Writes `comparison.json`, `index.html`, the same as `summary.md`, and `figures/` into `folder`.
+
+    Args:
+      folder: is created.
+      compared: from `compare`.
+      reference: as there.
+      title: of the page.
+    """
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "comparison.json", json.dumps({"reference": reference, "runs": compared}, indent=2) + "\n")
+    content = Page(
+        title=title,
+        verdict=verdict(compared, reference),
+        sample=_sample(compared),
+        warnings=_warnings(compared, reference),
+        sections=[
+            Section("Differences", _differences(figures, compared, reference)),
+            Section("Each run", [_values(compared), _drawn_values(figures, compared), *_fields(compared)]),
+        ],
+    )
+    page.write(folder / "index.html", content)
+    write_text(folder / "summary.md", text.markdown(content, folder))
+
+
+def verdict(compared: Mapping[str, Mapping[str, Any]], reference: str) -> str:
+    """Which runs are better or worse than the reference by ROC-AUC, beyond the interval of the difference."""
+    differences = {name: run["differences"]["roc_auc"] for name, run in compared.items() if "differences" in run}
+    if not differences:
+        return f"No run has the test images of '{reference}': each stands for itself."
+    better = [name for name, entry in differences.items() if entry.get("low", 0) > 0]
+    worse = [name for name, entry in differences.items() if entry.get("high", 0) < 0]
+    level = [name for name in differences if name not in better and name not in worse]
+    parts = [
+        f"{verb} '{reference}': {', '.join(f'{name} ({_signed(differences[name])})' for name in names)}"
+        for verb, names in (("better than", better), ("not told apart from", level), ("worse than", worse))
+        if names
+    ]
+    return f"By ROC-AUC, with 95 % intervals of the paired differences: {'; '.join(parts)}."
+
+
+def _signed(entry: Mapping[str, float]) -> str:
+    low, high = entry.get("low"), entry.get("high")
+    interval = "" if low is None or high is None else f", {low:+.3f} to {high:+.3f}"
+    return f"{entry['value']:+.3f}{interval}"
+
+
+def _sample(compared: Mapping[str, Mapping[str, Any]]) -> str:
+    sizes = dict.fromkeys((run["n"], percent(run["prevalence"])) for run in compared.values())
+    return " or ".join(f"{n:,} test images, {share} malignant" for n, share in sizes)
+
+
+def _warnings(compared: Mapping[str, Mapping[str, Any]], reference: str) -> list[str]:
+    warnings = [
+        "Each interval stands for itself: among many comparisons one in twenty excludes 0 by chance.",
+    ]
+    if all(run["repeats"] == 1 for run in compared.values()):
+        warnings.append(
+            "Each classifier was trained once: intervals tell what other test images would change, not what another "
+            "seed would."
+        )
+    deviations = [
+        f"{name} {run['metrics']['roc_auc']['deviation']:.3f}" for name, run in compared.items() if run["repeats"] > 1
+    ]
+    if deviations:
+        warnings.append(
+            "Metrics are means over classifiers with other seeds; intervals tell what other test images would change, "
+            f"not what other seeds would. Standard deviation of ROC-AUC among seeds: {', '.join(deviations)}."
+        )
+    few = min(round(run["n"] * run["prevalence"]) for run in compared.values())
+    if few < MIN_POSITIVES:
+        warnings.append(f"Only {few} test images are malignant: small differences cannot be seen.")
+    strangers = [name for name, run in compared.items() if name != reference and "differences" not in run]
+    if strangers:
+        warnings.append(f"Of other test images than '{reference}', and not compared with it: {', '.join(strangers)}.")
+    return warnings
+
+
+def _differences(figures: pathlib.Path, compared: Mapping[str, Mapping[str, Any]], reference: str) -> list[Block]:
+    pairs = {name: run["differences"] for name, run in compared.items() if "differences" in run}
+    if not pairs:
+        return []
+    names = [name for name in METRICS if name in next(iter(pairs.values()))]
+    rows = [(run, *labels.estimates(names, entries)) for run, entries in pairs.items()]
+    table = Table(
+        f"Difference to '{reference}'",
+        ("Run", *map(labels.label, names)),
+        rows,
+        "Paired, over the same resamples of groups. Of the Brier score less is better.",
+    )
+    drawn = [plots.Row(run, [entries[name] for name in DRAWN]) for run, entries in pairs.items()]
+    plots.forest(
+        figures / "differences.png", drawn, [f"Δ {labels.label(name)}" for name in DRAWN], references=[0.0] * len(DRAWN)
+    )
+    caption = f"Each run compared with '{reference}', 95 % intervals; right of the line is better."
+    return [Figure("Differences", caption, figures / "differences.png"), table]
+
+
+def _compared(repeats: Sequence[Scores], reference: Sequence[Scores], resamples: int) -> dict:
+    first, once = repeats[0], np.ones((1, len(repeats[0].labels)))
+    means = _means(repeats)
+    singles = {name: [float(scores.statistics[name](once)[0]) for scores in repeats] for name in means}
+    metrics = bootstrap.entries(
+        {name: float(np.mean(values)) for name, values in singles.items()}, means, first.groups, resamples=resamples
+    )
+    if len(repeats) > 1:
+        for name, values in singles.items():
+            metrics[name]["deviation"] = float(np.std(values, ddof=1))
+    compared = {
+        "n": len(first.labels),
+        "prevalence": float(first.labels.mean()),
+        "repeats": len(repeats),
+        "metrics": metrics,
+    }
+    if repeats is not reference and first.matches(reference[0]):
+        theirs = _means(reference)
+        both = {name: bootstrap.difference(means[name], theirs[name]) for name in means if name in theirs}
+        values = {name: float(statistic(once)[0]) for name, statistic in both.items()}
+        compared["differences"] = bootstrap.entries(values, both, first.groups, resamples=resamples)
+    return compared
+
+
+def _means(repeats: Sequence[Scores]) -> dict[str, Statistic]:
+    """The mean of each metric over repeats."""
+
+    def mean(name: str) -> Statistic:
+        return lambda weights: np.mean([scores.statistics[name](weights) for scores in repeats], axis=0)
+
+    return {name: mean(name) for name in repeats[0].statistics}
+
+
+def _values(compared: Mapping[str, Mapping[str, Any]]) -> Table:
+    names = [name for name in METRICS if any(name in run["metrics"] for run in compared.values())]
+    rows = [
+        (name, run["n"], percent(run["prevalence"]), *labels.estimates(names, run["metrics"]))
+        for name, run in compared.items()
+    ]
+    return Table("Metrics", ("Run", "Test images", "Malignant", *map(labels.label, names)), rows)
+
+
+def _drawn_values(figures: pathlib.Path, compared: Mapping[str, Mapping[str, Any]]) -> Figure:
+    rows = [plots.Row(name, [run["metrics"][metric] for metric in DRAWN]) for name, run in compared.items()]
+    plots.forest(figures / "values.png", rows, [labels.label(name) for name in DRAWN])
+    return Figure("Values", "Each run with 95 % intervals.", figures / "values.png")
+
+
+def _fields(compared: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    names = list(next(iter(compared.values()))["fields"])
+    rows = [(run, *(str(of["fields"][name]) for name in names)) for run, of in compared.items()]
+    return [Table("What differs in their configs", ("Run", *names), rows)] if names else []
+
+
+def _table(path: pathlib.Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> None:
+    """The command of this module's docstring."""
+    parser = argparse.ArgumentParser(description="Puts finished runs side by side.")
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, help="workdirs of finished runs")
+    parser.add_argument("--reference", type=pathlib.Path, help="the one that others are compared with; else the first")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="folder to write")
+    arguments = parser.parse_args()
+    paths = [run.resolve() for run in arguments.runs]
+    if len(set(paths)) < max(2, len(paths)):
+        parser.exit(1, f"error: runs {', '.join(map(str, arguments.runs))}: must be at least two, all different\n")
+    reference = (arguments.reference or arguments.runs[0]).resolve()
+    short = len({path.name for path in paths}) == len(paths)
+    names = {path: path.name if short else str(run) for path, run in zip(paths, arguments.runs, strict=True)}
+    if reference not in names:
+        parser.exit(1, f"error: --reference={arguments.reference}: must be one of the runs\n")
+    if (arguments.output / "config.json").exists():
+        parser.exit(1, f"error: --output={arguments.output} is the workdir of a run: give another folder\n")
+    try:
+        compared = compare({name: [path] for path, name in names.items()}, names[reference])
+        write(arguments.output, compared, names[reference], title="Comparison of runs")
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
+    print(arguments.output / "index.html")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""What the train steps of a run need: compiled for its devices, from shapes alone, and never run."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+from absl import logging
+
+from segfusion_jax.config import Config, Training
+from segfusion_jax.input.loader import empty_batch
+from segfusion_jax.models.functional import Functional
+from segfusion_jax.ops import native
+from segfusion_jax.pipeline.stages import classify, segment
+from segfusion_jax.pipeline.workdir import load_classes, load_prepared
+from segfusion_jax.runtime import footprint
+from segfusion_jax.runtime.devices import Devices
+from segfusion_jax.runtime.footprint import Footprint
+from segfusion_jax.serving.ensembles import Classes
+from segfusion_jax.training.state import TrainState, create_state
+
+_STEPS = 1000
+"""Of an epoch, where the data are not prepared."""
+
+_Row = tuple[str, ...]
+"""A line of the table: a label and a cell for each model, or nothing but a heading."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """What train steps depend on besides the config.
+
+    Attributes:
+      origin: where it is from.
+      classes: that are told apart.
+      class_weights: of each.
+      unet_steps: of an epoch.
+      classifier_steps: of an epoch.
+      num_images: at most that a U-Net, and the classifier, are trained on; None where that is not known.
+    """
+
+    origin: str
+    classes: Classes
+    class_weights: tuple[float, ...]
+    unet_steps: int
+    classifier_steps: int
+    num_images: tuple[int | None, int | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """A network and its train step, compiled."""
+
+    training: Training
+    image_size: tuple[int, int]
+    state: TrainState
+    batch_bytes: int
+    num_images: int | None
+    needs: Footprint
+
+
+def describe(config: Config, workdir: pathlib.Path, devices: Devices) -> str:
+    """Compiles the train steps of the U-Nets and of the classifier's phase "all"; what they need as plain text.
+
+    Nothing is written. Of the workdir only what the stage `prepare` found is read, if it is there. Pretrained weights,
+    which change no shape, are left out. All processes call this together.
+    """
+    data = _data(config, workdir)
+    unet = segment.make_network(config, devices, seed=0)
+    unet_step = segment.train_step(config, unet, steps_per_epoch=data.unet_steps)
+    classifier = classify.make_network(config, devices, data.classes, seed=0)
+    classifier_step = classify.train_step(
+        config, classifier, "all", steps_per_epoch=data.classifier_steps, class_weights=data.class_weights
+    )
+    models = (
+        _compile("U-Net", config.segmenter, unet, unet_step, data.num_images[0], devices),
+        _compile("classifier", config.classifier, classifier, classifier_step, data.num_images[1], devices),
+    )
+    facts = [*_facts(config, devices), ("data", data.origin)]
+    width = max(len(name) for name, _ in facts)
+    lines = [f"{name:<{width}}  {value}" for name, value in facts]
+    return "\n".join([*lines, "", _table(_rows(models, config, devices)), *_remarks(models, devices)])
+
+
+def _data(config: Config, workdir: pathlib.Path) -> _Data:
+    if not (workdir / "splits" / "audit.json").exists():
+        names = ("benign", "malignant")
+        classes = Classes(names, (False, True), 2 if config.data.target == "diagnosis" else 1)
+        origin = f"not prepared yet: taken for two classes and {_STEPS:,} steps an epoch"
+        return _Data(origin, classes, (1.0, 1.0), _STEPS, _STEPS, (None, None))
+    prepared, classes = load_prepared(config, workdir), load_classes(config, workdir)
+    unets, classifiers = segment.divide(config, prepared)[0], classify.training_rows(config, prepared)
+    steps = segment.steps_per_epoch(config, unets), classify.steps_per_epoch(config, classifiers)
+    return _Data(
+        f"as prepared: {len(classes.names)} classes; steps an epoch: {steps[0]:,} (U-Net), {steps[1]:,} (classifier)",
+        classes,
+        classify.class_weights(config, classes, classifiers),
+        *steps,
+        (max(map(len, unets.values())), max(map(len, classifiers))),
+    )
+
+
+def _compile(name, config, network: Functional, step_and_optimizer, num_images, devices: Devices) -> _Model:
+    training, (step, optimizer) = config.training, step_and_optimizer
+    state = jax.eval_shape(
+        lambda: create_state(network.params, network.batch_stats, optimizer, ema_decay=training.ema_decay)
+    )
+    batch = empty_batch(training.batch_size // devices.num_processes, config.image_size)
+    logging.info("compiling the train step of the %s", name)
+    needs = footprint.measure(devices.lower_train_step(step, state, batch))
+    batch_bytes = footprint.tree_bytes(batch) * devices.num_processes // devices.mesh.size
+    return _Model(training, config.image_size, state, batch_bytes, num_images, needs)
+
+
+def _facts(config: Config, devices: Devices) -> list[tuple[str, str]]:
+    mesh, dtype = devices.mesh, devices.compute_dtype(config.compute_dtype)
+    device, memory = mesh.devices.flat[0], devices.memory_bytes
+    return [
+        ("devices", f"{mesh.size} x {device.device_kind}, platform {device.platform}"),
+        ("processes", f"{devices.num_processes}, each with {mesh.local_mesh.size} device(s)"),
+        ("memory", f"{_quantity(memory, 'B')} a device" if memory else "the devices do not tell"),
+        ("step", f"{devices.api}, {dtype}, batch norm over {_norm_group(config)}"),
+    ]
+
+
+def _norm_group(config: Config) -> str:
+    return "all devices" if config.parallel.sync_batch_norm else "each device's share"
+
+
+def _rows(models: Sequence[_Model], config: Config, devices: Devices) -> list[_Row]:
+    def row(label: str, cell: Callable[[_Model], str]) -> _Row:
+        return label, *map(cell, models)
+
+    def size(label: str, of: Callable[[_Model], float | None], unit: str = "B") -> _Row:
+        return row(label, lambda model: _quantity(of(model), unit))
+
+    rows = [
+        ("", "U-Net", "classifier"),
+        row("image size", lambda m: "{} x {}".format(*m.image_size)),
+        row("batch", lambda m: f"{m.training.batch_size:,}"),
+        row("  a device", lambda m: f"{m.training.batch_size // devices.mesh.size:,}"),
+    ]
+    if any(model.training.microbatches > 1 for model in models):
+        rows.append(row("  microbatches", lambda m: str(m.training.microbatches)))
+    return rows + [
+        row("parameters", lambda m: f"{sum(leaf.size for leaf in jax.tree.leaves(m.state.params)):,}"),
+        ("state",),
+        size("  parameters", lambda m: footprint.tree_bytes(m.state.params)),
+        size("  batch-norm statistics", lambda m: footprint.tree_bytes(m.state.batch_stats)),
+        size("  optimiser", lambda m: footprint.tree_bytes((m.state.opt_state, m.state.step))),
+        size("  moving average", lambda m: footprint.tree_bytes(m.state.average)),
+        ("memory of a device",),
+        size("  state", lambda m: footprint.tree_bytes(m.state)),
+        size("  batch", lambda m: m.batch_bytes),
+        size("  arguments in all", lambda m: m.needs.arguments),
+        size("  results", lambda m: m.needs.outputs),
+        size("  results that replace arguments", lambda m: m.needs.aliased),
+        size("  activations and scratch", lambda m: m.needs.temporary),
+        size("  in all", lambda m: m.needs.memory),
+        ("one step of a device",),
+        size("  arithmetic", lambda m: m.needs.flops, "FLOP"),
+        size("  memory read and written", lambda m: m.needs.bytes_accessed),
+        row("  compiling, unless cached", lambda m: f"{m.needs.compile_seconds:.1f} s"),
+        *_exchange(models, config),
+    ]
+
+
+def _exchange(models: Sequence[_Model], config: Config) -> list[_Row]:
+    """What the devices tell each other in a step: as compiled, and as the step is written."""
+
+    def compiled(kind: str, model: _Model) -> str:
+        ours = [one for one in model.needs.collectives if one.kind == kind]
+        return f"{sum(one.times for one in ours):,} x, {_quantity(sum(one.times * one.num_bytes for one in ours), 'B')}"
+
+    def written(model: _Model) -> tuple[int, int]:
+        rounds = 1 + (2 * model.training.microbatches if config.parallel.sync_batch_norm else 0)  # forwards, backwards
+        return footprint.tree_bytes(model.state.params), rounds * footprint.tree_bytes(model.state.batch_stats)
+
+    kinds = sorted({one.kind for model in models for one in model.needs.collectives})
+    if not kinds:
+        return [("exchange between devices", *("none" for _ in models))]
+    rows = [("exchange between devices, a step",)]
+    rows += [(f"  {kind}", *(compiled(kind, model) for model in models)) for kind in kinds]
+    theory = [written(model) for model in models]
+    return rows + [
+        ("  in theory: gradients", *(f"{_quantity(g, 'B')}, {100 * g / (g + n):4.1f} %" for g, n in theory)),
+        ("  in theory: batch norm", *(f"{_quantity(n, 'B')}, {100 * n / (g + n):4.1f} %" for g, n in theory)),
+    ]
+
+
+def _remarks(models: Sequence[_Model], devices: Devices) -> list[str]:
+    remarks, limit = [], devices.memory_bytes
+    calls = [sum(n for f, n in m.needs.custom_calls.items() if f.startswith(native.PREFIX)) for m in models]
+    if any(calls):
+        remarks.append(
+            f"Arithmetic, memory traffic and scratch leave out the {calls[0]} and {calls[1]} calls of our native CPU "
+            "kernels, which XLA does not count."
+        )
+    if any(model.training.microbatches > 1 for model in models):
+        remarks.append("Arithmetic and memory traffic count one microbatch: XLA counts the body of a loop once.")
+    for name, section, model in zip(("U-Net", "classifier"), ("segmenter", "classifier"), models, strict=True):
+        if model.training.on_device_data:
+            each = footprint.tree_bytes(empty_batch(1, model.image_size))
+            total = f", {_quantity(each * model.num_images, 'B')} in all" if model.num_images else ""
+            remarks.append(
+                f"config.{section}.training.on_device_data: every device also holds the images, "
+                f"{_quantity(each, 'B')} each"
+                f"{total}; the step described is the one without."
+            )
+        if limit and model.needs.memory > limit:
+            remarks.append(
+                f"WARNING: the step of the {name} needs {_quantity(model.needs.memory, 'B')} of a device that has "
+                f"{_quantity(limit, 'B')}: set config.{section}.training.remat or .microbatches, lower .batch_size, "
+                "or take more devices."
+            )
+    return ["", *remarks] if remarks else []
+
+
+def _table(rows: Sequence[_Row]) -> str:
+    """Labels to the left, cells to the right."""
+    label = max(len(row[0]) for row in rows)
+    widths = [max(len(row[column]) for row in rows if len(row) > 1) for column in (1, 2)]
+    lines = (
+        f"{row[0]:<{label}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths, strict=False))
+        for row in rows
+    )
+    return "\n".join(map(str.rstrip, lines))
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    """Three digits and a prefix: 824 B, 7.76 MB, 12.3 GFLOP; a dash for None."""
+    if value is None:
+        return "-"
+    power = 0
+    while value >= 999.5:
+        value, power = value / 1000, power + 1
+    digits = 0 if not power or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {' kMGTPE'[power].strip()}{unit}"

@@ -1,0 +1,192 @@
+"""The figures of a run: curves of its training and its scores, and galleries of its test images."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.resize import resize
+from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.evaluation import calibration, classification, segmentation
+from segfusion_jax.input import decode
+from segfusion_jax.input.augment import augment
+from segfusion_jax.input.loader import Examples
+from segfusion_jax.pipeline.stages.predicted import Predicted
+from segfusion_jax.pipeline.workdir import classifier_folders, fold_folder
+from segfusion_jax.report import plots
+from segfusion_jax.serving.ensembles import SegmenterEnsemble
+from segfusion_jax.training import metric_log
+
+PANELS = 8  # images of a gallery
+CURVES = ("loss", "dice", "roc_auc")
+"""Metrics of a training that are worth a curve."""
+
+Overlay = tuple[np.ndarray, np.ndarray, np.ndarray, str]
+"""Image uint8 [height, width, 3], annotation and prediction bool [height, width], title."""
+
+
+def overlays(
+    config: Config, prepared: Prepared, segmenters: SegmenterEnsemble, scored: Sequence[tuple[Row, Mapping[str, float]]]
+) -> dict[str, list[Overlay]]:
+    """The worst, the best and some other annotated test images, with what the U-Nets make of them.
+
+    All processes predict together.
+    """
+    ordered = sorted(scored, key=lambda pair: pair[1]["dice"])
+    rng = np.random.default_rng(config.seed)
+    drawn = sorted(rng.choice(len(ordered), min(PANELS, len(ordered)), replace=False).tolist())
+    chosen = {"worst": ordered[:PANELS], "best": ordered[::-1][:PANELS], "random": [ordered[place] for place in drawn]}
+    return {name: _overlays(config, prepared, segmenters, pairs) for name, pairs in chosen.items() if pairs}
+
+
+def _overlays(config, prepared, segmenters, pairs) -> list[Overlay]:
+    source = Examples(prepared, tuple(row for row, _ in pairs), config.segmenter.image_size)
+    panels = []
+    for (row, probability), (_, scores) in zip(segmenters.predict(source), pairs, strict=True):
+        image, mask = decode.read(prepared, row)
+        assert mask is not None
+        size = image.shape[0], image.shape[1]
+        prediction = resize(probability, size) >= config.bridge.threshold
+        panels.append(
+            (
+                image,
+                segmentation.binarise(resize(mask, size)),
+                prediction,
+                f"{row.image_id}\nDice {scores['dice']:.2f}",
+            )
+        )
+    return panels
+
+
+def draw_scores(
+    folder: pathlib.Path, test: Predicted, threshold: float, subgroups: Sequence[Mapping], *, resamples: int
+) -> None:
+    """Curves, decisions, probabilities, reliability and subgroups of the test images."""
+    labels, probabilities, names = test.labels, test.malignancy, test.classes.binary_names
+    curves = (
+        ("roc_curve", plots.roc_curve),
+        ("pr_curve", plots.pr_curve),
+        ("decision_curve", plots.decision_curve),
+    )
+    for name, curve in curves if len(set(test.groups)) > 1 else ():  # of one group there are no bands
+        curve(folder / f"{name}.png", labels, probabilities, threshold, test.groups, resamples=resamples)
+    plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, names)
+    if test.classes.num_logits > 1:
+        decisions = test.of_classes.argmax(axis=1)
+        plots.confusion_matrix(folder / "diagnoses.png", test.targets, decisions, test.classes.names)
+    plots.probability_histogram(folder / "probabilities.png", labels, probabilities, threshold, names)
+    before = _reliability("Before calibration", labels, test.uncalibrated)
+    plots.reliability_diagram(
+        folder / "reliability.png", [before, _reliability("After calibration", labels, probabilities)]
+    )
+    shown = [subgroup for subgroup in subgroups if "roc_auc" in subgroup["classification"]]
+    if shown:
+        rows = [
+            plots.Row(one["value"], [one["classification"]["roc_auc"]], one["fact"].capitalize(), [one["n"]])
+            for one in shown
+        ]
+        overall = classification.metrics(labels, probabilities, threshold)["roc_auc"]
+        plots.forest(folder / "subgroups.png", rows, ["ROC-AUC"], references=[overall], counts=["Images"])
+
+
+def _reliability(name: str, labels: np.ndarray, probabilities: np.ndarray) -> plots.Reliability:
+    bins = calibration.reliability(labels, probabilities)
+    mean, share, _, low, high = (np.array(column) for column in zip(*bins, strict=True))
+    return plots.Reliability(name, mean, share, low, high, probabilities)
+
+
+def draw_training(folder: pathlib.Path, config: Config, workdir: pathlib.Path) -> None:
+    """The curves of each U-Net and each classifier."""
+    trainings = {f"unet_{fold}": fold_folder(workdir, fold) for fold in range(config.splits.num_folds)}
+    classifiers = classifier_folders(config, workdir)
+    for number, source in enumerate(classifiers):
+        trainings["classifier" if len(classifiers) == 1 else f"classifier_{number}"] = source / "all"
+    for name, source in trainings.items():
+        history = [
+            {key: line[key] for key in ("step", "epoch", "split", *CURVES) if key in line}
+            for line in metric_log.read(source / "metrics.jsonl")
+        ]
+        plots.training_curves(folder / f"training_curves_{name}.png", history)
+
+
+def draw_bridge(folder: pathlib.Path, config: Config, test: Predicted, source: Examples) -> None:
+    """Three malignant and three benign test images, whole and bridged; `source` holds the examples of `test`."""
+    labels, whole = test.labels, dataclasses.replace(source, bridge=None)
+    chosen = [*np.flatnonzero(labels)[:3], *np.flatnonzero(~labels)[:3]]
+    panels = []
+    for place in chosen:
+        example, row = whole[place], test.rows[place]
+        title = f"{row.image_id}\n{test.classes.names[row.target]}"
+        panels.append((example["image"], example["mask"][..., 0], _bridged(source[place], config), title))
+    plots.bridge_panels(folder / "bridge_panels.png", panels)
+
+
+def draw_missed(folder: pathlib.Path, config: Config, test: Predicted, source: Examples, threshold: float) -> None:
+    """The malignant test images below the threshold, the least probable first."""
+    missed = np.flatnonzero(test.labels & (test.malignancy < threshold))
+    panels = [
+        plots.Missed(
+            test.rows[place].image_id,
+            source[place]["image"],
+            lesion(source[place], config),
+            float(test.malignancy[place]),
+        )
+        for place in missed[np.argsort(test.malignancy[missed], kind="stable")][:PANELS]
+    ]
+    if panels:
+        plots.false_negatives(folder / "false_negatives.png", panels)
+
+
+def draw_evidence(
+    folder: pathlib.Path,
+    config: Config,
+    test: Predicted,
+    source: Examples,
+    *,
+    evidence: Sequence[np.ndarray],
+    shares: Sequence[tuple[float, float]],
+) -> None:
+    """Grad-CAM of the two most and the two least probable images of each side."""
+    order = np.argsort(test.malignancy, kind="stable")
+    panels = []
+    for label, title in ((True, test.classes.binary_names[1]), (False, test.classes.binary_names[0])):
+        places = [place for place in order[::-1] if test.labels[place] == label]
+        for place in dict.fromkeys([*places[:2], *places[-2:]]):
+            example = source[place]
+            panels.append(
+                plots.Explanation(
+                    f"{test.rows[place].image_id}\n{title}, {test.malignancy[place]:.2f}",
+                    example["image"],
+                    _bridged(example, config),
+                    lesion(example, config),
+                    evidence[place],
+                    shares[place][0],
+                )
+            )
+    plots.explanations(folder / "grad_cam.png", panels)
+
+
+def draw_augmentation(folder: pathlib.Path, config: Config, train: Examples) -> None:
+    """Three training images, each as it is and five times augmented."""
+    rng = np.random.default_rng(config.seed)
+    sheet = []
+    for index in range(min(3, len(train))):
+        image, mask = train[index]["image"], train[index]["mask"][..., 0]
+        copies = [augment(image, mask, config.classifier.augmentation, rng) for _ in range(5)]
+        sheet.append([(image, mask), *copies])
+    plots.augmentation_sheet(folder / "augmentation.png", sheet)
+
+
+def lesion(example: Mapping[str, Any], config: Config) -> np.ndarray:
+    """What of a bridged example is lesion, [height, width] bool; its mask holds probabilities."""
+    return example["mask"][..., 0] >= config.bridge.threshold * masked.WHOLE
+
+
+def _bridged(example: Mapping[str, Any], config: Config) -> np.ndarray:
+    bridged = masked.apply(example["image"] / 255.0, example["mask"] / 255.0, config.bridge)
+    return np.round(255 * bridged[..., :3]).astype(np.uint8)

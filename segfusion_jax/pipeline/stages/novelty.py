@@ -1,0 +1,46 @@
+"""What the training images look like to the first classifier, and which test images do not look like them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segfusion_jax.config import Config
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.evaluation import bootstrap, novelty, weighted
+from segfusion_jax.input.loader import Examples
+from segfusion_jax.pipeline.stages.classify import training_rows, validation_rows
+from segfusion_jax.pipeline.workdir import evenly_spaced
+from segfusion_jax.serving.ensembles import ClassifierEnsemble
+
+MOST_IMAGES = 2000
+"""That the Gaussian is fitted on: ten times as many as it has features, and soon done."""
+
+
+def fit(config: Config, prepared: Prepared, classifiers: ClassifierEnsemble) -> novelty.Novelty:
+    """The Gaussian of images that the first classifier is trained on; the limit is of those that chose its weights."""
+    train = evenly_spaced(training_rows(config, prepared)[0], MOST_IMAGES)
+    _, validation = validation_rows(config, prepared)[0]
+    fitted = novelty.fit(_features(prepared, classifiers, train))
+    return fitted.limited(_features(prepared, classifiers, validation))
+
+
+def score(
+    prepared: Prepared, classifiers: ClassifierEnsemble, fitted: novelty.Novelty, rows: Sequence[Row]
+) -> np.ndarray:
+    """How far each image is from the training images over the limit, float64 [n]."""
+    return fitted.score(_features(prepared, classifiers, rows))
+
+
+def metrics(scores: np.ndarray, groups: Sequence[str], *, resamples: int) -> dict[str, Any]:
+    """The share of images that are flagged, with its interval, and the share that the limit was set to let pass."""
+    flagged = scores > 1
+    values = {"flagged": float(flagged.mean()), "kept": novelty.KEPT, "n": float(flagged.size)}
+    statistics = {"flagged": weighted.mean(flagged)}
+    return bootstrap.entries(values, statistics, groups, resamples=resamples)
+
+
+def _features(prepared: Prepared, classifiers: ClassifierEnsemble, rows: Sequence[Row]) -> np.ndarray:
+    source = Examples(prepared, rows, classifiers.novelty_size)
+    return np.stack([features for _, features in classifiers.describe(source)])

@@ -1,0 +1,62 @@
+"""Does the bridge help? A classifier for each of its modes, on the same images, splits, masks and seeds."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+
+from absl import logging
+
+from segfusion_jax.config import BRIDGE_MODES, Config
+from segfusion_jax.pipeline import comparison
+from segfusion_jax.pipeline.studies import variants
+from segfusion_jax.pipeline.studies.variants import changed
+from segfusion_jax.runtime.devices import make_devices
+
+REFERENCE = "none"
+ANNOTATED = ("dim", "black", "crop")
+"""Modes that are tried with annotated masks too, to tell what better masks could bring."""
+
+
+def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Path:
+    """Runs every mode and writes the comparison of `comparison.write` into `workdir`.
+
+    Args:
+      config: whose bridge is varied.
+      workdir: of the study; each run has a folder in it.
+      repeats: classifiers of each mode, with other seeds.
+
+    Returns:
+      The page.
+    """
+    config = variants.with_shared_records(config, workdir)
+    workdirs = variants.run("bridge", configs(config, workdir, repeats), workdir)
+    devices = make_devices(config.parallel)
+    if devices.is_lead:
+        runs: dict[str, list[pathlib.Path]] = {}
+        for name, folder in workdirs.items():
+            runs.setdefault(name.partition("/")[0], []).append(folder)
+        compared = comparison.compare(runs, REFERENCE, resamples=config.evaluation.resamples)
+        comparison.write(workdir, compared, REFERENCE, title=f"Does the bridge help? {config.data.collection}")
+        logging.info("%s", comparison.verdict(compared, REFERENCE))
+    devices.wait_for_all("the study's page")  # none ends before the others
+    return workdir / "index.html"
+
+
+def configs(config: Config, workdir: pathlib.Path, repeats: int) -> Iterator[tuple[str, Config]]:
+    """Every mode with predicted masks, then some with annotated ones, where all images have such; by `name/number`."""
+    for mode in (REFERENCE, *(mode for mode in BRIDGE_MODES if mode != REFERENCE)):
+        yield from _repeated(mode, changed(config, "bridge", mode=mode, masks="predicted"), repeats)
+    if _all_annotated(workdir / REFERENCE / "0"):
+        for mode in ANNOTATED:
+            annotated = changed(config, "bridge", mode=mode, masks="annotated")
+            yield from _repeated(f"{mode}, annotated masks", annotated, repeats)
+
+
+def _repeated(name: str, config: Config, repeats: int) -> Iterator[tuple[str, Config]]:
+    first = config.classifier.seed
+    return ((f"{name}/{number}", changed(config, "classifier", seed=first + number)) for number in range(repeats))
+
+
+def _all_annotated(workdir: pathlib.Path) -> bool:
+    splits = json.loads((workdir / "splits" / "audit.json").read_text())["splits"]
+    return all(splits[name]["with_mask"] == splits[name]["images"] for name in ("train", "validation", "test"))

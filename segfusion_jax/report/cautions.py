@@ -1,0 +1,149 @@
+"""What a reader must know before believing a run's numbers, the gravest first."""
+
+from collections.abc import Iterator
+
+from segfusion_jax.report import labels
+from segfusion_jax.report.blocks import percent
+from segfusion_jax.report.results import Run
+
+SHORTCUT_AUC = 0.6
+"""From which on a fact that tells the classes apart is worth a warning."""
+MAX_ECE = 0.1
+"""Expected calibration error above which probabilities should not be read as such."""
+MIN_PLACES = 16
+"""Of the evidence's grid; on a coarser one a lesion cannot be told from its surroundings."""
+MIN_POSITIVES = 100
+"""Of test images; with fewer, sensitivity is known to some 0.1 at best."""
+
+
+def cautions(run: Run) -> list[str]:
+    """Sentences."""
+    return [
+        *_data(run),
+        *_discrimination(run),
+        *_calibration(run),
+        *_promised(run),
+        *_subgroups(run),
+        *_explanation(run),
+        *_undefined(run),
+        *_left_out(run),
+        *_clean(run),
+    ]
+
+
+def _related(run: Run, split: str) -> float:
+    return run.audit["relatives_in_training"][split]["any of these"]
+
+
+def _data(run: Run) -> Iterator[str]:
+    if run.config.data.collection == "synthetic":
+        yield "The images are drawn by a program: these numbers say nothing about patients."
+    if run.config.bridge.masks == "annotated":
+        yield "The classifier was given annotated masks, which a new image does not have: a bound, not a performance."
+    if _related(run, "this_split"):
+        yield (
+            f"The split leaks, by protocol '{run.config.splits.protocol}': {percent(_related(run, 'this_split'))} "
+            "of test images have a relative in training or validation: the same picture, a near duplicate, or one of "
+            "the same lesion or patient. The metrics flatter."
+        )
+    for name, auc in run.audit["shortcuts"].items():
+        if auc >= SHORTCUT_AUC:
+            yield f"{name.capitalize()} alone tells malignant from benign with a ROC-AUC of {auc:.2f}: a shortcut."
+    if run.num_positive < MIN_POSITIVES:
+        yield (
+            f"Only {run.num_positive} test images are {run.binary_names[1]}: sensitivity and what depends on it are "
+            "known roughly; mind the intervals."
+        )
+
+
+def _discrimination(run: Run) -> Iterator[str]:
+    if run.threshold == 0:
+        yield f"No threshold beats chance on the validation images: everything is called {run.binary_names[1]}."
+    low = run.metrics["classification"]["roc_auc"].get("low")
+    if low is not None and low <= 0.5:
+        yield "The interval of the ROC-AUC includes 0.5: the classifier may be no better than chance."
+
+
+def _calibration(run: Run) -> Iterator[str]:
+    error = run.metrics["classification"].get("ece")
+    if error and error["value"] > MAX_ECE:
+        chance = run.metrics.get("calibration", {}).get("ece_by_chance")
+        by_chance = (
+            " (as large by chance alone in so few images)" if chance and error["value"] <= chance["high"] else ""
+        )
+        yield (
+            "The probabilities are not shown to be calibrated: expected calibration error "
+            f"{error['value']:.2f}{by_chance}. Rank by them, but do not read them as risks."
+        )
+
+
+def _promised(run: Run) -> Iterator[str]:
+    """Where validation images promised more than test images keep."""
+    promised, kept = run.metrics.get("validation", {}).get("roc_auc"), run.metrics["classification"]["roc_auc"]
+    if promised and kept.get("high", 1.0) < promised["value"]:
+        yield (
+            f"On the validation images, which chose weights and thresholds, the ROC-AUC is {promised['value']:.3f}, "
+            "above the interval on test images: thresholds and calibration may not hold."
+        )
+    raw, calibrated = run.metrics.get("uncalibrated", {}).get("log_loss"), run.metrics["classification"].get("log_loss")
+    if raw and calibrated and calibrated["value"] > raw["value"]:
+        yield (
+            f"Calibration on validation images made the test images' probabilities worse: log loss {raw['value']:.3f} "
+            f"before, {calibrated['value']:.3f} after."
+        )
+
+
+def _subgroups(run: Run) -> Iterator[str]:
+    overall = run.metrics["classification"]["roc_auc"]["value"]
+    for group in run.metrics.get("subgroups", []):
+        high = group.get("classification", {}).get("roc_auc", {}).get("high")
+        if not group["withheld"] and high is not None and high < overall:
+            value = labels.estimate("roc_auc", group["classification"]["roc_auc"])
+            yield (
+                f"Where {group['fact']} is {group['value']} ({group['n']:,} images), the ROC-AUC is {value.value:.3f} "
+                f"({value.interval}), wholly below the overall {overall:.3f}."
+            )
+
+
+def _explanation(run: Run) -> Iterator[str]:
+    shares = run.metrics.get("explanation", {})
+    if not shares:
+        return
+    inside, area, excess = shares["inside_share"]["value"], shares["area_share"]["value"], shares["excess"]
+    if shares.get("places", {"value": MIN_PLACES})["value"] >= MIN_PLACES and excess.get("low", excess["value"]) <= 0:
+        yield (
+            f"Of the classifier's evidence (Grad-CAM) {percent(inside, 0)} lies within the lesion, "
+            f"which covers {percent(area, 0)} of the picture: it is not shown to look at the lesion rather than "
+            "anywhere."
+        )
+
+
+def _undefined(run: Run) -> Iterator[str]:
+    names = [
+        f"{labels.label(name)} ({entry['undefined']:,.0f})"
+        for section in labels.SECTIONS
+        for name, entry in run.metrics.get(section, {}).items()
+        if entry.get("undefined")
+    ]
+    if names:
+        yield (
+            f"In some of {run.config.evaluation.resamples:,} resamples a metric had no value, and its interval passes "
+            f"over them: {', '.join(names)}."
+        )
+
+
+def _left_out(run: Run) -> Iterator[str]:
+    if run.audit["left_out"]:
+        left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
+        yield f"Left out as unusable: {left_out}; splits/problems.csv lists them."
+    fallbacks, masks = sum(n for reason, n in run.fallbacks.items() if reason), sum(run.fallbacks.values())
+    if fallbacks:
+        yield f"{fallbacks:,} of {masks:,} images had no usable mask: of these the classifier saw the whole image."
+
+
+def _clean(run: Run) -> Iterator[str]:
+    if not _related(run, "this_split"):
+        yield (
+            "No test image has a relative in training or validation. A random split of the images would have put one "
+            f"there for {percent(_related(run, 'random_split'))} of them."
+        )

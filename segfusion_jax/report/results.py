@@ -1,0 +1,121 @@
+"""What is known of a finished run, and the page that tells it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segfusion_jax.config import Config
+from segfusion_jax.report import labels
+from segfusion_jax.report.blocks import Estimate, Headline, number, percent
+
+_HEADLINES = (  # section, metric and its short name, in the order shown
+    ("classification", "roc_auc", "ROC-AUC"),
+    ("classification", "pr_auc", "PR-AUC"),
+    ("classification", "sensitivity", "Sensitivity"),
+    ("classification", "specificity", "Specificity"),
+    ("diagnosis", "balanced_accuracy", "Balanced accuracy"),
+    ("segmentation", "dice", "Dice"),
+    ("segmentation", "jaccard", "Jaccard"),
+)
+_TILES = 6  # in a row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is known of a finished run.
+
+    Attributes:
+      config: the run's.
+      metrics: of evaluation/metrics.json; "classification" and "segmentation" (empty without annotations) must be
+        there, every other key may be missing.
+      audit: of splits/audit.json.
+      classes: names, by number.
+      binary_names: what the classes of label 0 and those of label 1 are called.
+      collection: what the collection is called.
+      address: where it is published.
+      fallbacks: how many images the bridge took whole, by reason; under "" those that have a mask.
+      predictions: rows of evaluation/predictions.csv.
+      overlaps: rows of evaluation/segmentation.csv.
+      figures: folder of the figures, PNG files.
+      facts: date, devices, versions, times: name to text.
+    """
+
+    config: Config
+    metrics: Mapping[str, Any]
+    audit: Mapping[str, Any]
+    classes: Sequence[str]
+    binary_names: tuple[str, str]
+    collection: str
+    address: str
+    fallbacks: Mapping[str, int]
+    predictions: Sequence[Mapping[str, str]]
+    overlaps: Sequence[Mapping[str, str]]
+    figures: Path
+    facts: Mapping[str, str]
+
+    @property
+    def num_test(self) -> int:
+        """Test images that were classified."""
+        return int(self.metrics["classification"]["n"]["value"])
+
+    @property
+    def prevalence(self) -> float:
+        """Share of positive images in test."""
+        return self.metrics["classification"]["prevalence"]["value"]
+
+    @property
+    def num_positive(self) -> int:
+        """Positive images in test."""
+        return round(self.num_test * self.prevalence)
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which an image is called positive."""
+        return self.metrics["classification"]["threshold"]["value"]
+
+
+def verdict(run: Run) -> str:
+    """The outcome in some sentences."""
+    metrics, (negative, positive) = run.metrics, run.binary_names
+    text = (
+        f"{negative.capitalize()} against {positive} on {run.num_test:,} held-out images ({percent(run.prevalence)} "
+        f"{positive}), bridge mode '{run.config.bridge.mode}': ROC-AUC {_told(metrics['classification']['roc_auc'])}."
+    )
+    if "diagnosis" in metrics:
+        accuracy = _told(metrics["diagnosis"]["balanced_accuracy"])
+        text += f" Balanced accuracy over {len(run.classes)} diagnoses: {accuracy}."
+    segmented = metrics["segmentation"]
+    if segmented:
+        elsewhere = run.config.data.mask_collection
+        text += (
+            f" U-Net masks of {segmented['n']['value']:,.0f} held-out images"
+            f"{f' (annotated in {elsewhere})' if elsewhere else ''}, before the bridge cleans them: "
+            f"mean Dice {_told(segmented['dice'])}."
+        )
+    return text
+
+
+def sample(run: Run) -> str:
+    """How many images, how many of them positive, and where the threshold lies."""
+    groups = run.metrics["classification"].get("groups")
+    of_groups = f" of {groups['value']:,.0f} groups (lesions, patients, duplicates)" if groups else ""
+    parts = [
+        f"{run.num_test:,} test images{of_groups} classified",
+        f"{run.num_positive:,} of them {run.binary_names[1]}",
+        f"threshold {run.threshold:.3f}, chosen on validation images",
+    ]
+    if run.metrics["segmentation"]:
+        parts.append(f"{run.metrics['segmentation']['n']['value']:,.0f} test images segmented")
+    return " · ".join(parts)
+
+
+def headlines(run: Run) -> list[Headline]:
+    """The metrics at the top of the page."""
+    found = ((run.metrics.get(section, {}).get(name), name, short) for section, name, short in _HEADLINES)
+    return [Headline(short, labels.estimate(name, entry)) for entry, name, short in found if entry][:_TILES]
+
+
+def _told(entry: Mapping[str, float]) -> str:
+    estimate = Estimate(entry["value"], entry.get("low"), entry.get("high"))
+    return number(estimate.value) + (f" (95 % interval {estimate.interval})" if estimate.interval else "")

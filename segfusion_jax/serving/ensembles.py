@@ -1,0 +1,178 @@
+"""Trained networks of one kind, ready to predict together: U-Nets, classifiers, and what these tell apart."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from segfusion_jax.config import Config
+from segfusion_jax.evaluation.classification import malignancy
+from segfusion_jax.input.loader import Source
+from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.models.pretrained import load_weights
+from segfusion_jax.runtime.devices import Devices
+from segfusion_jax.training import steps
+from segfusion_jax.training.predict import predict
+
+DESCRIBED = 112
+"""Pixels a side, at most, by which an image is told to be familiar: in finer ones, sharpness and JPEG tell too much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """What a classifier tells apart.
+
+    Attributes:
+      names: by number.
+      positive: whether each counts as malignant; with `data.target` "melanoma", as melanoma.
+      num_logits: of the network: one a class with `data.target` "diagnosis"; otherwise 1, of class 1.
+    """
+
+    names: tuple[str, ...]
+    positive: tuple[bool, ...]
+    num_logits: int
+
+    @property
+    def binary_names(self) -> tuple[str, str]:
+        """What the classes that are not positive are called together, and those that are."""
+        return self.names if self.num_logits == 1 else ("benign", "malignant")  # pyright: ignore[reportReturnType]
+
+
+class SegmenterEnsemble:
+    """The cross-fitted U-Nets.
+
+    Args:
+      config: of the run that trained them; `segmenter.test_time_augmentation` counts.
+      devices: where they run.
+      weights: their files, by the fold that each never saw.
+      batch_size: of images at once; 0 = that of the training.
+    """
+
+    def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0):
+        unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
+        unets = [load_weights(path, unet) for path in weights]
+        self.segment = steps.make_ensemble(steps.make_segment(unets[0], config.segmenter.test_time_augmentation))
+        self._compiled = devices.compile_predict(self.segment)
+        self._variables = [(unet.params, unet.batch_stats) for unet in unets]
+        self._all = devices.replicate(_stacked(self._variables))
+        self._batch_size = batch_size or config.segmenter.training.batch_size
+        self._config = config
+        self._devices = devices
+
+    @property
+    def variables(self) -> Any:
+        """What `segment`, the pure function `(variables, batch) -> probabilities`, takes of all U-Nets."""
+        return _stacked(self._variables)
+
+    def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and lesion probability [height, width] float32.
+
+        It is the mean of the U-Nets named by `unets`, or of all, and of the orientations in test-time augmentation.
+        """
+        size = self._devices.round_up(self._batch_size)
+        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
+        variables = self._all if unets is None else _stacked([self._variables[unet] for unet in unets])
+        return predict(self._compiled, variables, source, **common)
+
+
+class ClassifierEnsemble:
+    """The classifier, or those of an ensemble.
+
+    Args:
+      config: of the run that trained them; `classifier.test_time_augmentation` counts.
+      devices: where they run.
+      weights: their files; of an ensemble, by the fold that each is not trained on.
+      classes: what they tell apart.
+      batch_size: of images at once; 0 = that of the training.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        devices: Devices,
+        weights: Sequence[pathlib.Path],
+        classes: Classes,
+        *,
+        batch_size: int = 0,
+    ):
+        dtype = devices.compute_dtype(config.compute_dtype)
+        network = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits)
+        members = [load_weights(path, network) for path in weights]
+        self.classify = steps.make_ensemble(
+            steps.make_classify(members[0], config.bridge, config.classifier.test_time_augmentation)
+        )
+        explain = steps.make_explain(members[0], config.bridge, classes.positive)
+        describe = steps.make_describe(members[0], config.bridge)
+        self.classes = classes
+        self._classify = devices.compile_predict(self.classify)
+        self._explain = devices.compile_predict(steps.make_ensemble(explain))
+        self._describe = devices.compile_predict(steps.make_ensemble(describe))
+        self._variables = [(member.params, member.batch_stats) for member in members]
+        self._all = devices.replicate(_stacked(self._variables))
+        self._batch_size = batch_size or config.classifier.training.batch_size
+        self._config = config
+        self._devices = devices
+
+    @property
+    def novelty_size(self) -> tuple[int, int]:
+        """Height and width of the images for `describe`: its own, up to DESCRIBED."""
+        height, width = self._config.classifier.image_size
+        return min(height, DESCRIBED), min(width, DESCRIBED)
+
+    @property
+    def variables(self) -> Any:
+        """What `classify`, the pure function `(variables, batch) -> logits`, takes of all classifiers."""
+        return _stacked(self._variables)
+
+    def predict(self, source: Source, members: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and logits, float64 [logits], not calibrated. The examples bring their masks.
+
+        They are the mean of the classifiers named by `members`, or of all, and of the orientations in test-time
+        augmentation.
+        """
+        return ((row, logits.astype(np.float64)) for row, logits in self._run(self._classify, source, members))
+
+    def explain(self, source: Source) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and signed evidence for malignancy, float32 [rows, columns] of a coarse grid.
+
+        It is the mean of all classifiers, see `steps.make_explain`, without test-time
+        augmentation.
+        """
+        return self._run(self._explain, source, None)
+
+    def describe(self, source: Source) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and what the first classifier makes of the whole image, float32 [features].
+
+        The images are of `novelty_size`. See `steps.make_describe`; `evaluation.novelty` says by it whether
+        an image is familiar.
+        """
+        return self._run(self._describe, source, [0])
+
+    def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
+        size = self._devices.round_up(self._batch_size)
+        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
+        variables = self._all if members is None else _stacked([self._variables[member] for member in members])
+        return predict(compiled, variables, source, **common)
+
+
+def class_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logits [..., 1] (sigmoid) or [..., classes] (softmax) to probabilities of the classes, float64 [..., classes]."""
+    logits = np.asarray(logits, np.float64)
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    return special.softmax(logits, axis=-1)
+
+
+def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
+    """Probability that the class is one of the positive ones, float64 [n], of logits [n, 1 or classes]."""
+    return malignancy(class_probabilities(logits), np.array(classes.positive))
+
+
+def _stacked(variables: Sequence[Any]) -> Any:
+    """Of several models, with a leading axis, one entry a model."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)

@@ -1,0 +1,81 @@
+"""The chain as an ONNX model."""
+
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from segfusion_jax.ops import native
+from segfusion_jax.serving.export.chain import Chain
+from segfusion_jax.serving.export.onnx_graph import ELEMENTS, OPSET, Graph, Symbol, translate
+from segfusion_jax.serving.export.onnx_primitives import RULES
+
+
+def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata: Mapping[str, str]) -> None:
+    """Writes the chain as an ONNX model with one input, `images`, and the chain's outputs by their names.
+
+    Args:
+      chain: that is written.
+      shape: of the images, [batch, height, width, 3]; sides may be symbols, see `symbolic_shape`.
+      path: of the file.
+      metadata: goes into the model's `metadata_props`.
+
+    Raises:
+      NotImplementedError: the chain has what no rule translates.
+      ModuleNotFoundError: the package `onnx` is not installed.
+    """
+    import onnx  # of the extra [export]
+    from onnx import helper, numpy_helper
+
+    with native.disabled():
+        traced = jax.jit(chain).trace(jax.ShapeDtypeStruct(shape, np.uint8))
+    graph, images = Graph(RULES), Symbol("images")
+    _add_dimensions(graph, images, shape)
+    outputs = dict(zip(sorted(traced.out_info), translate(graph, traced.jaxpr, [images]), strict=True))
+    for name, value in outputs.items():
+        graph.nodes.append(helper.make_node("Identity", [graph.name(graph.whole(value))], [name]))
+    taken = set(_inputs(graph.nodes))
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "segfusion",
+            [helper.make_tensor_value_info("images", ELEMENTS["uint8"], _sides(shape))],
+            [
+                helper.make_tensor_value_info(name, ELEMENTS[str(info.dtype)], _sides(info.shape))
+                for name, info in sorted(traced.out_info.items())
+            ],
+            [numpy_helper.from_array(array, name) for name, array in graph.constants.values() if name in taken],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="segfusion_jax",
+    )
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)
+    onnx.save_model(model, str(path))
+
+
+IR_VERSION = 8
+"""Of the file's format: the one that came with the operators' version, which old runtimes read."""
+
+
+def _add_dimensions(graph: Graph, images: Symbol, shape: tuple[Any, ...]) -> None:
+    """Makes the images' symbolic sides known to the graph."""
+    for axis, side in enumerate(shape):
+        if export.is_symbolic_dim(side):
+            graph.dimensions[str(side)] = graph.add("Shape", images, start=axis, end=axis + 1)
+
+
+def _inputs(nodes: Iterable[Any]) -> Iterator[str]:
+    """Names of all that nodes take, those in loops too."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _inputs(attribute.g.node)
+
+
+def _sides(shape: tuple[Any, ...]) -> list[int | str]:
+    return [str(side) if export.is_symbolic_dim(side) else int(side) for side in shape]

@@ -1,1 +1,0 @@
-"""Tests of segfusion_jax.export."""

@@ -1,0 +1,221 @@
+import dataclasses
+import shutil
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import safetensors.numpy
+
+from segfusion_jax.datasets.table import read_rows, write_rows
+from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.models.from_config import make_classifier
+from segfusion_jax.pipeline.stages import classify as stage
+from segfusion_jax.pipeline.workdir import classifier_rows, classifier_weights, load_classes, load_prepared
+from segfusion_jax.runtime.devices import make_devices
+from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble
+from segfusion_jax.training import metric_log
+from segfusion_jax.training.seeds import derive_seed
+from tests import tiny
+
+
+def trained(workdir, phase: str) -> dict:
+    """The last state of a phase as it lies in its checkpoint."""
+    folder = workdir / "classification" / phase / "checkpoints"
+    last = max(int(path.name) for path in folder.iterdir() if path.is_dir())
+    return ocp.StandardCheckpointer().restore(folder / str(last) / "arrays")["state"]
+
+
+def initial():
+    return make_classifier(
+        tiny.BASE.classifier,
+        tiny.BASE.bridge,
+        seed=derive_seed(tiny.BASE.seed, "classify", "weights", tiny.BASE.classifier.seed),
+        dtype=jnp.float32,
+    )
+
+
+def leaves(tree) -> dict[str, np.ndarray]:
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    names = ("/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) for path, _ in flat)
+    return dict(zip(names, (np.asarray(leaf) for _, leaf in flat), strict=True))
+
+
+def test_the_frozen_phase_changes_the_last_layer_and_nothing_else(finished):
+    before, after = initial(), trained(finished, "frozen")
+    old, new = leaves(before.params), leaves(after["params"])
+    changed = {name for name in old if not np.array_equal(old[name], new[name])}
+    assert old.keys() == new.keys() and changed == {"head/kernel", "head/bias"}
+    old, new = leaves(before.batch_stats), leaves(after["batch_stats"])
+    assert old.keys() == new.keys() and all(np.array_equal(old[name], new[name]) for name in old)
+
+
+def test_then_all_weights_are_trained(finished):
+    before, after = trained(finished, "frozen"), trained(finished, "all")
+    old, new = leaves(before["params"]), leaves(after["params"])
+    assert all(not np.array_equal(old[name], new[name]) for name in old)
+    old, new = leaves(before["batch_stats"]), leaves(after["batch_stats"])
+    assert all(not np.array_equal(old[name], new[name]) for name in old)
+    for phase, epochs in (
+        ("frozen", tiny.BASE.classifier.frozen_epochs),
+        ("all", tiny.BASE.classifier.training.epochs),
+    ):
+        lines = metric_log.read(finished / "classification" / phase / "metrics.jsonl")
+        validated = [line for line in lines if line["split"] == "validation"]
+        assert [line["epoch"] for line in validated] == list(range(1, epochs + 1))
+        assert all(0 <= line["roc_auc"] <= 1 and line["loss"] > 0 for line in validated)
+
+
+def test_the_frozen_phase_has_its_own_learning_rate(finished):
+    # Adam's steps are as long as the learning rate at most, here ten times that of the phase after
+    state = trained(finished, "frozen")
+    moved = np.abs(state["params"]["head"]["kernel"] - np.asarray(initial().params["head"]["kernel"])).max()
+    config = tiny.BASE.classifier
+    assert 2 * config.training.learning_rate < moved / int(state["step"]) < 1.1 * config.frozen_learning_rate
+
+
+def test_images_of_training_validation_and_test_share_no_group(finished):
+    prepared = load_prepared(tiny.BASE, finished)
+    ((_, validation),) = stage.validation_rows(tiny.BASE, prepared)
+    (train,) = stage.training_rows(tiny.BASE, prepared)
+    rows = {"train": train, "validation": validation, "test": classifier_rows(prepared, tiny.BASE, "test")}
+    groups = {split: {row.group for row in members} for split, members in rows.items()}
+    assert not groups["train"] & groups["validation"]
+    assert not groups["test"] & (groups["train"] | groups["validation"])
+    table = tiny.table(finished / "splits/splits.csv")
+    for split, members in rows.items():
+        assert [row.image_id for row in members] == [row["image_id"] for row in table if row["split"] == split]
+
+
+def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
+    (rows,) = stage.training_rows(tiny.BASE, load_prepared(tiny.BASE, finished))
+    labels = np.array([row.target for row in rows])
+    balanced = stage.sampling_weights(tiny.config(classifier__training__sampling="balanced"), rows)
+    assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
+    assert stage.sampling_weights(tiny.BASE, rows) is None
+
+
+def test_balanced_class_weights_are_inverse_frequencies(finished):
+    train = stage.training_rows(tiny.BASE, load_prepared(tiny.BASE, finished))
+    labels = np.array([row.target for row in train[0]])
+    assert 0 < labels.sum() < len(labels) / 2
+
+    def weights(config):
+        return np.array(stage.class_weights(config, classes, train))
+
+    classes = load_classes(tiny.BASE, finished)
+    balanced = weights(tiny.config(classifier__class_weights="balanced"))
+    assert balanced[1] / balanced[0] == pytest.approx((labels == 0).sum() / labels.sum())
+    assert balanced[labels].mean() == pytest.approx(1.0)
+    assert weights(tiny.BASE).tolist() == [1.0, 1.0]
+
+
+def test_balanced_weights_of_three_classes_by_hand():
+    train = [[types.SimpleNamespace(target=target) for target in targets] for targets in ((0, 0, 0, 1), (2, 2))]
+    classes = Classes(("a", "b", "c"), (True, False, False), 3)
+    config = tiny.config(classifier__class_weights="balanced")
+    assert stage.class_weights(config, classes, train) == (6 / 9, 6 / 3, 6 / 6)
+
+
+ENSEMBLE = tiny.config(classifier__fold_ensemble=True)
+FOLDS = range(ENSEMBLE.splits.num_folds)
+
+
+@pytest.fixture(scope="module")
+def ensemble(finished, tmp_path_factory):
+    """The workdir of an ensemble on the masks of `finished`, last layers drawn, and how its members were trained."""
+    workdir, tasks, chosen = tmp_path_factory.mktemp("ensemble"), [], []
+    for folder in ("splits", "records", "masks"):
+        (workdir / folder).symlink_to(finished / folder)
+
+    def fit(task, state, *_):
+        task.folder.mkdir(parents=True)
+        tasks.append(task)
+        params, batch_stats = state.evaluated
+        task.validate(params, batch_stats)
+        rng = np.random.default_rng(len(tasks))
+        return params | {"head": jax.tree.map(lambda array: rng.normal(size=array.shape), params["head"])}, batch_stats
+
+    def predict(compiled, variables, source, **_):
+        chosen.append(source.rows)
+        return ((row, np.zeros(1, np.float32)) for row in source.rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "fit", fit)
+        patch.setattr(stage, "predict", predict)
+        stage.classify(ENSEMBLE, workdir)
+    return workdir, tasks, chosen
+
+
+def test_members_of_an_ensemble_are_trained_on_all_but_their_fold_and_chosen_on_it(finished, ensemble):
+    workdir, tasks, chosen = ensemble
+    table = tiny.table(finished / "splits/splits.csv")
+    for fold, task, rows in zip(FOLDS, tasks, chosen, strict=True):
+        trained = task.stream.examples.rows
+        assert task.folder == workdir / f"classification/fold_{fold}/all"
+        assert [row.image_id for row in rows] == [row["image_id"] for row in table if row["fold"] == str(fold)]
+        others = [row["image_id"] for row in table if row["fold"] not in (str(fold), "-1")]
+        assert [row.image_id for row in trained] == others
+        assert not {row.group for row in rows} & {row.group for row in trained}
+    assert stage.validation_rows(ENSEMBLE, load_prepared(ENSEMBLE, finished)) == list(enumerate(chosen))
+    assert {row.split for rows in chosen for row in rows} == {"train", "validation"}
+
+
+def test_members_take_equally_many_steps_of_one_program_and_differ(ensemble):
+    workdir, tasks, _ = ensemble
+    assert len({task.train_step for task in tasks}) == len({task.steps_per_epoch for task in tasks}) == 1
+    assert len({task.stream.seed for task in tasks}) == len(FOLDS)
+    weights = classifier_weights(ENSEMBLE, workdir)
+    expected = [workdir / f"classification/fold_{fold}/weights.safetensors" for fold in FOLDS]
+    assert weights == expected
+    stems = {safetensors.numpy.load_file(path)["stem.conv.kernel"].tobytes() for path in weights}
+    assert len(stems) == len(FOLDS)  # each starts from its own weights
+
+
+def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
+    workdir = shutil.copytree(ensemble[0], tmp_path / "workdir", symlinks=True)
+    weights = classifier_weights(ENSEMBLE, workdir)
+    before = [path.read_bytes() for path in weights]
+    weights[1].unlink()
+    trained = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "fit", lambda task, state, *_: trained.append(task.folder) or state.evaluated)
+        stage.classify(ENSEMBLE, workdir)
+    assert trained == [workdir / "classification/fold_1/all"]
+    assert [path.read_bytes() == old for path, old in zip(weights, before, strict=True)] == [True, False, True]
+
+
+def test_members_are_averaged_or_asked_one_by_one(ensemble, finished):
+    workdir, *_ = ensemble
+    prepared, devices = load_prepared(ENSEMBLE, finished), make_devices(ENSEMBLE.parallel)
+    classes, weights = load_classes(ENSEMBLE, finished), classifier_weights(ENSEMBLE, workdir)
+    rows = classifier_rows(prepared, ENSEMBLE, "test")
+    source = stage.examples(ENSEMBLE, prepared, MaskStore(workdir / "masks"), rows)
+    classifiers = ClassifierEnsemble(ENSEMBLE, devices, weights, classes)
+    # named as often as there are members, so that it is the program of all of them
+    alone = [dict(classifiers.predict(source, [number] * len(FOLDS))) for number in FOLDS]
+    assert list(alone[0]) == list(rows) and alone[0][rows[0]].shape == (1,) and alone[0][rows[0]].dtype == np.float64
+    assert all(np.ptp([member[row] for member in alone]) > 1e-4 for row in rows)
+    mean = dict(classifiers.predict(source))
+    for row, logits in mean.items():
+        np.testing.assert_allclose(logits, np.mean([member[row] for member in alone], axis=0), rtol=1e-4, atol=1e-6)
+
+    bias = np.mean([safetensors.numpy.load_file(path)["head.bias"] for path in weights])
+    for (_, evidence), logits in zip(classifiers.explain(source), mean.values(), strict=True):
+        assert evidence.shape == (1, 1) and evidence.dtype == np.float32  # of 32 x 32 pixels
+        np.testing.assert_allclose(evidence.sum() + bias, logits[0], rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_one_side_only_are_refused(finished, tmp_path):
+    for folder in ("records", "masks"):
+        (tmp_path / folder).symlink_to(finished / folder)
+    shutil.copytree(finished / "splits", tmp_path / "splits")
+    rows = read_rows(tmp_path / "splits/splits.csv")
+    changed = [dataclasses.replace(row, target=0 if row.fold == 2 else row.target) for row in rows]
+    write_rows(tmp_path / "splits/splits.csv", changed)
+    with pytest.raises(
+        ValueError, match=r"the \d+ images that classifier 2 is chosen on must be of both kinds, benign"
+    ):
+        stage.classify(ENSEMBLE, tmp_path)

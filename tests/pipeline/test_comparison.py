@@ -1,0 +1,125 @@
+"""Finished runs side by side."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from segfusion_jax.evaluation import delong
+from segfusion_jax.pipeline import comparison
+
+N = 300
+LABELS = np.arange(N) % 3 == 0
+
+
+def finished(folder, *, seed: int, strength: float, ids=range(N), threshold: float = 0.5, mode: str = "dim"):
+    """A workdir with what the comparison reads; the probabilities tell the labels apart the better the stronger."""
+    rng = np.random.default_rng(seed)
+    labels = LABELS[: len(ids)]
+    probabilities = 1 / (1 + np.exp(-(strength * (labels - 0.5) + rng.normal(size=len(ids)))))
+    evaluation = folder / "evaluation"
+    evaluation.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": {"seed": 0, "bridge": {"mode": mode}}}))
+    (evaluation / "done.json").write_text("{}")
+    (evaluation / "metrics.json").write_text(json.dumps({"classification": {"threshold": {"value": threshold}}}))
+    lines = [(f"I{i}", f"G{i // 2}", int(label), p) for i, label, p in zip(ids, labels, probabilities, strict=True)]
+    rng.shuffle(lines)  # runs may have other orders
+    table(evaluation / "predictions.csv", ("image_id", "group", "label", "probability"), lines)
+    dice = [(f"I{i}", f"G{i // 2}", 0.9) for i in list(ids)[::2]]
+    table(evaluation / "segmentation.csv", ("image_id", "group", "dice"), dice)
+    return folder, probabilities
+
+
+def table(path, columns, lines):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *lines])
+
+
+def test_differences_are_paired_and_agree_with_delong(tmp_path):
+    (a, of_a), (b, of_b) = finished(tmp_path / "a", seed=1, strength=1), finished(tmp_path / "b", seed=1, strength=1.5)
+    compared = comparison.compare({"a": [a], "b": [b]}, "a", resamples=500)
+    assert "differences" not in compared["a"] and compared["a"]["n"] == N
+    found = compared["b"]["differences"]["roc_auc"]
+    expected = delong.compare(LABELS, of_b, of_a)  # of single images, where the groups here are pairs
+    assert found["value"] == pytest.approx(expected.difference)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), abs=0.015)
+    single = compared["b"]["metrics"]["roc_auc"]
+    assert found["high"] - found["low"] < 0.7 * (single["high"] - single["low"])  # since both see the same noise
+    assert compared["a"]["metrics"]["dice"]["value"] == pytest.approx(0.9)
+
+
+def test_repeats_are_averaged(tmp_path):
+    runs = [finished(tmp_path / str(seed), seed=seed, strength=1) for seed in range(3)]
+    reference = finished(tmp_path / "reference", seed=9, strength=0)[0]
+    compared = comparison.compare({"three": [folder for folder, _ in runs], "none": [reference]}, "none", resamples=100)
+    areas = [roc_auc_score(LABELS, probabilities) for _, probabilities in runs]
+    entry = compared["three"]["metrics"]["roc_auc"]
+    assert compared["three"]["repeats"] == 3
+    assert (entry["value"], entry["deviation"]) == pytest.approx((np.mean(areas), np.std(areas, ddof=1)))
+    assert compared["three"]["differences"]["roc_auc"]["low"] > 0
+    assert "better than 'none': three" in comparison.verdict(compared, "none")
+
+
+def test_other_images_are_not_compared(tmp_path):
+    a, b = (
+        finished(tmp_path / "a", seed=1, strength=1)[0],
+        finished(tmp_path / "b", seed=1, strength=1, ids=range(1, N))[0],
+    )
+    compared = comparison.compare({"a": [a], "b": [b]}, "a", resamples=100)
+    assert "differences" not in compared["b"] and compared["b"]["n"] == N - 1
+    comparison.write(tmp_path / "page", compared, "a", title="Two")
+    assert "not compared with it: b" in (tmp_path / "page" / "summary.md").read_text()
+    with pytest.raises(ValueError, match="the repeats of 'both' are of different test images"):
+        comparison.compare({"both": [a, b]}, "both")
+
+
+def test_masks_of_another_collection_are_not_compared(tmp_path):
+    runs = [finished(tmp_path / str(seed), seed=seed, strength=1)[0] for seed in range(3)]
+    for run in runs:
+        table(run / "evaluation/segmentation.csv", ("image_id", "group", "dice"), [("H1", "H1", 0.9)])
+    compared = comparison.compare({"two": runs[:2], "one": runs[2:]}, "one", resamples=100)
+    assert "roc_auc" in compared["two"]["metrics"] and "dice" not in compared["two"]["metrics"]
+
+
+def test_the_page_of_repeats_tells_how_much_seeds_matter(tmp_path):
+    runs = [finished(tmp_path / str(seed), seed=seed, strength=1)[0] for seed in range(3)]
+    compared = comparison.compare({"two": runs[:2], "one": runs[2:]}, "one", resamples=100)
+    comparison.write(tmp_path / "page", compared, "one", title="Seeds")
+    deviation = compared["two"]["metrics"]["roc_auc"]["deviation"]
+    assert (
+        f"Standard deviation of ROC-AUC among seeds: two {deviation:.3f}."
+        in (tmp_path / "page" / "summary.md").read_text()
+    )
+
+
+def test_bad_input_is_named(tmp_path):
+    a = finished(tmp_path / "a", seed=1, strength=1)[0]
+    with pytest.raises(ValueError, match="reference = 'c': must be one of a"):
+        comparison.compare({"a": [a]}, "c")
+    with pytest.raises(FileNotFoundError, match="done.json is not there: compare runs whose evaluation is finished"):
+        comparison.compare({"a": [a], "b": [tmp_path / "b"]}, "a")
+
+
+def test_the_command_writes_a_page(tmp_path):
+    for name, strength, mode in (("a", 0.5, "dim"), ("b", 3, "crop")):
+        finished(tmp_path / name, seed=3, strength=strength, mode=mode)
+    command = [sys.executable, "-m", "segfusion_jax.pipeline.comparison", "a", "b", "--output", "page"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    written = json.loads((tmp_path / "page" / "comparison.json").read_text())
+    assert written["reference"] == "a" and written["runs"]["b"]["differences"]["roc_auc"]["value"] > 0.2
+    assert [run["fields"] for run in written["runs"].values()] == [{"bridge.mode": "dim"}, {"bridge.mode": "crop"}]
+    summary = (tmp_path / "page" / "summary.md").read_text()
+    assert "| b | crop |" in summary and "better than 'a': b (+" in summary and "ROC-AUC" in summary
+    assert (tmp_path / "page" / "index.html").read_text().count("<img") == 2
+    wrong = subprocess.run([*command, "--reference", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert wrong.returncode == 1 and "--reference=x: must be one of the runs" in wrong.stderr
+    for arguments, message in (
+        (["a", "./a", "--output", "page"], "must be at least two, all different"),
+        (["a", "b", "--output", "a/evaluation/done.json"], "error: "),
+    ):
+        wrong = subprocess.run([*command[:3], *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert wrong.returncode == 1 and message in wrong.stderr and "Traceback" not in wrong.stderr

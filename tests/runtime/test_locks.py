@@ -1,0 +1,44 @@
+import errno
+import fcntl
+import logging
+import threading
+
+import pytest
+
+from segfusion_jax.runtime.locks import locked, owned
+
+
+def test_the_second_is_refused_and_told_who_the_first_is(tmp_path):
+    with owned(tmp_path / "new/lock", what="the folder"):
+        with pytest.raises(ValueError, match=r"^the folder is in use by process \d+ on .+; it is free when that ends$"):
+            with owned(tmp_path / "new/lock", what="the folder"):
+                raise AssertionError("both have it")
+    with owned(tmp_path / "new/lock", what="the folder"):
+        pass
+
+
+def test_one_that_waits_gets_it_when_the_first_is_done(tmp_path, caplog):
+    order, inside = [], threading.Event()
+
+    def second():
+        with locked(tmp_path / "lock", what="does it"):
+            order.append("second")
+
+    with caplog.at_level(logging.INFO, logger="absl"), locked(tmp_path / "lock", what="does it"):
+        other = threading.Thread(target=second)
+        other.start()
+        inside.wait(0.3)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    assert "waiting for another process, which does it" in caplog.text
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with owned(tmp_path / "lock", what="the folder"):
+        pass
+    assert "the folder cannot be locked" in caplog.text

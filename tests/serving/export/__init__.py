@@ -1,0 +1,1 @@
+"""Tests of segfusion_jax.serving.export."""
