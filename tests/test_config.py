@@ -7,7 +7,7 @@ import ml_collections
 import pytest
 
 from segfusion_jax import config
-from segfusion_jax.config import Config
+from segfusion_jax.config import Config, fields
 from tests import tiny
 
 AUGMENTATION = {
@@ -202,7 +202,10 @@ def test_a_wrong_value_is_refused_with_path_value_and_what_is_accepted(field):
         ({"classifier.image_size": 224}, "config.classifier.image_size = 224: .* two whole numbers"),
         ({"bridge": "dim"}, "config.bridge = 'dim': must be a section of fields"),
         ({"nonsense": 1}, r"config.nonsense = 1: unknown field; accepted are seed, compute_dtype, data, splits"),
-        ({"bridge.mod": "dim"}, "config.bridge.mod = 'dim': unknown field; accepted are mode, masks, alpha, threshold"),
+        (
+            {"bridge.mod": "dim"},
+            r"config.bridge.mod = 'dim': unknown field \(did you mean mode\?\); accepted are mode, masks, alpha",
+        ),
     ],
 )
 def test_combinations_and_structure(changes, message):
@@ -263,6 +266,68 @@ def test_json_is_checked_like_a_config():
     values["bridge"]["alpha"] = 2
     with pytest.raises(ValueError, match=r"config.bridge.alpha = 2.0: must be in \[0, 1\]"):
         Config.from_json(json.dumps(values))
+
+
+OLD = {
+    # as version 0.1 called it: (as it is called now, a value)
+    "segmenter.views": ("segmenter.test_time_augmentation", 8),
+    "classifier.views": ("classifier.test_time_augmentation", 8),
+    "segmenter.family": ("segmenter.conventions", "timm"),
+    "classifier.family": ("classifier.conventions", "torchvision"),
+    "segmenter.training.resident": ("segmenter.training.on_device_data", True),
+    "classifier.training.resident": ("classifier.training.on_device_data", True),
+}
+
+
+@pytest.mark.parametrize("old", OLD)
+def test_an_old_name_in_a_config_file_is_read_with_one_warning_that_tells_the_new_one(old, caplog):
+    new, value = OLD[old]
+    assert flat(Config.from_config_dict(with_values(**{old: value}))) == flat(Config()) | {new: value}
+    (told,) = caplog.messages
+    assert told.startswith(f"config.{old} is called config.{new} now: ")
+
+
+def test_all_old_names_are_those_above():
+    assert fields.old_names(Config()) == {old: new for old, (new, _) in OLD.items()}
+
+
+def test_an_old_name_and_the_new_one_must_agree():
+    agreeing = with_values(**{"segmenter.views": 8, "segmenter.test_time_augmentation": 8})
+    assert Config.from_config_dict(agreeing).segmenter.test_time_augmentation == 8
+    message = (
+        "config.classifier.family = 'timm': is config.classifier.conventions now, which is 'torchvision': give one"
+    )
+    with pytest.raises(ValueError, match=message):
+        Config.from_config_dict(with_values(**{"classifier.family": "timm", "classifier.conventions": "torchvision"}))
+
+
+def test_old_names_in_json_are_read_in_silence(caplog):
+    values = json.loads(Config().to_json())
+    for model in ("segmenter", "classifier"):
+        values[model]["views"] = 9 - values[model].pop("test_time_augmentation")
+        values[model]["family"] = "timm"
+        del values[model]["conventions"]
+        values[model]["training"]["resident"] = not values[model]["training"].pop("on_device_data")
+    read = flat(Config.from_json(json.dumps(values)))
+    changed = {new: "timm" if new.endswith("conventions") else value for new, value in OLD.values()}
+    assert read == flat(Config()) | changed and not caplog.messages
+
+
+def test_descriptions_say_default_meaning_and_what_is_accepted():
+    described = {one.name: one for path, part in fields.sections(Config()) for one in fields.describe(part, path)}
+    assert {name: one.default for name, one in described.items()} == flat(Config())
+    assert all(one.meaning for one in described.values())
+    assert described["classifier.training.epochs"] == fields.Description(
+        "classifier.training.epochs", 50, "passes over the training images", "at least 1"
+    )
+
+
+@pytest.mark.parametrize("field", sorted(set(FIELDS) - {"segmenter.training.sampling"}))  # which only a classifier has
+def test_what_is_described_is_what_is_checked(field):
+    described = {one.name: one for path, part in fields.sections(Config()) for one in fields.describe(part, path)}
+    with pytest.raises(ValueError) as caught:
+        Config.from_config_dict(with_values(**{field: FIELDS[field][1]}))
+    assert str(caught.value).endswith((described[field].accepted or "nothing", type(flat(Config())[field]).__name__))
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in tiny.CONFIGS.glob("*.py")) + ["ham10000:quick"])

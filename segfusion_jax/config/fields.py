@@ -1,0 +1,110 @@
+"""What a field of a config is: a default, a meaning with its unit, and the values that it accepts."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Accepted:
+    """The values that a field takes.
+
+    Attributes:
+      text: what they are, as it goes after "must be".
+      holds: whether a value is one of them.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A field as help and documentation show it.
+
+    Attributes:
+      name: dotted, such as "classifier.training.epochs".
+      default: its value where nobody sets it.
+      meaning: what it does, with its unit.
+      accepted: which values it takes; "" = any of the default's type.
+    """
+
+    name: str
+    default: Any
+    meaning: str
+    accepted: str
+
+
+def one_of(*choices: str | int) -> Accepted:
+    """Accepts these values."""
+    return Accepted("one of " + ", ".join(map(repr, choices)), lambda value: value in choices)
+
+
+def in_range(low: float, high: float) -> Accepted:
+    """Accepts numbers from `low` to `high`."""
+    return Accepted(f"in [{low:g}, {high:g}]", lambda value: low <= value <= high)  # false for NaN too
+
+
+def at_least(low: float) -> Accepted:
+    """Accepts `low` and more."""
+    return Accepted(f"at least {low:g}", lambda value: value >= low)
+
+
+def sides(low: int) -> Accepted:
+    """Accepts sizes of images whose sides are at least `low` pixels."""
+    return Accepted(f"(height, width), each at least {low}", lambda size: all(side >= low for side in size))
+
+
+def field(default: Any, meaning: str, accepted: Accepted | None = None, *, was: str = "") -> Any:
+    """Defines a field of a section; `was` is the name that it had in the version before, and is read under still."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "accepted": accepted, "was": was})
+
+
+def check(section: Any) -> None:
+    """Checks each field by itself.
+
+    Raises:
+      ValueError: names a field, its value and what is accepted.
+    """
+    for one in dataclasses.fields(section):
+        accepted = one.metadata.get("accepted")
+        if accepted and not accepted.holds(getattr(section, one.name)):
+            refuse(section, one.name, accepted.text)
+
+
+def refuse(section: Any, name: str, accepted: str) -> None:
+    """Raises ValueError for the value that a section's field has."""
+    raise ValueError(f"{name} = {getattr(section, name)!r}: must be {accepted}")
+
+
+def sections(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields a section after its dotted name, then those within it."""
+    yield path, section
+    for one in dataclasses.fields(section):
+        value = getattr(section, one.name)
+        if dataclasses.is_dataclass(value):
+            yield from sections(value, f"{path}.{one.name}" if path else one.name)
+
+
+def describe(section: Any, path: str = "") -> list[Description]:
+    """Describes a section's own fields, without those of the sections within it; `path` is its dotted name."""
+    return [
+        Description(
+            name=f"{path}.{one.name}" if path else one.name,
+            default=getattr(section, one.name),
+            meaning=one.metadata["meaning"],
+            accepted=one.metadata["accepted"].text if one.metadata["accepted"] else "",
+        )
+        for one in dataclasses.fields(section)
+        if one.metadata
+    ]
+
+
+def old_names(section: Any) -> dict[str, str]:
+    """Returns the names of the version before, dotted, with those of today."""
+    return {
+        f"{path}.{one.metadata['was']}": f"{path}.{one.name}"
+        for path, part in sections(section)
+        for one in dataclasses.fields(part)
+        if one.metadata.get("was")
+    }

@@ -1,0 +1,77 @@
+"""The whole config of a run, and what it is read from and written as."""
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Self
+
+from segfusion_jax.config import reading
+from segfusion_jax.config.fields import at_least, check, field, one_of
+from segfusion_jax.config.sections import (
+    Bridge,
+    Checkpointing,
+    Classifier,
+    Data,
+    Evaluation,
+    Input,
+    Parallel,
+    Segmenter,
+    Splits,
+)
+
+if TYPE_CHECKING:  # importing it takes a tenth of a second, which the help need not wait for
+    import ml_collections
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    seed: int = field(0, "of initial weights, dropout, input order and augmentation", at_least(0))
+    compute_dtype: str = field(
+        "auto",
+        '"auto" = bfloat16 on an accelerator, float32 on a CPU',
+        one_of("auto", "float32", "bfloat16"),
+    )
+    data: Data = Data()
+    splits: Splits = Splits()
+    segmenter: Segmenter = Segmenter()
+    bridge: Bridge = Bridge()
+    classifier: Classifier = Classifier()
+    evaluation: Evaluation = Evaluation()
+    parallel: Parallel = Parallel()
+    input: Input = Input()
+    checkpoints: Checkpointing = Checkpointing()
+
+    def __post_init__(self):
+        check(self)
+
+    @classmethod
+    def from_config_dict(cls, config_dict: "ml_collections.ConfigDict") -> Self:
+        """Checks every value of `config_dict` and freezes it; of fields with an old name the log tells the new one.
+
+        Raises:
+          ValueError: names the field, its value and what is accepted: an unknown or missing field, a wrong type, a
+            value out of range.
+        """
+        return reading.from_dict(cls, config_dict.to_dict(), "config", warn=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote, of an earlier version too: fields that it did not have get their defaults."""
+        values = reading.completed(dataclasses.asdict(cls()), json.loads(text))
+        return reading.from_dict(cls, values, "config", warn=False)
+
+    def to_json(self) -> str:
+        """The config as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    def to_config_dict(self) -> "ml_collections.ConfigDict":
+        """The config as a ConfigDict that configs and flags may change field by field."""
+        import ml_collections
+
+        return ml_collections.ConfigDict(dataclasses.asdict(self))
+
+
+def default() -> "ml_collections.ConfigDict":
+    """All fields at their defaults: what a file in `configs/` starts from."""
+    return Config().to_config_dict()
