@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from segfusion_jax.config import Config
 from segfusion_jax.pipeline import experiment
-from segfusion_jax.pipeline.stages import evaluate
+from segfusion_jax.pipeline.stages import metrics
 from segfusion_jax.pipeline.studies import bridge_modes, protocols
 from segfusion_jax.runtime import interruption, processes
 from segfusion_jax.runtime.devices import keep_memory, start_distributed
@@ -54,14 +54,14 @@ def main(argv: list[str]) -> None:
             start_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS.value)
             handler.setLevel(std_logging.INFO if jax.process_index() == 0 else std_logging.WARNING)
         if _DRY_RUN.value:
-            needs = experiment.dry_run(config, workdir)
+            needs = experiment.plan(config, workdir)
             if jax.process_index() == 0:
                 print(needs)
             return
         if _STUDY.value:
             _study(config, workdir)
             return
-        experiment.run(config, workdir, _STAGES.value)
+        run = experiment.run(config, workdir, _STAGES.value)
     except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("stopped", exc_info=True)
         _exit(f"error: {error}", error)
@@ -76,8 +76,8 @@ def main(argv: list[str]) -> None:
             raise
         logging.exception("stopped")
         _exit(f"error: {type(error).__name__}: {error}", error)
-    if jax.process_index() == 0 and (workdir / "report" / "done.json").exists():
-        print(f"{evaluate.metrics_table(workdir)}\n\nreport: {workdir / 'report' / 'index.html'}")
+    if jax.process_index() == 0 and run.done("report"):
+        print(f"{metrics.main_table(run.read_metrics())}\n\nreport: {run.page}")
 
 
 def _study(config: Config, workdir: pathlib.Path) -> None:

@@ -24,7 +24,8 @@ from segfusion_jax.input import mask_store
 from segfusion_jax.input.loader import Examples, TrainStream, evaluation_batches
 from segfusion_jax.models.from_config import make_unet
 from segfusion_jax.models.pretrained import save_weights
-from segfusion_jax.pipeline.stages import bridge as bridge_stage
+from segfusion_jax.pipeline.run import Run
+from segfusion_jax.pipeline.stages.bridge import predicted_masks
 from segfusion_jax.runtime.devices import Devices, keep_memory, make_devices
 from segfusion_jax.serving.ensembles import SegmenterEnsemble
 from segfusion_jax.training.steps import make_segment
@@ -71,14 +72,15 @@ def _prediction(args, config: Config, devices: Devices, prepared: Prepared, fold
     segment = jax.jit(make_segment(unet))
     variables = unet.params, unet.batch_stats
     rates: dict[str, list[float]] = {"U-Net alone": [], "masks stored": []}
-    segmenters = SegmenterEnsemble(config, devices, [weights])
+    run = Run(config, folder)
+    run.prepared, run.segmenters = prepared, SegmenterEnsemble(config, devices, [weights])
     for _ in range(args.rounds + 1):
         start = time.perf_counter()
         for _ in range(max(1, args.images // size)):
             jax.block_until_ready(segment(variables, batch))
         rates["U-Net alone"].append(max(1, args.images // size) * size / (time.perf_counter() - start))
         start = time.perf_counter()
-        mask_store.write(folder / "masks", bridge_stage.masks(config, segmenters, prepared, rows))
+        mask_store.write(folder / "masks", predicted_masks(run, rows))
         rates["masks stored"].append(len(rows) / (time.perf_counter() - start))
     return rates
 

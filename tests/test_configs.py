@@ -44,7 +44,7 @@ def test_official_files_are_prepared(name, data, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
     config = tiny.config(name, data__root=str(data / name), splits__seed=1)
     experiment.run(config, tmp_path, ["prepare"])
-    rows = tiny.table(tmp_path / "splits/splits.csv")
+    rows = tiny.table(tmp_path / "prepare/splits.csv")
     assert len([row for row in rows if row["source"] == name]) == 80
     assert {row["source"] for row in rows} == {name, config.data.mask_collection or name}
     assert {row["split"] for row in rows if row["has_mask"] == "1"} >= {"train", "validation", "test"}
@@ -59,15 +59,15 @@ def test_all_stages_run(name, data, tmp_path, monkeypatch):
     if config.data.mask_collection:
         monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
     experiment.run(config, tmp_path)
-    rows = tiny.table(tmp_path / "splits/splits.csv")
+    rows = tiny.table(tmp_path / "prepare/splits.csv")
     own = [row for row in rows if row["source"] == collection]
     assert len(own) == 80
-    masks, predictions = tiny.table(tmp_path / "masks/masks.csv"), tiny.table(tmp_path / "evaluation/predictions.csv")
+    masks, predictions = tiny.table(tmp_path / "bridge/masks.csv"), tiny.table(tmp_path / "evaluate/predictions.csv")
     used = {row["image_id"] for row in own if row["split"] in ("train", "validation", "test")}
     assert {mask["image_id"] for mask in masks} == used
     tests = [row for row in own if row["split"] == "test"]
     assert [p["image_id"] for p in predictions] == [row["image_id"] for row in tests if row["target"] != "-1"]
-    metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "evaluate/metrics.json").read_text())
     assert 0 <= metrics["classification"]["roc_auc"]["value"] <= 1
     annotated = [row for row in rows if row["split"] == "test" and row["has_mask"] == "1"]
     assert metrics["segmentation"]["n"]["value"] == len(annotated) >= 5

@@ -41,10 +41,10 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
 
 def measure(workdir: pathlib.Path, width: str) -> dict[str, Any]:
     """Sections of metrics.json, of the test images that are so wide."""
-    widths = {row["image_id"]: row["width"] for row in _read(workdir / "splits/splits.csv")}
-    metrics = json.loads((workdir / "evaluation/metrics.json").read_text())
-    rows = [row for row in _read(workdir / "evaluation/predictions.csv") if widths[row["image_id"]] == width]
-    masks = [row for row in _read(workdir / "evaluation/segmentation.csv") if widths[row["image_id"]] == width]
+    widths = {row["image_id"]: row["width"] for row in _read(workdir / "prepare/splits.csv")}
+    metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
+    rows = [row for row in _read(workdir / "evaluate/predictions.csv") if widths[row["image_id"]] == width]
+    masks = [row for row in _read(workdir / "score/segmentation.csv") if widths[row["image_id"]] == width]
     shares = metrics["calibration"]["shares"]
     names = list(shares)
     groups = [row["group"] for row in rows]

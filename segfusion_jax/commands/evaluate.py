@@ -25,8 +25,8 @@ from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskStore, write
 from segfusion_jax.pipeline.stages import novelty
 from segfusion_jax.pipeline.stages.bridge import stored
-from segfusion_jax.pipeline.stages.classify import examples
-from segfusion_jax.pipeline.stages.score import Overlaps, overlap, write_overlaps
+from segfusion_jax.pipeline.stages.score import Overlaps, overlap
+from segfusion_jax.pipeline.stages.score import table as table_of_scores
 from segfusion_jax.report import text
 from segfusion_jax.runtime.atomic import write_table, write_text
 from segfusion_jax.runtime.progress import logged
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     metrics["novelty"] = novelty.metrics(novelties, groups, resamples=arguments.resamples)
     write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _write_predictions(arguments.output / "predictions.csv", model, classified, masks)
-    write_overlaps(arguments.output / "segmentation.csv", overlaps)
+    write_table(arguments.output / "segmentation.csv", *table_of_scores(overlaps))
     print(_summary(title, metrics, rows, classified))
     print(f"\n{arguments.output / 'metrics.json'}\nResearch use only: not a medical device.")
     return 0
@@ -138,8 +138,8 @@ def _segmented(model: SegFusion, prepared: Prepared, rows: tuple[Row, ...], fold
         source = Examples(prepared, rows, config.segmenter.image_size)
         for row, probability in logged(model.segmenters.predict(source), total=len(rows), what="segmented"):
             if row.has_mask:
-                overlaps.append((row, overlap(prepared, row, probability, config)))
-            yield stored(row, np.round(probability * masked.WHOLE).astype(np.uint8), "all", config)
+                overlaps.append((row, overlap(prepared, row, probability, config.bridge.threshold)))
+            yield stored(row, np.round(probability * masked.WHOLE).astype(np.uint8), "all", config.bridge)
 
     write(folder, masks())
     return overlaps
@@ -149,7 +149,8 @@ def _classified(
     model: SegFusion, prepared: Prepared, masks: MaskStore, rows: tuple[Row, ...], data: Data
 ) -> _Classified:
     classes = model.classifiers.classes
-    found = model.classifiers.predict(examples(model.config, prepared, masks, rows))
+    source = Examples(prepared, rows, model.config.classifier.image_size, masks, model.config.bridge)
+    found = model.classifiers.predict(source)
     logits = [logits for _, logits in logged(found, total=len(rows), what="classified")]
     calibrated = model.calibration.apply(np.array(logits).reshape(len(rows), classes.num_logits))
     cases = [(row.diagnosis, row.malignant) for row in rows]

@@ -105,17 +105,32 @@ def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
       FileNotFoundError: it has not been prepared, or the record store is gone.
       ValueError: the table names images that the store does not have.
     """
-    if not (splits_folder / "audit.json").exists():
-        raise FileNotFoundError(f"{splits_folder}: no audit.json; run the prepare stage first")
-    store = records_folder / json.loads((splits_folder / "audit.json").read_text())["records"]
+    store = records_folder / read_audit(splits_folder)["records"]
     if not (store / "images.csv").exists():
         raise FileNotFoundError(f"{store}: the record store that {splits_folder} was made from is gone; prepare again")
-    rows = table.read_rows(splits_folder / "splits.csv")
+    rows = read_rows(splits_folder)
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     source = _reader(store).as_data_source(split=builder.SPLIT, deserialize_method=raw)  # pyright: ignore[reportCallIssue]
     if 1 + max(row.position for row in rows) != len(source):
         raise ValueError(f"{splits_folder / 'splits.csv'} is not of the {len(source)} records in {store}")
     return Prepared(rows, source)
+
+
+def read_rows(splits_folder: pathlib.Path) -> tuple[Row, ...]:
+    """Returns what `prepare` knows of every image, without opening the record store."""
+    return table.read_rows(splits_folder / "splits.csv")
+
+
+def read_audit(splits_folder: pathlib.Path) -> dict[str, Any]:
+    """Returns what `prepare` found, as `audit.audit` returns it, and the name of the record store as `records`.
+
+    Raises:
+      FileNotFoundError: nothing has been prepared.
+    """
+    path = splits_folder / "audit.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{splits_folder}: no audit.json; run the prepare stage first")
+    return json.loads(path.read_text())
 
 
 def load_dataset(collection: str, root: str = "", records: str = "", **fields: Any) -> Prepared:

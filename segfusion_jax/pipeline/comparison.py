@@ -6,7 +6,6 @@ Where the test images are the same, a difference is paired: each resample of the
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import pathlib
@@ -18,6 +17,7 @@ import numpy as np
 from segfusion_jax.config import flatten
 from segfusion_jax.evaluation import bootstrap, weighted
 from segfusion_jax.evaluation.weighted import Statistic
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.report import labels, page, plots, text
 from segfusion_jax.report.blocks import Block, Figure, Page, Section, Table, percent
 from segfusion_jax.report.cautions import MIN_POSITIVES
@@ -53,21 +53,20 @@ class Scores:
         return self.image_ids == other.image_ids and np.array_equal(self.labels, other.labels)
 
 
-def read(workdir: pathlib.Path) -> Scores:
-    """The scores of a run.
+def read(run: Run) -> Scores:
+    """Returns the scores of a run.
 
     Raises:
       FileNotFoundError: the run is not evaluated.
     """
-    folder = workdir / "evaluation"
-    if not (folder / "done.json").exists():
-        raise FileNotFoundError(f"{folder / 'done.json'} is not there: compare runs whose evaluation is finished")
-    threshold = json.loads((folder / "metrics.json").read_text())["classification"]["threshold"]["value"]
-    lines = sorted(_table(folder / "predictions.csv"), key=lambda line: line["image_id"])
+    if not run.done("evaluate"):
+        raise FileNotFoundError(f"{run.workdir}: its stage 'evaluate' is not done: compare runs that are evaluated")
+    threshold = run.read_metrics()["classification"]["threshold"]["value"]
+    lines = sorted(run.read_predictions(), key=lambda line: line["image_id"])
     labels = np.array([line["label"] == "1" for line in lines])
     probabilities = np.array([float(line["probability"]) for line in lines])
     statistics = dict(weighted.classification_statistics(labels, probabilities, threshold))
-    overlaps = {line["image_id"]: float(line["dice"]) for line in _table(folder / "segmentation.csv")}
+    overlaps = {line["image_id"]: float(line["dice"]) for line in run.read_scores()}
     dice = np.array([overlaps.get(line["image_id"], np.nan) for line in lines])
     if not np.isnan(dice).all():  # annotated may be images of another collection only, which are not classified
         statistics["dice"] = weighted.mean(dice)
@@ -75,18 +74,16 @@ def read(workdir: pathlib.Path) -> Scores:
         tuple(line["image_id"] for line in lines),
         tuple(line["group"] for line in lines),
         labels,
-        flatten(json.loads((workdir / "config.json").read_text())["config"]),
+        flatten(dataclasses.asdict(run.config)),
         {name: statistics[name] for name in METRICS if name in statistics},
     )
 
 
-def compare(
-    runs: Mapping[str, Sequence[pathlib.Path]], reference: str, *, resamples: int = 2000
-) -> dict[str, dict[str, dict]]:
+def compare(runs: Mapping[str, Sequence[Run]], reference: str, *, resamples: int = 2000) -> dict[str, dict[str, dict]]:
     """Metrics of runs, with 95 % intervals over groups, and their differences to a reference.
 
     Args:
-      runs: workdirs by the run's name; several are repeats with other seeds, of which each metric is the mean.
+      runs: by their names; several of one name are repeats with other seeds, of which each metric is the mean.
       reference: name of the run that the others are compared with.
       resamples: of the groups.
 
@@ -101,7 +98,7 @@ def compare(
     """
     if reference not in runs:
         raise ValueError(f"reference = {reference!r}: must be one of {', '.join(runs)}")
-    scores = {name: [read(workdir) for workdir in workdirs] for name, workdirs in runs.items()}
+    scores = {name: [read(run) for run in repeats] for name, repeats in runs.items()}
     for name, repeats in scores.items():
         if not all(repeats[0].matches(other) for other in repeats):
             raise ValueError(f"the repeats of {name!r} are of different test images")
@@ -267,11 +264,6 @@ def _fields(compared: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     return [Table("What differs in their configs", ("Run", *names), rows)] if names else []
 
 
-def _table(path: pathlib.Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def main() -> None:
     """The command of this module's docstring."""
     parser = argparse.ArgumentParser(description="Puts finished runs side by side.")
@@ -290,7 +282,7 @@ def main() -> None:
     if (arguments.output / "config.json").exists():
         parser.exit(1, f"error: --output={arguments.output} is the workdir of a run: give another folder\n")
     try:
-        compared = compare({name: [path] for path, name in names.items()}, names[reference])
+        compared = compare({name: [Run.open(path)] for path, name in names.items()}, names[reference])
         write(arguments.output, compared, names[reference], title="Comparison of runs")
     except (ValueError, OSError) as error:
         parser.exit(1, f"error: {error}\n")

@@ -3,11 +3,9 @@
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +17,8 @@ from segfusion_jax.config import Config, flatten
 from segfusion_jax.datasets import prepared
 from segfusion_jax.datasets.splits import find_table
 from segfusion_jax.models.from_config import find_pretrained, load_backbone, load_encoder, make_classifier, make_unet
-from segfusion_jax.pipeline.plan import describe
+from segfusion_jax.pipeline import plan as planning
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import bridge
 from segfusion_jax.pipeline.stages.classify import classify
 from segfusion_jax.pipeline.stages.evaluate import evaluate
@@ -27,8 +26,7 @@ from segfusion_jax.pipeline.stages.prepare import prepare
 from segfusion_jax.pipeline.stages.report import report
 from segfusion_jax.pipeline.stages.score import score
 from segfusion_jax.pipeline.stages.segment import segment
-from segfusion_jax.runtime.atomic import write_text
-from segfusion_jax.runtime.devices import Devices, make_devices
+from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.locks import owned
 from segfusion_jax.training.progress import duration
 
@@ -38,31 +36,26 @@ class Stage:
     """A step of a run.
 
     Attributes:
-      run: writes `folder` in the workdir from what the stages before wrote.
-      folder: its name.
+      perform: writes the folder that bears the stage's name from what the stages before wrote.
       fields: of the config, or sections, that its result depends on beside those of the stages before.
     """
 
-    run: Callable[[Config, pathlib.Path], None]
-    folder: str
+    perform: Callable[[Run], None]
     fields: tuple[str, ...]
 
 
 STAGES = {
-    "prepare": Stage(prepare, "splits", ("data.", "splits.")),
-    "segment": Stage(segment, "segmentation", ("seed", "compute_dtype", "parallel.", "segmenter.")),
-    "score": Stage(score, "overlaps", ("bridge.threshold",)),
-    "bridge": Stage(bridge, "masks", ("bridge.masks", "bridge.min_area", "bridge.max_border")),
-    "classify": Stage(classify, "classification", ("bridge.", "classifier.")),
-    "evaluate": Stage(evaluate, "evaluation", ("evaluation.",)),
-    "report": Stage(report, "report", ()),
+    "prepare": Stage(prepare, ("data.", "splits.")),
+    "segment": Stage(segment, ("seed", "compute_dtype", "parallel.", "segmenter.")),
+    "score": Stage(score, ("bridge.threshold",)),
+    "bridge": Stage(bridge, ("bridge.masks", "bridge.min_area", "bridge.max_border")),
+    "classify": Stage(classify, ("bridge.", "classifier.")),
+    "evaluate": Stage(evaluate, ("evaluation.",)),
+    "report": Stage(report, ()),
 }
 """In the order in which they run."""
 
 _ADVICE = "Give another --workdir"
-
-LOCK = "lock"
-"""Name of the file in a workdir that a run holds."""
 
 FREE = (
     "input.",
@@ -80,7 +73,7 @@ def run(
     stages: Sequence[str] = tuple(STAGES),
     *,
     reuse: Sequence[pathlib.Path] = (),
-) -> None:
+) -> Run:
     """Runs stages in their order; one that is done already is skipped, one that was stopped goes on.
 
     Args:
@@ -88,6 +81,9 @@ def run(
       workdir: a new folder, or one that the same config wrote.
       stages: which ones.
       reuse: workdirs of other configs, whose leading stages are taken over where theirs would do the same.
+
+    Returns:
+      The run.
 
     Raises:
       ValueError: an unknown stage, a stage whose input is not there yet, a batch that the devices cannot share, or a
@@ -97,48 +93,49 @@ def run(
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
-    devices = make_devices(config.parallel)
+    this = Run(config, workdir)
+    devices = this.devices
     _check_batch_sizes(config, devices)
     digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:8]
     devices.wait_for_all(f"the start, with the workdir {workdir} and a config of digest {digest}")
-    _check_owner(config, workdir)
+    _check_owner(this)
     fingerprints = _fingerprints(config)
     _check_weights(config)
-    _check_done(workdir, stages, fingerprints)
-    if all((workdir / STAGES[name].folder / "done.json").exists() for name in stages):
+    _check_done(this, stages, fingerprints)
+    if all(this.done(name) for name in stages):
         logging.info("%s: all is done already", workdir)
-        return
+        return this
     devices.wait_for_all("workdir checked")
-    with owned(workdir / LOCK, what=str(workdir)) if devices.is_lead else contextlib.nullcontext():
+    with owned(this.lock, what=str(workdir)) if devices.is_lead else contextlib.nullcontext():
         if devices.is_lead:
-            _check_owner(config, workdir)  # once more, now that nobody else changes it
-            _check_done(workdir, stages, fingerprints)
-            _claim(config, workdir)
-            _take_over(workdir, reuse, fingerprints)
+            _check_owner(this)  # once more, now that nobody else changes it
+            _check_done(this, stages, fingerprints)
+            if not this.done("prepare"):
+                this.write_settings()
+            _take_over(this, [Run(config, path) for path in reuse], fingerprints)
         devices.wait_for_all("workdir claimed")
         for name in STAGES:
             if name in stages:
-                _run_stage(name, config, workdir, devices, fingerprints[name])
+                _perform(this, name, fingerprints[name])
+    return this
 
 
-def _run_stage(name: str, config: Config, workdir: pathlib.Path, devices: Devices, fingerprint: str) -> None:
-    stage = STAGES[name]
-    marker = workdir / stage.folder / "done.json"
-    if marker.exists():
+def _perform(this: Run, name: str, fingerprint: str) -> None:
+    if this.done(name):
         logging.info("stage %s was done before", name)
         return
     logging.info("stage %s", name)
     start = time.monotonic()
-    stage.run(config, workdir)
+    STAGES[name].perform(this)
     seconds = time.monotonic() - start
-    if devices.is_lead:
-        write_text(marker, json.dumps({"fingerprint": fingerprint, "seconds": round(seconds, 1)}) + "\n")
-    devices.wait_for_all(name)
+    if this.devices.is_lead:
+        this.mark_done(name, fingerprint, seconds)
+    this.devices.wait_for_all(name)
     logging.info("stage %s took %s", name, duration(seconds))
 
 
-def dry_run(config: Config, workdir: pathlib.Path) -> str:
-    """What the training steps of a run would need of the devices, as text; nothing is written and nothing trained.
+def plan(config: Config, workdir: pathlib.Path) -> str:
+    """Returns what the training steps of a run would need of the devices; nothing is written and nothing trained.
 
     Args:
       config: of the experiment; its data and pretrained weights need not be there.
@@ -147,10 +144,10 @@ def dry_run(config: Config, workdir: pathlib.Path) -> str:
     Raises:
       ValueError: a batch that the devices cannot share, or a workdir of another config.
     """
-    devices = make_devices(config.parallel)
-    _check_batch_sizes(config, devices)
-    _check_owner(config, workdir)
-    return describe(config, workdir, devices)
+    this = Run(config, workdir)
+    _check_batch_sizes(config, this.devices)
+    _check_owner(this)
+    return planning.plan(this)
 
 
 def _check_batch_sizes(config: Config, devices: Devices) -> None:
@@ -168,26 +165,25 @@ def _check_weights(config: Config) -> None:
         load_backbone(config.classifier, make_classifier(config.classifier, config.bridge, seed=0, dtype=jnp.float32))
 
 
-def _check_owner(config: Config, workdir: pathlib.Path) -> None:
-    path = workdir / "config.json"
-    if not path.exists():
-        ours = (LOCK, ".config.json.")  # the second of a run that was killed while it wrote
-        if workdir.is_dir() and any(not file.name.startswith(ours) for file in workdir.iterdir()):
-            raise ValueError(f"{workdir} is not empty and holds no config.json: give a new folder as --workdir")
+def _check_owner(this: Run) -> None:
+    written = this.read_settings()
+    if written is None:
+        if not this.is_empty:
+            raise ValueError(f"{this.workdir} is not empty and holds no config.json: give a new folder as --workdir")
         return
-    if not any((workdir / stage.folder / "done.json").exists() for stage in STAGES.values()):
+    if not any(this.done(name) for name in STAGES):
         return
-    theirs, ours = _bound(json.loads(path.read_text())["config"]), _bound(json.loads(config.to_json()))
+    theirs, ours = _bound(written["config"]), _bound(json.loads(this.config.to_json()))
     unknown = sorted(theirs.keys() ^ ours.keys())
     if unknown:
         listed = ", ".join(unknown[:10])
         raise ValueError(
-            f"{workdir} was written by another version of segfusion_jax, without or with {listed}. {_ADVICE}"
+            f"{this.workdir} was written by another version of segfusion_jax, without or with {listed}. {_ADVICE}"
         )
     names = [name for name in sorted(ours) if theirs[name] != ours[name]]
     if names:
         listed = "; ".join(f"{name} is {theirs[name]!r} there, {ours[name]!r} here" for name in names[:10])
-        raise ValueError(f"{workdir} belongs to another config: {listed}. {_ADVICE}")
+        raise ValueError(f"{this.workdir} belongs to another config: {listed}. {_ADVICE}")
 
 
 def _fingerprints(config: Config) -> dict[str, str]:
@@ -207,46 +203,46 @@ def _fingerprints(config: Config) -> dict[str, str]:
     return fingerprints
 
 
-def _take_over(workdir: pathlib.Path, reuse: Sequence[pathlib.Path], fingerprints: dict[str, str]) -> None:
-    """Links what leading stages wrote from the first of `reuse` whose stage has the same fingerprint."""
-    for name, stage in STAGES.items():
-        if (workdir / stage.folder / "done.json").exists():
+def _take_over(this: Run, others: Sequence[Run], fingerprints: dict[str, str]) -> None:
+    """Links what leading stages wrote from the first of `others` whose stage has the same fingerprint."""
+    for name in STAGES:
+        if this.done(name):
             continue
-        same = [path for path in reuse if _done(path / stage.folder) == fingerprints[name]]
+        same = [other for other in others if other.done(name) == fingerprints[name]]
         if not same:
             return
-        logging.info("stage %s is taken over from %s", name, same[0])
-        records = ["records"] if name == "prepare" and (same[0] / "records").exists() else []
-        for folder in (*records, stage.folder):
-            shutil.rmtree(workdir / folder, ignore_errors=True)
-            unfinished = shutil.ignore_patterns("done.json")
-            shutil.copytree(same[0] / folder, workdir / folder, copy_function=_link, ignore=unfinished)
-        _link(same[0] / stage.folder / "done.json", workdir / stage.folder / "done.json")
+        logging.info("stage %s is taken over from %s", name, same[0].workdir)
+        if name == "prepare" and not this.config.data.records:
+            _link_tree(same[0].records, this.records)
+        _link_tree(same[0].folder(name), this.folder(name), last="done.json")
 
 
-def _done(folder: pathlib.Path) -> str | None:
-    """The fingerprint of the stage that wrote `folder`; None = it is not done."""
-    marker = folder / "done.json"
-    return json.loads(marker.read_text())["fingerprint"] if marker.exists() else None
+def _link_tree(source: pathlib.Path, target: pathlib.Path, *, last: str = "") -> None:
+    """A stage that is done is never written again, so that two workdirs may share its files; `last` is linked last."""
+    if not source.exists():
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns(last))
+    if last:
+        _link(source / last, target / last)
 
 
 def _link(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
-    """A stage that is done is never written again, so that two workdirs may share its files."""
     try:
         os.link(source, target)
     except OSError:  # another file system
         shutil.copy2(source, target)
 
 
-def _check_done(workdir: pathlib.Path, stages: Sequence[str], fingerprints: dict[str, str]) -> None:
+def _check_done(this: Run, stages: Sequence[str], fingerprints: dict[str, str]) -> None:
     """That what is done is of these files, and that nothing between it and `stages` is missing."""
-    for name, stage in STAGES.items():
-        if _done(workdir / stage.folder) not in (None, fingerprints[name]):
+    for name in STAGES:
+        if this.done(name) not in (None, fingerprints[name]):
             changed = "the files of data.root, or the pretrained weights, changed"
-            raise ValueError(f"{workdir}: {changed} since its stage {name!r}. {_ADVICE}")
+            raise ValueError(f"{this.workdir}: {changed} since its stage {name!r}. {_ADVICE}")
     missing = None
-    for name, stage in STAGES.items():
-        if (workdir / stage.folder / "done.json").exists():
+    for name in STAGES:
+        if this.done(name):
             continue
         if name not in stages:
             missing = missing or name
@@ -254,24 +250,6 @@ def _check_done(workdir: pathlib.Path, stages: Sequence[str], fingerprints: dict
             raise ValueError(f"stage {name!r} needs stage {missing!r}, which is not done: run it too, or no --stages")
 
 
-def _claim(config: Config, workdir: pathlib.Path) -> None:
-    """Writes `config.json`, with the versions that make the run, until the first stage is done."""
-    path = workdir / "config.json"
-    if (workdir / STAGES["prepare"].folder / "done.json").exists():
-        return
-    packages = ("segfusion_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
-    versions = {name: _version(name) for name in packages} | {"python": platform.python_version()}
-    content = {"config": json.loads(config.to_json()), "versions": versions}
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return "not installed"
-
-
 def _bound(values: dict) -> dict:
-    """The fields of a config that are not free, by their dotted names."""
+    """Returns the fields of a config that are not free, by their dotted names."""
     return {name: value for name, value in flatten(values).items() if not name.startswith(FREE)}

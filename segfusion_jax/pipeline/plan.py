@@ -1,7 +1,6 @@
 """What the train steps of a run need: compiled for its devices, from shapes alone, and never run."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -11,8 +10,9 @@ from segfusion_jax.config import Config, Training
 from segfusion_jax.input.loader import empty_batch
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.ops import native
+from segfusion_jax.pipeline.rows import training_rows, unet_rows
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify, segment
-from segfusion_jax.pipeline.workdir import load_classes, load_prepared
 from segfusion_jax.runtime import footprint
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.footprint import Footprint
@@ -59,13 +59,16 @@ class _Model:
     needs: Footprint
 
 
-def describe(config: Config, workdir: pathlib.Path, devices: Devices) -> str:
-    """Compiles the train steps of the U-Nets and of the classifier's phase "all"; what they need as plain text.
+def plan(run: Run) -> str:
+    """Compiles the train steps of the U-Nets and of the classifier's phase "all"; returns what they need, as text.
 
     Nothing is written. Of the workdir only what the stage `prepare` found is read, if it is there. Pretrained weights,
     which change no shape, are left out. All processes call this together.
+
+    Raises:
+      ValueError: a batch that the devices cannot share, or a workdir of another config.
     """
-    data = _data(config, workdir)
+    config, devices, data = run.config, run.devices, _data(run)
     unet = segment.make_network(config, devices, seed=0)
     unet_step = segment.train_step(config, unet, steps_per_epoch=data.unet_steps)
     classifier = classify.make_network(config, devices, data.classes, seed=0)
@@ -82,14 +85,14 @@ def describe(config: Config, workdir: pathlib.Path, devices: Devices) -> str:
     return "\n".join([*lines, "", _table(_rows(models, config, devices)), *_remarks(models, devices)])
 
 
-def _data(config: Config, workdir: pathlib.Path) -> _Data:
-    if not (workdir / "splits" / "audit.json").exists():
+def _data(run: Run) -> _Data:
+    if not run.is_prepared:
         names = ("benign", "malignant")
-        classes = Classes(names, (False, True), 2 if config.data.target == "diagnosis" else 1)
+        classes = Classes(names, (False, True), 2 if run.config.data.target == "diagnosis" else 1)
         origin = f"not prepared yet: taken for two classes and {_STEPS:,} steps an epoch"
         return _Data(origin, classes, (1.0, 1.0), _STEPS, _STEPS, (None, None))
-    prepared, classes = load_prepared(config, workdir), load_classes(config, workdir)
-    unets, classifiers = segment.divide(config, prepared)[0], classify.training_rows(config, prepared)
+    config, classes = run.config, run.classes
+    unets, classifiers = unet_rows(run)[0], training_rows(run)
     steps = segment.steps_per_epoch(config, unets), classify.steps_per_epoch(config, classifiers)
     return _Data(
         f"as prepared: {len(classes.names)} classes; steps an epoch: {steps[0]:,} (U-Net), {steps[1]:,} (classifier)",

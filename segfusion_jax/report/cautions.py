@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from segfusion_jax.report import labels
 from segfusion_jax.report.blocks import percent
-from segfusion_jax.report.results import Run
+from segfusion_jax.report.finished_run import FinishedRun
 
 SHORTCUT_AUC = 0.6
 """From which on a fact that tells the classes apart is worth a warning."""
@@ -16,7 +16,7 @@ MIN_POSITIVES = 100
 """Of test images; with fewer, sensitivity is known to some 0.1 at best."""
 
 
-def cautions(run: Run) -> list[str]:
+def cautions(run: FinishedRun) -> list[str]:
     """Sentences."""
     return [
         *_data(run),
@@ -31,11 +31,11 @@ def cautions(run: Run) -> list[str]:
     ]
 
 
-def _related(run: Run, split: str) -> float:
+def _related(run: FinishedRun, split: str) -> float:
     return run.audit["relatives_in_training"][split]["any of these"]
 
 
-def _data(run: Run) -> Iterator[str]:
+def _data(run: FinishedRun) -> Iterator[str]:
     if run.config.data.collection == "synthetic":
         yield "The images are drawn by a program: these numbers say nothing about patients."
     if run.config.bridge.masks == "annotated":
@@ -56,7 +56,7 @@ def _data(run: Run) -> Iterator[str]:
         )
 
 
-def _discrimination(run: Run) -> Iterator[str]:
+def _discrimination(run: FinishedRun) -> Iterator[str]:
     if run.threshold == 0:
         yield f"No threshold beats chance on the validation images: everything is called {run.binary_names[1]}."
     low = run.metrics["classification"]["roc_auc"].get("low")
@@ -64,7 +64,7 @@ def _discrimination(run: Run) -> Iterator[str]:
         yield "The interval of the ROC-AUC includes 0.5: the classifier may be no better than chance."
 
 
-def _calibration(run: Run) -> Iterator[str]:
+def _calibration(run: FinishedRun) -> Iterator[str]:
     error = run.metrics["classification"].get("ece")
     if error and error["value"] > MAX_ECE:
         chance = run.metrics.get("calibration", {}).get("ece_by_chance")
@@ -77,7 +77,7 @@ def _calibration(run: Run) -> Iterator[str]:
         )
 
 
-def _promised(run: Run) -> Iterator[str]:
+def _promised(run: FinishedRun) -> Iterator[str]:
     """Where validation images promised more than test images keep."""
     promised, kept = run.metrics.get("validation", {}).get("roc_auc"), run.metrics["classification"]["roc_auc"]
     if promised and kept.get("high", 1.0) < promised["value"]:
@@ -85,7 +85,10 @@ def _promised(run: Run) -> Iterator[str]:
             f"On the validation images, which chose weights and thresholds, the ROC-AUC is {promised['value']:.3f}, "
             "above the interval on test images: thresholds and calibration may not hold."
         )
-    raw, calibrated = run.metrics.get("uncalibrated", {}).get("log_loss"), run.metrics["classification"].get("log_loss")
+    raw, calibrated = (
+        run.metrics.get("uncalibrated", {}).get("log_loss"),
+        run.metrics["classification"].get("log_loss"),
+    )
     if raw and calibrated and calibrated["value"] > raw["value"]:
         yield (
             f"Calibration on validation images made the test images' probabilities worse: log loss {raw['value']:.3f} "
@@ -93,7 +96,7 @@ def _promised(run: Run) -> Iterator[str]:
         )
 
 
-def _subgroups(run: Run) -> Iterator[str]:
+def _subgroups(run: FinishedRun) -> Iterator[str]:
     overall = run.metrics["classification"]["roc_auc"]["value"]
     for group in run.metrics.get("subgroups", []):
         high = group.get("classification", {}).get("roc_auc", {}).get("high")
@@ -105,7 +108,7 @@ def _subgroups(run: Run) -> Iterator[str]:
             )
 
 
-def _explanation(run: Run) -> Iterator[str]:
+def _explanation(run: FinishedRun) -> Iterator[str]:
     shares = run.metrics.get("explanation", {})
     if not shares:
         return
@@ -118,7 +121,7 @@ def _explanation(run: Run) -> Iterator[str]:
         )
 
 
-def _undefined(run: Run) -> Iterator[str]:
+def _undefined(run: FinishedRun) -> Iterator[str]:
     names = [
         f"{labels.label(name)} ({entry['undefined']:,.0f})"
         for section in labels.SECTIONS
@@ -132,7 +135,7 @@ def _undefined(run: Run) -> Iterator[str]:
         )
 
 
-def _left_out(run: Run) -> Iterator[str]:
+def _left_out(run: FinishedRun) -> Iterator[str]:
     if run.audit["left_out"]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
         yield f"Left out as unusable: {left_out}; splits/problems.csv lists them."
@@ -141,7 +144,7 @@ def _left_out(run: Run) -> Iterator[str]:
         yield f"{fallbacks:,} of {masks:,} images had no usable mask: of these the classifier saw the whole image."
 
 
-def _clean(run: Run) -> Iterator[str]:
+def _clean(run: FinishedRun) -> Iterator[str]:
     if not _related(run, "this_split"):
         yield (
             "No test image has a relative in training or validation. A random split of the images would have put one "

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from segfusion_jax.config import Augmentation, Training
 from segfusion_jax.report.blocks import percent
-from segfusion_jax.report.results import Run
+from segfusion_jax.report.finished_run import FinishedRun
 
 ANSWERED, PARTLY, AUTHORS = "answered by this run", "partly", "for the authors"
 
@@ -31,12 +31,19 @@ class Item:
     answer: str
 
 
-def checklist(run: Run) -> list[Item]:
+def checklist(run: FinishedRun) -> list[Item]:
     """The items in the order of a paper."""
-    return [*_study(run), *_data(run), *_models(run), *_analysis(run), *_results(run), *_openness(run)]
+    return [
+        *_study(run),
+        *_data(run),
+        *_models(run),
+        *_analysis(run),
+        *_results(run),
+        *_openness(run),
+    ]
 
 
-def _study(run: Run) -> Iterator[Item]:
+def _study(run: FinishedRun) -> Iterator[Item]:
     yield Item(
         "Clinical question and intended use",
         "CLAIM; TRIPOD+AI 3, 4, 27",
@@ -48,7 +55,7 @@ def _study(run: Run) -> Iterator[Item]:
     yield Item("Patient and public involvement", "TRIPOD+AI 19", AUTHORS, "Unknown to the run.")
 
 
-def _data(run: Run) -> Iterator[Item]:
+def _data(run: FinishedRun) -> Iterator[Item]:
     audit, data, splits = run.audit, run.config.data, run.config.splits
     yield Item(
         "Source of the data",
@@ -109,7 +116,7 @@ def _data(run: Run) -> Iterator[Item]:
     )
 
 
-def _preparation(run: Run) -> str:
+def _preparation(run: FinishedRun) -> str:
     data, bridge = run.config.data, run.config.bridge
     unet, classifier = run.config.segmenter.image_size, run.config.classifier.image_size
     return (
@@ -119,13 +126,13 @@ def _preparation(run: Run) -> str:
     )
 
 
-def _parts(run: Run) -> str:
+def _parts(run: FinishedRun) -> str:
     splits = run.audit["splits"]
     names = [name for name in ("train", "validation", "test") if name in splits]
     return ", ".join(f"{name} {splits[name]['images']:,} images of {splits[name]['groups']:,} groups" for name in names)
 
 
-def _models(run: Run) -> Iterator[Item]:
+def _models(run: FinishedRun) -> Iterator[Item]:
     config = run.config
     unet, classifier, folds = config.segmenter, config.classifier, config.splits.num_folds
     encoder = f"with encoder {unet.encoder}" if unet.encoder else f"of {unet.filters} filters at full size"
@@ -195,7 +202,7 @@ def _augmentation(drawn: Augmentation) -> str:
     )
 
 
-def _analysis(run: Run) -> Iterator[Item]:
+def _analysis(run: FinishedRun) -> Iterator[Item]:
     metrics = run.metrics
     yield Item(
         "Output and threshold",
@@ -240,7 +247,7 @@ def _analysis(run: Run) -> Iterator[Item]:
     )
 
 
-def _results(run: Run) -> Iterator[Item]:
+def _results(run: FinishedRun) -> Iterator[Item]:
     metrics = run.metrics
     related = run.audit["relatives_in_training"]["this_split"]["any of these"]
     unseen = (
@@ -294,7 +301,7 @@ def _results(run: Run) -> Iterator[Item]:
     )
 
 
-def _openness(run: Run) -> Iterator[Item]:
+def _openness(run: FinishedRun) -> Iterator[Item]:
     yield Item(
         "Weights and full specification",
         "CLAIM; TRIPOD+AI 22",

@@ -24,7 +24,7 @@ from segfusion_jax.report.blocks import (
 )
 from segfusion_jax.report.cautions import cautions
 from segfusion_jax.report.checklist import ANSWERED, AUTHORS, PARTLY, checklist
-from segfusion_jax.report.results import Run, headlines, sample, verdict
+from segfusion_jax.report.finished_run import FinishedRun, headlines, sample, verdict
 
 NUM_FAILURES = 50
 """Rows of each table of failures; the files in evaluation/ have all."""
@@ -32,7 +32,7 @@ PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of positive images at which predictive values are told."""
 
 
-def page(run: Run) -> Page:
+def page(run: FinishedRun) -> Page:
     """What the run came to, from the verdict to the config."""
     return Page(
         title=f"SegFusion on {run.collection}",
@@ -57,7 +57,7 @@ def page(run: Run) -> Page:
     )
 
 
-def _data(run: Run) -> Section:
+def _data(run: FinishedRun) -> Section:
     splits = run.audit["splits"]
     parts = [
         Step(name, _images(splits, name), note=_inside(splits[name]))
@@ -67,7 +67,7 @@ def _data(run: Run) -> Section:
     return Section("Data", [Flow(_steps(run), parts), _counts(splits), *_leakage(run), *_shortcuts(run)])
 
 
-def _steps(run: Run) -> list[Step]:
+def _steps(run: FinishedRun) -> list[Step]:
     """From the images found to those that take part, where there is a difference."""
     audit, splits = run.audit, run.audit["splits"]
     unusable = {f"left out: {kind}": count for kind, count in audit["left_out"].items()}
@@ -114,7 +114,7 @@ def _counts(splits: Mapping[str, Any]) -> Table:
     return Table("Images by split", headings, rows)
 
 
-def _leakage(run: Run) -> list[Table]:
+def _leakage(run: FinishedRun) -> list[Table]:
     here, at_random = (run.audit["relatives_in_training"][name] for name in ("this_split", "random_split"))
     rows = [(name.capitalize(), _share(here[name]), _share(at_random[name])) for name in here]
     note = (
@@ -127,13 +127,13 @@ def _share(value: float) -> Estimate:
     return Estimate(100 * value, digits=1)
 
 
-def _shortcuts(run: Run) -> list[Table]:
+def _shortcuts(run: FinishedRun) -> list[Table]:
     rows = [(name.capitalize(), auc) for name, auc in run.audit["shortcuts"].items()]
     note = "ROC-AUC, malignant against benign, of single facts that do not show in the lesion; 0.5 = chance."
     return [Table("Shortcuts", ("Fact", "ROC-AUC"), rows, note)] if rows else []
 
 
-def _classification(run: Run) -> Section:
+def _classification(run: FinishedRun) -> Section:
     shown = {name: entry for name, entry in run.metrics["classification"].items() if name != "threshold"}
     names = ("roc_curve", "pr_curve", "decision_curve", "probabilities", "confusion_matrix")
     curves = figures.find(run.figures, names)
@@ -146,7 +146,7 @@ def _classification(run: Run) -> Section:
     return Section("Classification", [*curves, table, *_novelty(run)])
 
 
-def _novelty(run: Run) -> list[Text]:
+def _novelty(run: FinishedRun) -> list[Text]:
     """How many test images are flagged."""
     section = run.metrics.get("novelty")
     if not section:
@@ -162,7 +162,7 @@ def _novelty(run: Run) -> list[Text]:
     ]
 
 
-def _operating_points(run: Run) -> Section:
+def _operating_points(run: FinishedRun) -> Section:
     names = ("sensitivity", "specificity", "ppv", "npv")
     rows = [
         (f"{point['aim']} {percent(point['level'], 0)}", float(point["threshold"]), *labels.estimates(names, point))
@@ -177,7 +177,7 @@ def _operating_points(run: Run) -> Section:
     return Section("Operating points", [*tables, _elsewhere(run)])
 
 
-def _elsewhere(run: Run) -> Table:
+def _elsewhere(run: FinishedRun) -> Table:
     """Predictive values where other shares of the images are positive."""
     sensitivity, specificity = (run.metrics["classification"][name]["value"] for name in ("sensitivity", "specificity"))
     rows = []
@@ -190,7 +190,7 @@ def _elsewhere(run: Run) -> Table:
     return Table("Predictive values at other prevalences", ("Prevalence", "PPV", "NPV"), rows, note)
 
 
-def _calibration(run: Run) -> Section:
+def _calibration(run: FinishedRun) -> Section:
     before, after = run.metrics.get("uncalibrated", {}), run.metrics["classification"]
     rows = [
         (labels.label(name), *labels.estimates([name], before), *labels.estimates([name], after)) for name in before
@@ -215,7 +215,7 @@ def _calibration(run: Run) -> Section:
     return Section("Calibration", [*blocks, *figures.find(run.figures, ("reliability",))])
 
 
-def _diagnoses(run: Run) -> Section:
+def _diagnoses(run: FinishedRun) -> Section:
     """Empty unless the classifier names diagnoses."""
     blocks: list[Block] = []
     if "diagnosis" in run.metrics:
@@ -240,7 +240,7 @@ def _right(name: str, given: Mapping[str, int]) -> float | None:
     return given[name] / total if total else None
 
 
-def _segmentation(run: Run) -> Section:
+def _segmentation(run: FinishedRun) -> Section:
     if not run.metrics["segmentation"]:
         return Section("Segmentation", [])
     note = "Test images with an annotated mask, at its own size, before the bridge cleans the mask."
@@ -249,7 +249,7 @@ def _segmentation(run: Run) -> Section:
     return Section("Segmentation", [table, *figures.find(run.figures, names)])
 
 
-def _pictures(run: Run) -> Section:
+def _pictures(run: FinishedRun) -> Section:
     blocks: list[Block] = [*figures.find(run.figures, ("false_negatives", "grad_cam"))]
     if run.metrics.get("explanation"):
         note = (
@@ -261,7 +261,7 @@ def _pictures(run: Run) -> Section:
     return Section("Pictures", blocks + figures.others(run.figures))
 
 
-def _subgroups(run: Run) -> Section:
+def _subgroups(run: FinishedRun) -> Section:
     groups = run.metrics.get("subgroups", [])
     if not groups:
         return Section("Subgroups", [])
@@ -287,7 +287,7 @@ def _subgroups(run: Run) -> Section:
     return Section("Subgroups", [*figures.find(run.figures, ("subgroups",)), Table("Subgroups", headings, rows, note)])
 
 
-def _failures(run: Run) -> Section:
+def _failures(run: FinishedRun) -> Section:
     """The most certain errors first, missed positive ones before false alarms; then the worst masks."""
     overlaps = {line["image_id"]: line for line in run.overlaps}
     wrong = [
@@ -331,7 +331,7 @@ def _of(shown: int, there: int) -> str:
     return f"All {there:,}" if shown == there else f"{shown:,} of {there:,}"
 
 
-def _checklist(run: Run) -> Section:
+def _checklist(run: FinishedRun) -> Section:
     items = checklist(run)
     rows = [(item.topic, item.status, item.answer, item.guidelines) for item in items]
     counts = collections.Counter(item.status for item in items)

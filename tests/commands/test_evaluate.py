@@ -31,13 +31,13 @@ def judged(finished, model, parse, tmp_path_factory):
 def test_of_its_own_collection_only_the_test_images_count_and_say_what_the_run_said(finished, judged):
     folder, _ = judged
     for name in ("predictions", "segmentation"):
-        ours, theirs = tiny.table(folder / f"{name}.csv"), tiny.table(finished / f"evaluation/{name}.csv")
+        ours, theirs = tiny.table(folder / f"{name}.csv"), tiny.table(finished / f"evaluate/{name}.csv")
         assert [r["image_id"] for r in ours] == [r["image_id"] for r in theirs]
         assert [r["group"] for r in ours] == [r["group"] for r in theirs]
         for column in ("label", "probability") if name == "predictions" else ("dice", "jaccard", "hausdorff_95"):
             pairs = np.array([[float(r[column]) for r in rows] for rows in (ours, theirs)])
             np.testing.assert_allclose(*pairs, rtol=0.01, atol=0.002)  # weights are float16 here
-    metrics, run = (json.loads((path / "metrics.json").read_text()) for path in (folder, finished / "evaluation"))
+    metrics, run = (json.loads((path / "metrics.json").read_text()) for path in (folder, finished / "evaluate"))
     for section, name in (
         ("classification", "roc_auc"),
         ("classification", "n"),
@@ -48,7 +48,7 @@ def test_of_its_own_collection_only_the_test_images_count_and_say_what_the_run_s
     assert metrics["classification"]["threshold"] == run["classification"]["threshold"]
     thresholds = [[point["threshold"] for point in one["operating_points"]] for one in (metrics, run)]
     assert thresholds[0] == thresholds[1]
-    counts = [row["split"] for row in tiny.table(finished / "splits/splits.csv")]
+    counts = [row["split"] for row in tiny.table(finished / "prepare/splits.csv")]
     assert metrics["left_out"] == {"same id": counts.count("train") + counts.count("validation")}
 
 

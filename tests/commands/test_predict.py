@@ -11,7 +11,7 @@ from PIL import Image
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.commands import predict
 from segfusion_jax.input import decode
-from segfusion_jax.pipeline.workdir import load_prepared
+from segfusion_jax.pipeline.run import Run
 from tests import tiny
 from tests.commands import looks
 
@@ -20,7 +20,7 @@ from tests.commands import looks
 def photos(finished, tmp_path_factory) -> pathlib.Path:
     """Four lesions in two folders, of two sizes, of which two share a name, and a broken file."""
     folder = tmp_path_factory.mktemp("photos")
-    prepared = load_prepared(tiny.BASE, finished)
+    prepared = Run(tiny.BASE, finished).prepared
     rows = [row for row in prepared.rows if row.split == "test"]
     for row, name in zip(rows, ("a/one.png", "a/two.png", "b/one.png", "c.png"), strict=False):
         (folder / name).parent.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from tests import tiny
 
 
 def audit_of(workdir) -> dict:
-    return json.loads((workdir / "splits/audit.json").read_text())
+    return json.loads((workdir / "prepare/audit.json").read_text())
 
 
 def test_a_split_by_image_is_flagged(tmp_path):
@@ -22,9 +22,9 @@ def test_the_papers_protocol_runs_through_all_stages_and_is_flagged(tmp_path):
     audit = audit_of(tmp_path)
     assert audit["leaking"] and audit["relatives_in_training"]["this_split"]["same picture"] > 0.9
     assert "The split leaks, by protocol" in (tmp_path / "report/index.html").read_text()
-    rows = tiny.table(tmp_path / "splits/splits.csv")
+    rows = tiny.table(tmp_path / "prepare/splits.csv")
     count = collections.Counter(row["target"] for row in rows if row["split"] == "test")
-    predictions = tiny.table(tmp_path / "evaluation/predictions.csv")
+    predictions = tiny.table(tmp_path / "evaluate/predictions.csv")
     assert len(rows) == 400 and count["0"] == count["1"] > 5
     assert len(predictions) == count["0"] + count["1"]
     assert len({p["probability"] for p in predictions}) > len(predictions) / 2  # copies differ

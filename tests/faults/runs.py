@@ -119,11 +119,7 @@ class Run:
 
     def steps(self) -> int:
         """Lines of metrics so far."""
-        paths = (
-            path
-            for stage in ("segmentation", "classification")
-            for path in self.workdir.glob(f"{stage}/*/metrics.jsonl")
-        )
+        paths = (path for stage in ("segment", "classify") for path in self.workdir.glob(f"{stage}/*/metrics.jsonl"))
         return sum(len(metric_log.read(path)) for path in paths)
 
     def log(self) -> str:

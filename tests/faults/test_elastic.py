@@ -38,9 +38,7 @@ def test_a_run_on_eight_devices_goes_on_with_others(eight, tmp_path, cache, devi
     if processes == 1:
         assert run.batches() == whole.batches()
     for fold in range(3):
-        ours, theirs = (
-            metric_log.read(one.workdir / f"segmentation/fold_{fold}/metrics.jsonl") for one in (run, whole)
-        )
+        ours, theirs = (metric_log.read(one.workdir / f"segment/fold_{fold}/metrics.jsonl") for one in (run, whole))
         assert [(line["step"], line["split"]) for line in ours] == [(line["step"], line["split"]) for line in theirs]
         close = pytest.approx([line["loss"] for line in theirs], rel=0.05 if fold else 1e-4)
         assert [line["loss"] for line in ours] == close
@@ -69,5 +67,5 @@ def test_a_process_that_is_killed_ends_the_other_and_both_go_on(two, tmp_path, c
 
 
 def steps_per_epoch(run: Run) -> int:
-    lines = metric_log.read(run.workdir / "segmentation/fold_0/metrics.jsonl")
+    lines = metric_log.read(run.workdir / "segment/fold_0/metrics.jsonl")
     return next(line["step"] for line in lines if line["split"] == "validation")

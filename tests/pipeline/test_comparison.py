@@ -1,6 +1,6 @@
 """Finished runs side by side."""
 
-import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from segfusion_jax.config import Bridge, Config
 from segfusion_jax.evaluation import delong
 from segfusion_jax.pipeline import comparison
+from segfusion_jax.pipeline.run import Run
 
 N = 300
 LABELS = np.arange(N) % 3 == 0
@@ -21,22 +23,16 @@ def finished(folder, *, seed: int, strength: float, ids=range(N), threshold: flo
     rng = np.random.default_rng(seed)
     labels = LABELS[: len(ids)]
     probabilities = 1 / (1 + np.exp(-(strength * (labels - 0.5) + rng.normal(size=len(ids)))))
-    evaluation = folder / "evaluation"
-    evaluation.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"config": {"seed": 0, "bridge": {"mode": mode}}}))
-    (evaluation / "done.json").write_text("{}")
-    (evaluation / "metrics.json").write_text(json.dumps({"classification": {"threshold": {"value": threshold}}}))
+    run = Run(dataclasses.replace(Config(), bridge=Bridge(mode=mode)), folder)
+    run.write_settings()
+    run.mark_done("evaluate", "of a test", 0)
+    run.write_metrics({"classification": {"threshold": {"value": threshold}}})
     lines = [(f"I{i}", f"G{i // 2}", int(label), p) for i, label, p in zip(ids, labels, probabilities, strict=True)]
     rng.shuffle(lines)  # runs may have other orders
-    table(evaluation / "predictions.csv", ("image_id", "group", "label", "probability"), lines)
+    run.write_predictions("predictions", ("image_id", "group", "label", "probability"), lines)
     dice = [(f"I{i}", f"G{i // 2}", 0.9) for i in list(ids)[::2]]
-    table(evaluation / "segmentation.csv", ("image_id", "group", "dice"), dice)
-    return folder, probabilities
-
-
-def table(path, columns, lines):
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([columns, *lines])
+    run.write_scores(("image_id", "group", "dice"), dice)
+    return run, probabilities
 
 
 def test_differences_are_paired_and_agree_with_delong(tmp_path):
@@ -55,7 +51,7 @@ def test_differences_are_paired_and_agree_with_delong(tmp_path):
 def test_repeats_are_averaged(tmp_path):
     runs = [finished(tmp_path / str(seed), seed=seed, strength=1) for seed in range(3)]
     reference = finished(tmp_path / "reference", seed=9, strength=0)[0]
-    compared = comparison.compare({"three": [folder for folder, _ in runs], "none": [reference]}, "none", resamples=100)
+    compared = comparison.compare({"three": [run for run, _ in runs], "none": [reference]}, "none", resamples=100)
     areas = [roc_auc_score(LABELS, probabilities) for _, probabilities in runs]
     entry = compared["three"]["metrics"]["roc_auc"]
     assert compared["three"]["repeats"] == 3
@@ -80,7 +76,7 @@ def test_other_images_are_not_compared(tmp_path):
 def test_masks_of_another_collection_are_not_compared(tmp_path):
     runs = [finished(tmp_path / str(seed), seed=seed, strength=1)[0] for seed in range(3)]
     for run in runs:
-        table(run / "evaluation/segmentation.csv", ("image_id", "group", "dice"), [("H1", "H1", 0.9)])
+        run.write_scores(("image_id", "group", "dice"), [("H1", "H1", 0.9)])
     compared = comparison.compare({"two": runs[:2], "one": runs[2:]}, "one", resamples=100)
     assert "roc_auc" in compared["two"]["metrics"] and "dice" not in compared["two"]["metrics"]
 
@@ -100,8 +96,8 @@ def test_bad_input_is_named(tmp_path):
     a = finished(tmp_path / "a", seed=1, strength=1)[0]
     with pytest.raises(ValueError, match="reference = 'c': must be one of a"):
         comparison.compare({"a": [a]}, "c")
-    with pytest.raises(FileNotFoundError, match="done.json is not there: compare runs whose evaluation is finished"):
-        comparison.compare({"a": [a], "b": [tmp_path / "b"]}, "a")
+    with pytest.raises(FileNotFoundError, match="b: its stage 'evaluate' is not done"):
+        comparison.compare({"a": [a], "b": [Run(Config(), tmp_path / "b")]}, "a")
 
 
 def test_the_command_writes_a_page(tmp_path):
@@ -119,7 +115,7 @@ def test_the_command_writes_a_page(tmp_path):
     assert wrong.returncode == 1 and "--reference=x: must be one of the runs" in wrong.stderr
     for arguments, message in (
         (["a", "./a", "--output", "page"], "must be at least two, all different"),
-        (["a", "b", "--output", "a/evaluation/done.json"], "error: "),
+        (["a", "b", "--output", "a/evaluate/done.json"], "error: "),
     ):
         wrong = subprocess.run([*command[:3], *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert wrong.returncode == 1 and message in wrong.stderr and "Traceback" not in wrong.stderr

@@ -29,7 +29,6 @@ from tests.models.filled import filled
 from tests.unwritable import unwritable
 
 EVERY = ["prepare", "segment", "score", "bridge", "classify", "evaluate", "report"]
-FOLDERS = ["splits", "segmentation", "overlaps", "masks", "classification", "evaluation", "report"]
 
 
 @pytest.fixture
@@ -60,8 +59,8 @@ def ham10000(tmp_path, **overrides):
 
 
 def test_every_stage_leaves_its_mark(finished):
-    assert list(experiment.STAGES) == EVERY and [s.folder for s in experiment.STAGES.values()] == FOLDERS
-    marks = [json.loads((finished / folder / "done.json").read_text()) for folder in FOLDERS]
+    assert list(experiment.STAGES) == EVERY
+    marks = [json.loads((finished / folder / "done.json").read_text()) for folder in EVERY]
     assert len({mark["fingerprint"] for mark in marks}) == len(marks) - 1 and all(
         mark["seconds"] >= 0 for mark in marks
     )
@@ -81,10 +80,10 @@ def test_what_another_config_did_in_the_same_way_is_taken_over(finished, tmp_pat
     with caplog.at_level(logging.INFO, logger="absl"):
         experiment.run(other, tmp_path / "other", ("prepare", "segment", "score", "bridge"), reuse=(tmp_path, finished))
     assert stages_run(caplog) == []
-    for folder in ("records", *FOLDERS[:4]):
+    for folder in ("records", *EVERY[:4]):
         same, theirs = tiny.tree(tmp_path / "other" / folder), tiny.tree(finished / folder)
         assert same.keys() == theirs.keys() and {v[0] for v in same.values()} == {v[0] for v in theirs.values()}
-    assert not (tmp_path / "other" / "classification").exists() and tiny.tree(finished) == before
+    assert not (tmp_path / "other" / "classify").exists() and tiny.tree(finished) == before
 
 
 def test_a_second_run_does_nothing(finished, caplog):
@@ -142,7 +141,7 @@ def test_a_run_that_was_killed_as_it_began_goes_on(tmp_path):
     (tmp_path / ".config.json.123.456").write_text("{")
     (tmp_path / "lock").touch()
     experiment.run(tiny.BASE, tmp_path, ["prepare"])
-    assert (tmp_path / "splits/done.json").exists()
+    assert (tmp_path / "prepare/done.json").exists()
 
 
 def test_a_workdir_that_changes_before_it_is_locked_is_refused(tmp_path, monkeypatch):
@@ -200,14 +199,15 @@ def test_some_stages(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         experiment.run(tiny.BASE, tmp_path, ["prepare"])
     assert stages_run(caplog) == ["prepare"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "lock", "records", "splits"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "lock", "prepare", "records"]
     with pytest.raises(ValueError, match="stage 'report' needs stage 'segment'"):
         experiment.run(tiny.BASE, tmp_path, ["report"])
 
 
 def test_a_workdir_is_refused_while_another_run_lives_and_free_when_it_is_dead(tmp_path):
-    holds = "import sys, time; from segfusion_jax.runtime.locks import owned\nwith owned(pathlib.Path(sys.argv[1]), what='x'):"
-    program = f"import pathlib; {holds}\n  print(1, flush=True); time.sleep(600)"
+    imports = "import pathlib, sys, time; from segfusion_jax.runtime.locks import owned"
+    holds = "with owned(pathlib.Path(sys.argv[1]), what='x'): print(1, flush=True); time.sleep(600)"
+    program = f"{imports}\n{holds}"
     other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "lock")], stdout=subprocess.PIPE)
     assert other.stdout is not None and other.stdout.readline() == b"1\n"
     before = tiny.tree(tmp_path)
@@ -218,7 +218,7 @@ def test_a_workdir_is_refused_while_another_run_lives_and_free_when_it_is_dead(t
     other.kill()
     other.wait()
     experiment.run(tiny.BASE, tmp_path, ["prepare"])
-    assert (tmp_path / "splits/done.json").exists()
+    assert (tmp_path / "prepare/done.json").exists()
 
 
 def test_a_workdir_of_another_version_is_refused(copied):
@@ -233,8 +233,8 @@ def test_a_workdir_of_another_version_is_refused(copied):
 
 
 def test_a_run_that_was_stopped_between_stages_goes_on(finished, copied, caplog):
-    forget(copied, "evaluation", "report")
-    shutil.rmtree(copied / "evaluation")
+    forget(copied, "evaluate", "report")
+    shutil.rmtree(copied / "evaluate")
     kept = {
         name: facts for name, facts in tiny.tree(copied).items() if not name.startswith(("report", "model", "lock"))
     }
@@ -242,20 +242,20 @@ def test_a_run_that_was_stopped_between_stages_goes_on(finished, copied, caplog)
         experiment.run(tiny.BASE, copied)
     assert stages_run(caplog) == ["evaluate", "report"]
     assert kept.items() <= tiny.tree(copied).items()
-    for name in ("metrics.json", "predictions.csv", "segmentation.csv"):
-        assert (copied / "evaluation" / name).read_bytes() == (finished / "evaluation" / name).read_bytes()
+    for name in ("metrics.json", "predictions.csv", "validation.csv"):
+        assert (copied / "evaluate" / name).read_bytes() == (finished / "evaluate" / name).read_bytes()
 
 
 def test_a_run_that_was_stopped_within_a_stage_goes_on(finished, copied, caplog):
-    forget(copied, "segmentation")
-    weights = [copied / f"segmentation/fold_{fold}/weights.safetensors" for fold in range(3)]
+    forget(copied, "segment")
+    weights = [copied / f"segment/fold_{fold}/weights.safetensors" for fold in range(3)]
     weights[2].unlink()
     before = [path.stat().st_mtime_ns for path in weights[:2]]
     with caplog.at_level(logging.INFO, logger="absl"):
         experiment.run(tiny.BASE, copied, ["segment"])
     assert stages_run(caplog) == ["segment"]
     assert [path.stat().st_mtime_ns for path in weights[:2]] == before
-    assert weights[2].read_bytes() == (finished / "segmentation/fold_2/weights.safetensors").read_bytes()
+    assert weights[2].read_bytes() == (finished / "segment/fold_2/weights.safetensors").read_bytes()
 
 
 def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
     save_weights(tmp_path / "small.safetensors", network)
     config = tiny.config(
         segmenter__encoder="mobilenet_v3_small",
-        segmenter__family="timm",
+        segmenter__conventions="timm",
         segmenter__pretrained=str(tmp_path / "small.safetensors"),
         segmenter__training__learning_rate=1e-4,
         classifier__backbone="mobilenet_v3_small",
@@ -275,7 +275,7 @@ def test_other_networks_and_their_weights_by_config(tmp_path, monkeypatch):
         classifier__layer_decay=0.5,
     )
     experiment.run(config, tmp_path / "workdir")
-    trained = safetensors.numpy.load_file(tmp_path / "workdir/segmentation/fold_0/weights.safetensors")
+    trained = safetensors.numpy.load_file(tmp_path / "workdir/segment/fold_0/weights.safetensors")
     kernel = trained["encoder.blocks.4.expand.conv.kernel"]
     start = np.asarray(network.params["blocks"][4]["expand"]["conv"]["kernel"])
     assert 0 < np.abs(kernel - start).max() < 0.01 < start.std()
@@ -326,10 +326,10 @@ def test_masks_are_the_same_by_pmap(finished, copied):
     (copied / "config.json").write_text(text.replace('"shard_map"', '"pmap"'))
     for path in copied.glob("*/done.json"):
         path.unlink()
-    for folder in ("overlaps", "masks", "classification", "evaluation", "report"):
+    for folder in ("score", "bridge", "classify", "evaluate", "report"):
         shutil.rmtree(copied / folder)
     experiment.run(config, copied, ["prepare", "segment", "score", "bridge"])
-    assert (copied / "masks/masks.csv").read_bytes() == (finished / "masks/masks.csv").read_bytes()
+    assert (copied / "bridge/masks.csv").read_bytes() == (finished / "bridge/masks.csv").read_bytes()
 
 
 def test_training_images_that_live_on_the_devices(finished, tmp_path):
@@ -343,9 +343,9 @@ def test_training_images_that_live_on_the_devices(finished, tmp_path):
     experiment.run(config, tmp_path, ["prepare", "segment", "score", "bridge", "classify"])
     for fold in range(3):
         streamed, on_device = (
-            metric_log.read(workdir / f"segmentation/fold_{fold}/metrics.jsonl") for workdir in (finished, tmp_path)
+            metric_log.read(workdir / f"segment/fold_{fold}/metrics.jsonl") for workdir in (finished, tmp_path)
         )
         assert [(line["step"], line["split"]) for line in on_device] == [(a["step"], a["split"]) for a in streamed]
         assert [line["loss"] for line in on_device] == pytest.approx([line["loss"] for line in streamed], rel=0.01)
-    first, *_, last = metric_log.read(tmp_path / "classification/all/metrics.jsonl")
+    first, *_, last = metric_log.read(tmp_path / "classify/all/metrics.jsonl")
     assert first["step"] == 1 < last["step"] and 0 < first["loss"] < 2

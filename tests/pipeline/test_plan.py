@@ -7,11 +7,11 @@ import jax
 import pytest
 import safetensors.numpy
 
-from segfusion_jax.config import Parallel
 from segfusion_jax.pipeline import plan
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import segment
 from segfusion_jax.runtime import footprint
-from segfusion_jax.runtime.devices import Devices, make_devices
+from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.training import metric_log
 from segfusion_jax.training.state import create_state
 from tests import tiny
@@ -81,7 +81,7 @@ def described(finished, compile_cache):
     before, kept = tiny.tree(finished), set(os.listdir(compile_cache))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Devices, "memory_bytes", property(lambda _: 2_000_000))
-        text = plan.describe(config, finished, make_devices(Parallel()))
+        text = plan.plan(Run(config, finished))
     assert tiny.tree(finished) == before
     return text, set(os.listdir(compile_cache)) - kept
 
@@ -102,7 +102,7 @@ def test_the_programs_are_those_of_the_run(described):
 
 
 def test_the_parameters_are_those_of_the_trained_models(described, finished):
-    files = [finished / name / "weights.safetensors" for name in ("segmentation/fold_0", "classification")]
+    files = [finished / name / "weights.safetensors" for name in ("segment/fold_0", "classify")]
     for place, path in enumerate(files):
         arrays = safetensors.numpy.load_file(path)
         moving = {name: array for name, array in arrays.items() if name.rpartition(".")[2] in ("mean", "var")}
@@ -111,25 +111,25 @@ def test_the_parameters_are_those_of_the_trained_models(described, finished):
 
 
 def test_steps_and_classes_are_those_of_the_prepared_data(described, finished):
-    rows = tiny.table(finished / "splits/splits.csv")
+    rows = tiny.table(finished / "prepare/splits.csv")
     train = [row for row in rows if row["split"] == "train"]
     annotated = sum(row["has_mask"] == "1" for row in train)
     steps = 2 * annotated // 3 // 8, len(train) // 8  # a U-Net of three folds is trained on two
     assert f"2 classes; steps an epoch: {steps[0]} (U-Net), {steps[1]} (classifier)\n" in described[0]
-    for folder, steps_per_epoch in zip(("segmentation/fold_0", "classification/all"), steps, strict=True):
+    for folder, steps_per_epoch in zip(("segment/fold_0", "classify/all"), steps, strict=True):
         last = metric_log.read(finished / folder / "metrics.jsonl")[-1]
         assert last["step"] == last["epoch"] * steps_per_epoch
 
 
 def test_members_of_an_ensemble_take_the_steps_of_an_average_one(finished):
-    data = plan._data(tiny.config(classifier__fold_ensemble=True), finished)
-    folds = [row["fold"] for row in tiny.table(finished / "splits/splits.csv") if row["fold"] != "-1"]
+    data = plan._data(Run(tiny.config(classifier__fold_ensemble=True), finished))
+    folds = [row["fold"] for row in tiny.table(finished / "prepare/splits.csv") if row["fold"] != "-1"]
     assert data.classifier_steps == len(folds) * 2 // 3 // 8
     assert data.num_images[1] == max(len(folds) - folds.count(fold) for fold in "012")
 
 
 def test_without_prepared_data_it_says_what_it_takes_them_for(tmp_path):
-    data = plan._data(tiny.config(data__target="diagnosis"), tmp_path)
+    data = plan._data(Run(tiny.config(data__target="diagnosis"), tmp_path))
     assert data.origin == "not prepared yet: taken for two classes and 1,000 steps an epoch"
     assert (data.classes.num_logits, data.unet_steps, data.classifier_steps) == (2, 1000, 1000)
 

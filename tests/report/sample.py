@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import table
 from segfusion_jax.input import mask_store
-from segfusion_jax.report.results import Run
+from segfusion_jax.pipeline.run import LAYOUT
+from segfusion_jax.report.finished_run import FinishedRun
 from tests import tiny
 from tests.datasets.rows import row
 
@@ -193,8 +194,8 @@ def overlaps() -> list[dict[str, str]]:
 
 
 def figures(folder: pathlib.Path) -> pathlib.Path:
-    """Drawn into `folder`/evaluation/figures."""
-    figures = folder / "evaluation" / "figures"
+    """Drawn into `folder`/evaluate/figures."""
+    figures = folder / "evaluate" / "figures"
     figures.mkdir(parents=True)
     for name, size in FIGURES.items():
         picture = Image.new("RGB", size, "#f2f4f5")
@@ -207,10 +208,10 @@ def figures(folder: pathlib.Path) -> pathlib.Path:
     return figures
 
 
-def run(folder: pathlib.Path) -> Run:
+def run(folder: pathlib.Path) -> FinishedRun:
     """The run, with its figures in `folder`."""
     facts = {"Date": "2026-11-23", "Devices": "1 x cpu, 1 process(es)", "Versions": "jax 0.10.2, flax 0.12.8"}
-    return Run(
+    return FinishedRun(
         config=config(),
         metrics=metrics(),
         audit=audit(),
@@ -229,23 +230,24 @@ def run(folder: pathlib.Path) -> Run:
 def workdir(folder: pathlib.Path) -> pathlib.Path:
     """What the stages before the report leave in `folder`; weights are their own fold."""
     figures(folder)
-    for name, content in {"splits/audit.json": audit(), "evaluation/metrics.json": metrics()}.items():
+    for name, content in {"prepare/audit.json": audit(), "evaluate/metrics.json": metrics()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
-    (folder / "evaluation" / "novelty.safetensors").write_text("novelty")
+    (folder / "evaluate" / "novelty.safetensors").write_text("novelty")
     splits = ("train", "train", "validation", "test")
     rows = [row(number, split=split, fold=int(split != "test") - 1) for number, split in enumerate(splits)]
-    table.write_rows(folder / "splits/splits.csv", rows)
-    (folder / "config.json").write_text(json.dumps({"versions": {"jax": "0.10.2"}}))
-    for name, lines in {"predictions": predictions(), "segmentation": overlaps()}.items():
-        with (folder / "evaluation" / f"{name}.csv").open("w", newline="") as file:
+    table.write_rows(folder / "prepare/splits.csv", rows)
+    (folder / "config.json").write_text(json.dumps({"layout": LAYOUT, "versions": {"jax": "0.10.2"}}))
+    for name, lines in {"evaluate/predictions": predictions(), "score/segmentation": overlaps()}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(lines[0]))
             writer.writeheader()
             writer.writerows(lines)
     masks = [mask_store.MaskRow(f"ISIC_{number}", "0", 0.2, "tiny" if number < 3 else "") for number in range(10)]
-    mask_store.write(folder / "masks", ((mask, b"") for mask in masks))
+    mask_store.write(folder / "bridge", ((mask, b"") for mask in masks))
     for fold in range(config().splits.num_folds):
-        for stage in ("segmentation", "classification"):
+        for stage in ("segment", "classify"):
             weights = folder / stage / f"fold_{fold}" / "weights.safetensors"
             weights.parent.mkdir(parents=True)
             arrays = {"kernel": np.full((2, 3), fold, np.float32), "bias": np.full(3, fold, np.float32)}

@@ -244,7 +244,7 @@ CAUTIONS = {
     "leak": (leaking, "38.5 % of test images have a relative in training or validation"),
     "no leak": (lambda run: run, "would have put one there for 39.2 % of them"),
     "shortcut": (lambda run: run, "Confirmation alone tells malignant from benign with a ROC-AUC of 0.78: a shortcut."),
-    "left out": (lambda run: run, "Left out as unusable: 2 absent, 1 damaged; splits/problems.csv lists them."),
+    "left out": (lambda run: run, "Left out as unusable: 2 absent, 1 damaged; prepare/problems.csv lists them."),
     "fallbacks": (
         lambda run: run,
         "72 of 10,012 images had no usable mask: of these the classifier saw the whole image.",

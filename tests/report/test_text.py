@@ -49,7 +49,7 @@ def test_markdown_says_the_same(tmp_path):
             Section(
                 "Results",
                 [
-                    Figure("ROC curve", "On test.", tmp_path / "evaluation" / "roc.png"),
+                    Figure("ROC curve", "On test.", tmp_path / "evaluate" / "roc.png"),
                     Table(
                         "Numbers", ("Name", "Value", "Drawn"), [("one", 1234, Scale(0.5)), ("two", None, "")], "Note."
                     ),
@@ -67,7 +67,7 @@ def test_markdown_says_the_same(tmp_path):
         "**Read this first**",
         "- Few images.",
         "## Results",
-        "![ROC curve](<../evaluation/roc.png>)",
+        "![ROC curve](<../evaluate/roc.png>)",
         "ROC curve. On test.",
         "### Numbers",
         "Note.",

@@ -20,7 +20,7 @@ from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
-from segfusion_jax.pipeline.workdir import load_prepared
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import Classes
 from tests import tiny
 
@@ -32,13 +32,13 @@ def model(finished) -> sf.SegFusion:
 
 @pytest.fixture(scope="module")
 def test_rows(finished):
-    return [row for row in load_prepared(tiny.BASE, finished).rows if row.split == "test"]
+    return [row for row in Run(tiny.BASE, finished).prepared.rows if row.split == "test"]
 
 
 @pytest.fixture(scope="module")
 def images(finished, test_rows) -> np.ndarray:
     """The stored test images, uint8 [N, 144, 192, 3]."""
-    prepared = load_prepared(tiny.BASE, finished)
+    prepared = Run(tiny.BASE, finished).prepared
     return np.stack([decode.decode_image(prepared.read(row.position)[0]) for row in test_rows])
 
 
@@ -48,12 +48,12 @@ def predictions(model, images):
 
 
 def test_probabilities_are_those_of_the_evaluation(finished, predictions, test_rows):
-    rows = tiny.table(finished / "evaluation/predictions.csv")
+    rows = tiny.table(finished / "evaluate/predictions.csv")
     assert [row["image_id"] for row in rows] == [row.image_id for row in test_rows]
     expected = np.array([float(row["probability"]) for row in rows])
     np.testing.assert_allclose([p.probability for p in predictions], expected, atol=1e-3)
     # probabilities of a network that learned little are hardly apart once they are calibrated; its logits are
-    temperature = json.loads((finished / "evaluation/metrics.json").read_text())["calibration"]["temperature"]
+    temperature = json.loads((finished / "evaluate/metrics.json").read_text())["calibration"]["temperature"]
     logits = [temperature * special.logit(p.probability) for p in predictions]
     expected = [float(row["logit of malignant"]) for row in rows]
     np.testing.assert_allclose(logits, expected, atol=0.02)
@@ -61,13 +61,13 @@ def test_probabilities_are_those_of_the_evaluation(finished, predictions, test_r
 
 
 def test_decisions_are_made_at_the_validations_threshold(finished, model, predictions):
-    metrics = json.loads((finished / "evaluation/metrics.json").read_text())
+    metrics = json.loads((finished / "evaluate/metrics.json").read_text())
     assert model.threshold == metrics["classification"]["threshold"]["value"]
     assert [p.malignant for p in predictions] == [p.probability >= model.threshold for p in predictions]
 
 
 def test_masks_are_the_bridges_at_the_size_of_the_image(finished, predictions, test_rows):
-    store = MaskStore(finished / "masks")
+    store = MaskStore(finished / "bridge")
     fallbacks = {row.image_id: row.fallback for row in store.rows}
     for row, prediction in zip(test_rows, predictions, strict=True):
         stored = resize(decode.decode_mask(store.read(row.image_id)), (144, 192)) >= 127.5
@@ -261,7 +261,7 @@ def test_evidence_of_a_crop_is_put_where_the_crop_was(images):
 
 
 def test_noise_is_unfamiliar_and_test_images_are_not(finished, model, images, predictions):
-    flagged = json.loads((finished / "evaluation/metrics.json").read_text())["novelty"]["flagged"]["value"]
+    flagged = json.loads((finished / "evaluate/metrics.json").read_text())["novelty"]["flagged"]["value"]
     assert np.mean([not p.familiar for p in predictions]) == pytest.approx(flagged, abs=1e-9) and flagged < 0.2
     noise = np.random.default_rng(0).integers(0, 2, (32, 32, 3), dtype=np.uint8) * 255  # finer, it would become grey
     (prediction,) = model.predict([noise])

@@ -11,7 +11,7 @@ from sklearn import metrics as sk_metrics
 from segfusion_jax.config import Config
 from segfusion_jax.input import decode
 from segfusion_jax.pipeline import experiment
-from segfusion_jax.pipeline.workdir import load_classes, load_prepared
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import class_probabilities
 from segfusion_jax.serving.segfusion import SegFusion
 from tests import tiny
@@ -39,7 +39,7 @@ CONFIG = changed(
 def diagnosing(finished, tmp_path_factory):
     """The workdir of a run with CONFIG, which takes over the U-Nets of `finished`."""
     workdir = shutil.copytree(finished, tmp_path_factory.mktemp("diagnosing") / "workdir")
-    for folder in ("masks", "classification", "evaluation", "report", "model"):
+    for folder in ("bridge", "classify", "evaluate", "report", "model"):
         shutil.rmtree(workdir / folder)
     for marker in workdir.glob("*/done.json"):
         marker.unlink()
@@ -49,12 +49,12 @@ def diagnosing(finished, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predictions(diagnosing) -> list[dict[str, str]]:
-    return tiny.table(diagnosing / "evaluation/predictions.csv")
+    return tiny.table(diagnosing / "evaluate/predictions.csv")
 
 
 def test_the_network_has_one_logit_a_class(diagnosing, finished):
     heads = [
-        safetensors.numpy.load_file(workdir / "classification/weights.safetensors")["head.bias"]
+        safetensors.numpy.load_file(workdir / "classify/weights.safetensors")["head.bias"]
         for workdir in (diagnosing, finished)
     ]
     assert [head.shape for head in heads] == [(2,), (1,)]
@@ -62,7 +62,7 @@ def test_the_network_has_one_logit_a_class(diagnosing, finished):
 
 
 def test_predictions_have_the_diagnosis_and_every_class(diagnosing, predictions):
-    rows = {row["image_id"]: row for row in tiny.table(diagnosing / "splits/splits.csv") if row["split"] == "test"}
+    rows = {row["image_id"]: row for row in tiny.table(diagnosing / "prepare/splits.csv") if row["split"] == "test"}
     assert [line["image_id"] for line in predictions] == list(rows)
     columns = ["image_id", "group", "label", "probability", "fallback", *(f"logit of {name}" for name in CLASSES)]
     assert list(predictions[0]) == [*columns, "diagnosis", *CLASSES]
@@ -79,13 +79,13 @@ def test_predictions_have_the_diagnosis_and_every_class(diagnosing, predictions)
 
 
 def test_metrics_are_those_of_the_predictions(diagnosing, predictions):
-    metrics = json.loads((diagnosing / "evaluation/metrics.json").read_text())
+    metrics = json.loads((diagnosing / "evaluate/metrics.json").read_text())
     named = [max(CLASSES, key=lambda name: float(line[name])) for line in predictions]
     true = [line["diagnosis"] for line in predictions]
     expected = sk_metrics.balanced_accuracy_score(true, named)
     assert metrics["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx(expected)
     assert metrics["diagnosis"]["n"]["value"] == len(predictions)
-    rows = tiny.table(diagnosing / "splits/splits.csv")
+    rows = tiny.table(diagnosing / "prepare/splits.csv")
     trained = [row["diagnosis"] for row in rows if row["split"] == "train"]
     shares = {name: trained.count(name) / len(trained) for name in CLASSES}
     rarest_first = [max(CLASSES, key=lambda name: float(line[name]) / shares[name]) for line in predictions]
@@ -108,7 +108,7 @@ def test_the_report_and_the_released_model_name_the_classes(diagnosing):
 def test_the_released_model_gives_every_class_a_probability(diagnosing, predictions, tmp_path):
     model = SegFusion.load(shutil.copytree(diagnosing / "model", tmp_path / "released"))
     assert model.classes == tuple(CLASSES)
-    prepared = load_prepared(CONFIG, diagnosing)
+    prepared = Run(CONFIG, diagnosing).prepared
     tests = [row for row in prepared.rows if row.split == "test"]
     found = model.predict([decode.decode_image(prepared.read(row.position)[0]) for row in tests])
     for prediction, line in zip(found, predictions, strict=True):
@@ -136,9 +136,9 @@ def test_class_probabilities_are_a_sigmoid_or_a_softmax():
 
 def test_sides_are_named_after_the_target(tmp_path):
     def classes(target: str, names: list[str], **fields):
-        (tmp_path / "splits").mkdir(exist_ok=True)
-        (tmp_path / "splits/audit.json").write_text(json.dumps({"classes": names}))
-        return load_classes(tiny.config(data__target=target, **fields), tmp_path)
+        (tmp_path / "prepare").mkdir(exist_ok=True)
+        (tmp_path / "prepare/audit.json").write_text(json.dumps({"classes": names}))
+        return Run(tiny.config(data__target=target, **fields), tmp_path).classes
 
     assert classes("malignant", ["benign", "malignant"]).binary_names == ("benign", "malignant")
     melanoma = classes("melanoma", ["other", "melanoma"])

@@ -1,7 +1,6 @@
 """Stage 4: one mask an image, always from U-Nets that never saw the image's group."""
 
 import collections
-import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,18 +8,15 @@ from absl import logging
 
 from segfusion_jax.bridge import masked
 from segfusion_jax.bridge.resize import resize
-from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.config import Bridge
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input import decode, mask_store
 from segfusion_jax.input.loader import Examples
-from segfusion_jax.pipeline.workdir import load_prepared, unet_weights
-from segfusion_jax.runtime.devices import make_devices
-from segfusion_jax.serving.ensembles import SegmenterEnsemble
+from segfusion_jax.pipeline.run import Run
 
 
-def bridge(config: Config, workdir: pathlib.Path) -> None:
-    """Writes `masks/`: the cleaned masks of the config's own collection, but for unused images, and whence they are.
+def bridge(run: Run) -> None:
+    """Writes the cleaned masks of the images of the run's own collection, but for unused ones, and whence they are.
 
     An image in fold k gets the mask of the U-Net that never saw fold k; a test image, which is in no fold, the mean of
     all U-Nets. With `bridge.masks` "annotated" each gets its annotation.
@@ -28,65 +24,57 @@ def bridge(config: Config, workdir: pathlib.Path) -> None:
     Raises:
       ValueError: annotated masks are asked for and an image has none.
     """
-    devices = make_devices(config.parallel)
-    prepared = load_prepared(config, workdir)
     used = ("train", "validation", "test")
-    rows = [row for row in prepared.rows if row.source == config.data.collection and row.split in used]
-    if config.bridge.masks == "annotated":
-        found = annotated_masks(config, prepared, rows)
-    else:
-        found = masks(config, SegmenterEnsemble(config, devices, unet_weights(config, workdir)), prepared, rows)
-    if not devices.is_lead:
-        collections.deque(found, maxlen=0)
+    own = [row for row in run.prepared.rows if row.source == run.config.data.collection and row.split in used]
+    masks = annotated_masks(run, own) if run.config.bridge.masks == "annotated" else predicted_masks(run, own)
+    if not run.devices.is_lead:
+        collections.deque(masks, maxlen=0)
         return
-    mask_store.write(workdir / "masks", found)
-    written = mask_store.MaskStore(workdir / "masks").rows
-    fallbacks = collections.Counter(row.fallback for row in written if row.fallback)
-    logging.info("bridge: %d masks, whole image instead: %s", len(written), dict(fallbacks) or "none")
+    run.write_masks(masks)
+    fallbacks = collections.Counter(row.fallback for row in run.masks.rows if row.fallback)
+    logging.info("bridge: %d masks, whole image instead: %s", len(run.masks.rows), dict(fallbacks) or "none")
 
 
-def unets_for(row: Row, config: Config) -> list[int]:
-    """Which U-Nets may segment an image: those that never saw its group."""
-    return [row.fold] if row.fold >= 0 else list(range(config.splits.num_folds))
+def unets_for(row: Row, num_folds: int) -> list[int]:
+    """Returns which of the U-Nets may segment an image: those that never saw its group."""
+    return [row.fold] if row.fold >= 0 else list(range(num_folds))
 
 
-def masks(
-    config: Config, segmenters: SegmenterEnsemble, prepared: Prepared, rows: Sequence[Row]
-) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
-    """The cleaned masks of `rows`, encoded, by the U-Nets that may segment each of them."""
+def predicted_masks(run: Run, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
+    """Yields the cleaned masks of `rows`, encoded, by the U-Nets that may segment each of them."""
     for fold in sorted({row.fold for row in rows}):
         members = tuple(row for row in rows if row.fold == fold)
-        unets = unets_for(members[0], config)
+        unets = unets_for(members[0], run.config.splits.num_folds)
         logging.info("bridge: %d images by U-Net %s", len(members), "+".join(map(str, unets)))
-        for row, probability in segmenters.predict(Examples(prepared, members, config.segmenter.image_size), unets):
+        source = Examples(run.prepared, members, run.config.segmenter.image_size)
+        for row, probability in run.segmenters.predict(source, unets):
             lesion = np.round(probability * masked.WHOLE).astype(np.uint8)
-            yield stored(row, lesion, "+".join(map(str, unets)), config)
+            yield stored(row, lesion, "+".join(map(str, unets)), run.config.bridge)
 
 
-def annotated_masks(
-    config: Config, prepared: Prepared, rows: Sequence[Row]
-) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
-    """The annotated masks of `rows`, cleaned like predicted ones and of their resolution, encoded.
+def annotated_masks(run: Run, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
+    """Yields the annotated masks of `rows`, cleaned like predicted ones and of their resolution, encoded.
 
     Raises:
       ValueError: an image has none.
     """
     for row in rows:
-        _, annotation = decode.read(prepared, row)
+        _, annotation = decode.read(run.prepared, row)
         if annotation is None:
             raise ValueError(f"config.bridge.masks = 'annotated': image {row.image_id} has no annotated mask")
-        yield stored(row, resize(annotation, config.segmenter.image_size), "annotation", config)
+        lesion = resize(annotation, run.config.segmenter.image_size)
+        yield stored(row, lesion, "annotation", run.config.bridge)
 
 
-def stored(row: Row, lesion: np.ndarray, maker: str, config: Config) -> tuple[mask_store.MaskRow, bytes]:
-    """What `mask_store.write` takes of a mask, cleaned.
+def stored(row: Row, lesion: np.ndarray, maker: str, bridge: Bridge) -> tuple[mask_store.MaskRow, bytes]:
+    """Returns what `mask_store.write` takes of a mask, cleaned.
 
     Args:
       row: of the image.
       lesion: [height, width] uint8, 255 = certainly lesion.
       maker: as of `MaskRow.unets`.
-      config: its section `bridge` counts.
+      bridge: its threshold, min_area and max_border count.
     """
-    mask, fallback = masked.clean(lesion, config.bridge)
-    area = float((mask >= config.bridge.threshold * masked.WHOLE).mean())
+    mask, fallback = masked.clean(lesion, bridge)
+    area = float((mask >= bridge.threshold * masked.WHOLE).mean())
     return mask_store.MaskRow(row.image_id, maker, round(area, 5), fallback), decode.encode_mask(mask)

@@ -10,22 +10,15 @@ from absl import logging
 from sklearn import metrics
 
 from segfusion_jax.config import Config, Training
-from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input.loader import Examples, TrainStream
-from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.input.sampling import class_balanced
 from segfusion_jax.models.from_config import load_backbone, make_classifier
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
-from segfusion_jax.pipeline.workdir import (
-    classifier_rows,
-    classifier_weights,
-    evenly_spaced,
-    load_classes,
-    load_prepared,
-)
-from segfusion_jax.runtime.devices import AXIS, Devices, make_devices
+from segfusion_jax.pipeline.rows import bridged_examples, evenly_spaced, training_rows, validation_rows
+from segfusion_jax.pipeline.run import Run
+from segfusion_jax.runtime.devices import AXIS, Devices
 from segfusion_jax.serving.ensembles import Classes, class_probabilities, malignant_probability
 from segfusion_jax.training import steps
 from segfusion_jax.training.fit import Fit, fit
@@ -36,50 +29,28 @@ from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.state import create_state
 
 
-def classify(config: Config, workdir: pathlib.Path) -> None:
+def classify(run: Run) -> None:
     """Trains on the images of the split 'train' and chooses the weights by ROC-AUC on 'validation'.
 
     With `fold_ensemble`, classifier k is trained on all folds but k, of both splits, and chosen on fold k. With
-    `frozen_epochs`, the last layer alone is trained first. Writes `classification/weights.safetensors` and, for each
-    phase, `classification/<phase>/metrics.jsonl`; of an ensemble in `classification/fold_<k>`.
+    `frozen_epochs`, the last layer alone is trained first. Writes the weights, and for each phase its metrics.
 
     Raises:
-      ValueError: the images that a classifier is trained or chosen on are all of one side.
+      ValueError: the images that a classifier is trained or chosen on are all of one kind.
     """
-    devices = make_devices(config.parallel)
-    prepared, masks = load_prepared(config, workdir), MaskStore(workdir / "masks")
-    classes = load_classes(config, workdir)
-    train, choose = training_rows(config, prepared), validation_rows(config, prepared)
-    _check_kinds(train, choose, classes)
-    trainer = _Trainer(config, devices, classes, train)
-    for (number, rows), weights in zip(choose, classifier_weights(config, workdir), strict=True):
+    config = run.config
+    train, choose = training_rows(run), validation_rows(run)
+    _check_kinds(train, choose, run.classes)
+    trainer = _Trainer(config, run.devices, run.classes, train)
+    for (number, rows), weights in zip(choose, run.classifier_weights, strict=True):
         if weights.exists():
             logging.info("classifier %d: done before", number)
             continue
-        to_train = examples(config, prepared, masks, train[number], scaled_decoding=True)
+        to_train = bridged_examples(run, train[number], scaled_decoding=True)
         to_choose = evenly_spaced(rows, config.classifier.training.images_per_epoch)
-        classifier = trainer.train(number, weights.parent, to_train, examples(config, prepared, masks, to_choose))
-        if devices.is_lead:
+        classifier = trainer.train(number, weights.parent, to_train, bridged_examples(run, to_choose))
+        if run.devices.is_lead:
             save_weights(weights, classifier)
-
-
-def training_rows(config: Config, prepared: Prepared) -> list[tuple[Row, ...]]:
-    """The rows that each classifier is trained on."""
-    if not config.classifier.fold_ensemble:
-        return [classifier_rows(prepared, config, "train")]
-    rows = classifier_rows(prepared, config, "train", "validation")
-    return [tuple(row for row in rows if row.fold != fold) for fold in range(config.splits.num_folds)]
-
-
-def validation_rows(config: Config, prepared: Prepared) -> list[tuple[int, tuple[Row, ...]]]:
-    """The number of each classifier, and the rows that choose its weights: it is not trained on their groups.
-
-    They are also what temperature and thresholds are fitted on. Those of an ensemble are all that are not in 'test'.
-    """
-    if not config.classifier.fold_ensemble:
-        return [(0, classifier_rows(prepared, config, "validation"))]
-    rows = classifier_rows(prepared, config, "train", "validation")
-    return [(fold, tuple(row for row in rows if row.fold == fold)) for fold in range(config.splits.num_folds)]
 
 
 def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Sequence[Row]]], classes: Classes) -> None:
@@ -90,13 +61,6 @@ def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Seq
                     f"the {len(rows)} images that classifier {number} is {what} on must be of both kinds, "
                     f"{classes.binary_names[0]} and {classes.binary_names[1]}"
                 )
-
-
-def examples(
-    config: Config, prepared: Prepared, masks: MaskStore, rows: Sequence[Row], *, scaled_decoding: bool = False
-) -> Examples:
-    """The bridged images of `rows`; `scaled_decoding` as in `Examples`."""
-    return Examples(prepared, rows, config.classifier.image_size, masks, config.bridge, scaled_decoding=scaled_decoding)
 
 
 def make_network(config: Config, devices: Devices, classes: Classes, *, seed: int) -> Functional:

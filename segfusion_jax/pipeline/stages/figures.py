@@ -9,18 +9,15 @@ import numpy as np
 
 from segfusion_jax.bridge import masked
 from segfusion_jax.bridge.resize import resize
-from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.config import Augmentation, Bridge
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import calibration, classification, segmentation
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
 from segfusion_jax.input.loader import Examples
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.predicted import Predicted
-from segfusion_jax.pipeline.workdir import classifier_folders, fold_folder
 from segfusion_jax.report import plots
-from segfusion_jax.serving.ensembles import SegmenterEnsemble
-from segfusion_jax.training import metric_log
 
 PANELS = 8  # images of a gallery
 CURVES = ("loss", "dice", "roc_auc")
@@ -30,43 +27,41 @@ Overlay = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 """Image uint8 [height, width, 3], annotation and prediction bool [height, width], title."""
 
 
-def overlays(
-    config: Config, prepared: Prepared, segmenters: SegmenterEnsemble, scored: Sequence[tuple[Row, Mapping[str, float]]]
-) -> dict[str, list[Overlay]]:
-    """The worst, the best and some other annotated test images, with what the U-Nets make of them.
+def overlays(run: Run, scored: Sequence[tuple[Row, Mapping[str, float]]]) -> dict[str, list[Overlay]]:
+    """Returns the worst, the best and some other annotated test images, with what the U-Nets make of them.
 
     All processes predict together.
     """
     ordered = sorted(scored, key=lambda pair: pair[1]["dice"])
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(run.config.seed)
     drawn = sorted(rng.choice(len(ordered), min(PANELS, len(ordered)), replace=False).tolist())
     chosen = {"worst": ordered[:PANELS], "best": ordered[::-1][:PANELS], "random": [ordered[place] for place in drawn]}
-    return {name: _overlays(config, prepared, segmenters, pairs) for name, pairs in chosen.items() if pairs}
+    return {name: _overlays(run, pairs) for name, pairs in chosen.items() if pairs}
 
 
-def _overlays(config, prepared, segmenters, pairs) -> list[Overlay]:
-    source = Examples(prepared, tuple(row for row, _ in pairs), config.segmenter.image_size)
+def _overlays(run: Run, pairs: Sequence[tuple[Row, Mapping[str, float]]]) -> list[Overlay]:
+    source = Examples(run.prepared, tuple(row for row, _ in pairs), run.config.segmenter.image_size)
     panels = []
-    for (row, probability), (_, scores) in zip(segmenters.predict(source), pairs, strict=True):
-        image, mask = decode.read(prepared, row)
+    for (row, probability), (_, scores) in zip(run.segmenters.predict(source), pairs, strict=True):
+        image, mask = decode.read(run.prepared, row)
         assert mask is not None
         size = image.shape[0], image.shape[1]
-        prediction = resize(probability, size) >= config.bridge.threshold
-        panels.append(
-            (
-                image,
-                segmentation.binarise(resize(mask, size)),
-                prediction,
-                f"{row.image_id}\nDice {scores['dice']:.2f}",
-            )
-        )
+        prediction = resize(probability, size) >= run.config.bridge.threshold
+        annotation = segmentation.binarise(resize(mask, size))
+        panels.append((image, annotation, prediction, f"{row.image_id}\nDice {scores['dice']:.2f}"))
     return panels
+
+
+def draw_overlays(folder: pathlib.Path, galleries: Mapping[str, Sequence[Overlay]]) -> None:
+    """Draws the galleries of `overlays`."""
+    for name, panels in galleries.items():
+        plots.segmentation_overlays(folder / f"overlays_{name}.png", panels)
 
 
 def draw_scores(
     folder: pathlib.Path, test: Predicted, threshold: float, subgroups: Sequence[Mapping], *, resamples: int
 ) -> None:
-    """Curves, decisions, probabilities, reliability and subgroups of the test images."""
+    """Draws curves, decisions, probabilities, reliability and subgroups of the test images."""
     labels, probabilities, names = test.labels, test.malignancy, test.classes.binary_names
     curves = (
         ("roc_curve", plots.roc_curve),
@@ -100,40 +95,39 @@ def _reliability(name: str, labels: np.ndarray, probabilities: np.ndarray) -> pl
     return plots.Reliability(name, mean, share, low, high, probabilities)
 
 
-def draw_training(folder: pathlib.Path, config: Config, workdir: pathlib.Path) -> None:
-    """The curves of each U-Net and each classifier."""
-    trainings = {f"unet_{fold}": fold_folder(workdir, fold) for fold in range(config.splits.num_folds)}
-    classifiers = classifier_folders(config, workdir)
-    for number, source in enumerate(classifiers):
-        trainings["classifier" if len(classifiers) == 1 else f"classifier_{number}"] = source / "all"
+def draw_training(folder: pathlib.Path, run: Run) -> None:
+    """Draws the curves of each U-Net and each classifier."""
+    trainings = {f"unet_{fold}": run.unet_folder(fold) for fold in range(run.config.splits.num_folds)}
+    for number, source in enumerate(run.classifier_folders):
+        trainings[f"classifier_{number}" if run.config.classifier.fold_ensemble else "classifier"] = source / "all"
     for name, source in trainings.items():
         history = [
             {key: line[key] for key in ("step", "epoch", "split", *CURVES) if key in line}
-            for line in metric_log.read(source / "metrics.jsonl")
+            for line in run.read_history(source)
         ]
         plots.training_curves(folder / f"training_curves_{name}.png", history)
 
 
-def draw_bridge(folder: pathlib.Path, config: Config, test: Predicted, source: Examples) -> None:
-    """Three malignant and three benign test images, whole and bridged; `source` holds the examples of `test`."""
+def draw_bridge(folder: pathlib.Path, bridge: Bridge, test: Predicted, source: Examples) -> None:
+    """Draws three malignant and three benign test images, whole and bridged; `source` holds the examples of `test`."""
     labels, whole = test.labels, dataclasses.replace(source, bridge=None)
     chosen = [*np.flatnonzero(labels)[:3], *np.flatnonzero(~labels)[:3]]
     panels = []
     for place in chosen:
         example, row = whole[place], test.rows[place]
         title = f"{row.image_id}\n{test.classes.names[row.target]}"
-        panels.append((example["image"], example["mask"][..., 0], _bridged(source[place], config), title))
+        panels.append((example["image"], example["mask"][..., 0], _bridged(source[place], bridge), title))
     plots.bridge_panels(folder / "bridge_panels.png", panels)
 
 
-def draw_missed(folder: pathlib.Path, config: Config, test: Predicted, source: Examples, threshold: float) -> None:
-    """The malignant test images below the threshold, the least probable first."""
+def draw_missed(folder: pathlib.Path, bridge: Bridge, test: Predicted, source: Examples, threshold: float) -> None:
+    """Draws the malignant test images below the threshold, the least probable first."""
     missed = np.flatnonzero(test.labels & (test.malignancy < threshold))
     panels = [
         plots.Missed(
             test.rows[place].image_id,
             source[place]["image"],
-            lesion(source[place], config),
+            lesion(source[place], bridge),
             float(test.malignancy[place]),
         )
         for place in missed[np.argsort(test.malignancy[missed], kind="stable")][:PANELS]
@@ -144,14 +138,14 @@ def draw_missed(folder: pathlib.Path, config: Config, test: Predicted, source: E
 
 def draw_evidence(
     folder: pathlib.Path,
-    config: Config,
+    bridge: Bridge,
     test: Predicted,
     source: Examples,
     *,
     evidence: Sequence[np.ndarray],
     shares: Sequence[tuple[float, float]],
 ) -> None:
-    """Grad-CAM of the two most and the two least probable images of each side."""
+    """Draws Grad-CAM of the two most and the two least probable images of each side."""
     order = np.argsort(test.malignancy, kind="stable")
     panels = []
     for label, title in ((True, test.classes.binary_names[1]), (False, test.classes.binary_names[0])):
@@ -162,8 +156,8 @@ def draw_evidence(
                 plots.Explanation(
                     f"{test.rows[place].image_id}\n{title}, {test.malignancy[place]:.2f}",
                     example["image"],
-                    _bridged(example, config),
-                    lesion(example, config),
+                    _bridged(example, bridge),
+                    lesion(example, bridge),
                     evidence[place],
                     shares[place][0],
                 )
@@ -171,22 +165,22 @@ def draw_evidence(
     plots.explanations(folder / "grad_cam.png", panels)
 
 
-def draw_augmentation(folder: pathlib.Path, config: Config, train: Examples) -> None:
-    """Three training images, each as it is and five times augmented."""
-    rng = np.random.default_rng(config.seed)
+def draw_augmentation(folder: pathlib.Path, augmentation: Augmentation, train: Examples, *, seed: int) -> None:
+    """Draws three training images, each as it is and five times augmented."""
+    rng = np.random.default_rng(seed)
     sheet = []
     for index in range(min(3, len(train))):
         image, mask = train[index]["image"], train[index]["mask"][..., 0]
-        copies = [augment(image, mask, config.classifier.augmentation, rng) for _ in range(5)]
+        copies = [augment(image, mask, augmentation, rng) for _ in range(5)]
         sheet.append([(image, mask), *copies])
     plots.augmentation_sheet(folder / "augmentation.png", sheet)
 
 
-def lesion(example: Mapping[str, Any], config: Config) -> np.ndarray:
-    """What of a bridged example is lesion, [height, width] bool; its mask holds probabilities."""
-    return example["mask"][..., 0] >= config.bridge.threshold * masked.WHOLE
+def lesion(example: Mapping[str, Any], bridge: Bridge) -> np.ndarray:
+    """Returns what of a bridged example is lesion, [height, width] bool; its mask holds probabilities."""
+    return example["mask"][..., 0] >= bridge.threshold * masked.WHOLE
 
 
-def _bridged(example: Mapping[str, Any], config: Config) -> np.ndarray:
-    bridged = masked.apply(example["image"] / 255.0, example["mask"] / 255.0, config.bridge)
+def _bridged(example: Mapping[str, Any], bridge: Bridge) -> np.ndarray:
+    bridged = masked.apply(example["image"] / 255.0, example["mask"] / 255.0, bridge)
     return np.round(255 * bridged[..., :3]).astype(np.uint8)

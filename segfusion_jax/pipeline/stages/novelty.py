@@ -5,25 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from segfusion_jax.config import Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import bootstrap, novelty, weighted
 from segfusion_jax.input.loader import Examples
-from segfusion_jax.pipeline.stages.classify import training_rows, validation_rows
-from segfusion_jax.pipeline.workdir import evenly_spaced
+from segfusion_jax.pipeline.rows import evenly_spaced, training_rows, validation_rows
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import ClassifierEnsemble
 
 MOST_IMAGES = 2000
 """That the Gaussian is fitted on: ten times as many as it has features, and soon done."""
 
 
-def fit(config: Config, prepared: Prepared, classifiers: ClassifierEnsemble) -> novelty.Novelty:
-    """The Gaussian of images that the first classifier is trained on; the limit is of those that chose its weights."""
-    train = evenly_spaced(training_rows(config, prepared)[0], MOST_IMAGES)
-    _, validation = validation_rows(config, prepared)[0]
-    fitted = novelty.fit(_features(prepared, classifiers, train))
-    return fitted.limited(_features(prepared, classifiers, validation))
+def fit(run: Run) -> novelty.Novelty:
+    """Fits the Gaussian to images that train the first classifier; its limit is of those that chose its weights."""
+    train = evenly_spaced(training_rows(run)[0], MOST_IMAGES)
+    _, validation = validation_rows(run)[0]
+    fitted = novelty.fit(_features(run.prepared, run.classifiers, train))
+    return fitted.limited(_features(run.prepared, run.classifiers, validation))
 
 
 def score(

@@ -2,17 +2,17 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.config import Classifier
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
 from segfusion_jax.input.loader import Source
-from segfusion_jax.input.mask_store import MaskStore
-from segfusion_jax.pipeline.stages.classify import examples, training_rows, validation_rows
+from segfusion_jax.input.mask_store import MaskRow
+from segfusion_jax.pipeline.rows import bridged_examples, training_rows, validation_rows
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, class_probabilities, malignant_probability
 
 
@@ -70,38 +70,59 @@ class Predicted:
         return malignant_probability(self.logits, self.classes)
 
 
-def predict_validation(
-    config: Config, prepared: Prepared, masks: MaskStore, classifiers: ClassifierEnsemble
-) -> Predicted:
-    """Every image that some classifier was not trained on, by that one, with the calibration that these fit best.
+def predict_validation(run: Run) -> Predicted:
+    """Predicts every image that chose weights, by the classifier that it chose, with the calibration that fits best.
 
     Where classes were sampled or weighted to be equal, the calibration first takes that back.
     """
+    classifiers, classes = run.classifiers, run.classes
     parts = [
         pair
-        for number, rows in validation_rows(config, prepared)
-        for pair in classifiers.predict(examples(config, prepared, masks, rows), [number])
+        for number, rows in validation_rows(run)
+        for pair in classifiers.predict(bridged_examples(run, rows), [number])
     ]
     rows, logits = zip(*parts, strict=True)
-    classes = classifiers.classes
-    counts = collections.Counter(row.target for rows in training_rows(config, prepared) for row in rows)
+    counts = collections.Counter(row.target for rows in training_rows(run) for row in rows)
     numbers = [counts[target] for target in range(len(classes.names))]
     shares = tuple(number / sum(numbers) for number in numbers)
-    shift = _shift(config, numbers, classes)
+    shift = _shift(run.config.classifier, numbers, classes)
     values = np.array(logits)
     temperature = fit_temperature(np.array([row.target for row in rows]), values, shift)
     return Predicted(rows, values, Calibration(temperature, shift), classes, shares)
 
 
 def predict(classifiers: ClassifierEnsemble, source: Source, like: Predicted) -> Predicted:
-    """The images of `source`, examples, by all classifiers, with the calibration of `like`."""
+    """Predicts the images of `source`, examples, by all classifiers, with the calibration of `like`."""
     rows, logits = zip(*classifiers.predict(source), strict=True)
     return dataclasses.replace(like, rows=rows, logits=np.array(logits))
 
 
-def _shift(config: Config, numbers: Sequence[int], classes: Classes) -> tuple[float, ...]:
-    """From equal shares of the classes, where training had such, to those of its images."""
-    if config.classifier.training.sampling != "balanced" and config.classifier.class_weights != "balanced":
+def table(predicted: Predicted, masks: Mapping[str, MaskRow]) -> tuple[list[str], list[list]]:
+    """Returns the columns and the lines of a table of predictions.
+
+    `label` is 1 where `probability` should be high; with more than one logit, the diagnosis and each class follow.
+    """
+    classes = predicted.classes
+    many = classes.num_logits > 1
+    names = classes.names if many else classes.names[1:]
+    columns = ["image_id", "group", "label", "probability", "fallback", *(f"logit of {name}" for name in names)]
+    lines = [
+        [row.image_id, row.group, int(label), repr(float(probability)), masks[row.image_id].fallback]
+        + [repr(float(logit)) for logit in logits]
+        for row, label, probability, logits in zip(
+            predicted.rows, predicted.labels, predicted.malignancy, predicted.logits, strict=True
+        )
+    ]
+    if many:
+        columns += ["diagnosis", *classes.names]
+        for line, row, probabilities in zip(lines, predicted.rows, predicted.of_classes, strict=True):
+            line += [classes.names[row.target], *map(repr, probabilities.tolist())]
+    return columns, lines
+
+
+def _shift(classifier: Classifier, numbers: Sequence[int], classes: Classes) -> tuple[float, ...]:
+    """Returns the shift from equal shares of the classes, where training had such, to those of its images."""
+    if classifier.training.sampling != "balanced" and classifier.class_weights != "balanced":
         return (0.0,) * classes.num_logits
     if classes.num_logits == 1:
         return prior_shift(numbers[1] / sum(numbers), 0.5)

@@ -13,45 +13,37 @@ from segfusion_jax.datasets import table
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.models.pretrained import release_weights, stored_preprocessing
-from segfusion_jax.pipeline.workdir import classifier_weights, stage_seconds, unet_weights
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
-from segfusion_jax.serving.ensembles import Classes
 from segfusion_jax.serving.segfusion import METADATA, NOVELTY, SPLIT
 
 
-def release(config: Config, workdir: pathlib.Path, metrics: Mapping[str, Any], classes: Classes) -> None:
+def release(run: Run, metrics: Mapping[str, Any]) -> None:
     """Writes the folder `model`: weights with kernels in float16, what tells unfamiliar images, metadata and split.
 
     Args:
-      config: of the run.
-      workdir: whose stages up to `evaluate` are done.
-      metrics: of `evaluation/metrics.json`.
-      classes: that are told apart.
+      run: whose stages up to `evaluate` are done.
+      metrics: as `Run.read_metrics` returns them.
     """
-    folder = workdir / "model"
+    config, classes, folder = run.config, run.classes, run.model
     folder.mkdir(exist_ok=True)
     folds = range(config.splits.num_folds)
     unets = [f"unet_{fold}.safetensors" for fold in folds]
     ensemble = [f"classifier_{fold}.safetensors" for fold in folds]
     classifiers = ensemble if config.classifier.fold_ensemble else ["classifier.safetensors"]
     networks = [*unets, *classifiers]
-    for weights, name in zip(
-        [*unet_weights(config, workdir), *classifier_weights(config, workdir)], networks, strict=True
-    ):
+    for weights, name in zip([*run.unet_weights, *run.classifier_weights], networks, strict=True):
         release_weights(weights, folder / name)
-    shutil.copyfile(workdir / "evaluation" / NOVELTY, folder / NOVELTY)
-    rows = table.read_rows(workdir / "splits" / "splits.csv")
-    table.write_parts(folder / SPLIT, rows)
+    shutil.copyfile(run.novelty, folder / NOVELTY)
+    table.write_parts(folder / SPLIT, run.rows)
     calibration = metrics.get("calibration", {})
+    sections = (("segmenter", config.segmenter), ("classifier", config.classifier))
     metadata = {
         "config": json.loads(_portable(config).to_json()),
         "unets": unets,
         "classifiers": classifiers,
         "preprocessing": {name: stored_preprocessing(folder / name)._asdict() for name in networks},
-        "views": {
-            "segmenter": config.segmenter.test_time_augmentation,
-            "classifier": config.classifier.test_time_augmentation,
-        },
+        "test_time_augmentation": {name: section.test_time_augmentation for name, section in sections},
         "classes": classes.names,
         "positive": [name for name, positive in zip(classes.names, classes.positive, strict=True) if positive],
         "num_logits": classes.num_logits,
@@ -59,14 +51,10 @@ def release(config: Config, workdir: pathlib.Path, metrics: Mapping[str, Any], c
         **{name: calibration[name] for name in ("temperature", "shift", "prevalence") if name in calibration},
         "metrics": metrics,
         "data": _data(config),
-        "split_sha256": table.split_digest(rows),
-        "pretrained": {
-            name: _pretrained(section)
-            for name, section in (("segmenter", config.segmenter), ("classifier", config.classifier))
-            if section.pretrained
-        },
-        "training": _training(workdir),
-        "versions": json.loads((workdir / "config.json").read_text())["versions"],
+        "split_sha256": table.split_digest(run.rows),
+        "pretrained": {name: _pretrained(section) for name, section in sections if section.pretrained},
+        "training": {"splits": _sizes(run.audit), "seconds": run.seconds},
+        "versions": run.versions,
         "use": "Research use only. Not a medical device.",
     }
     write_text(folder / METADATA, json.dumps(metadata, indent=2) + "\n")
@@ -101,8 +89,6 @@ def _pretrained(section: Segmenter | Classifier) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _training(workdir: pathlib.Path) -> dict[str, Any]:
-    """Images and groups of each split, and seconds of each stage by its folder."""
-    splits = json.loads((workdir / "splits" / "audit.json").read_text())["splits"]
-    sizes = {name: {what: split[what] for what in ("images", "groups")} for name, split in splits.items()}
-    return {"splits": sizes, "seconds": stage_seconds(workdir)}
+def _sizes(audit: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Returns the number of images and groups of each split."""
+    return {name: {what: split[what] for what in ("images", "groups")} for name, split in audit["splits"].items()}

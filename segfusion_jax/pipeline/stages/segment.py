@@ -9,14 +9,14 @@ import optax
 from absl import logging
 
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input.loader import Examples, TrainStream
 from segfusion_jax.models.from_config import load_encoder, make_unet
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.pretrained import save_weights
-from segfusion_jax.pipeline.workdir import evenly_spaced, fold_folder, load_prepared
-from segfusion_jax.runtime.devices import AXIS, Devices, make_devices
+from segfusion_jax.pipeline.rows import evenly_spaced, unet_rows
+from segfusion_jax.pipeline.run import Run
+from segfusion_jax.runtime.devices import AXIS, Devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.fit import Fit, fit
 from segfusion_jax.training.on_device import compile_step, with_examples
@@ -26,57 +26,32 @@ from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.state import create_state
 
 
-def segment(config: Config, workdir: pathlib.Path) -> None:
+def segment(run: Run) -> None:
     """Trains U-Net k on the split 'train' and chooses its weights on 'validation', of both without fold k.
 
-    Writes `segmentation/fold_<k>/weights.safetensors` and `metrics.jsonl`. The test groups are in no fold.
+    Writes the weights and the metrics of each. The test groups are in no fold.
 
     Raises:
       ValueError: a U-Net has no annotated masks to be trained or chosen on.
     """
-    devices = make_devices(config.parallel)
-    prepared = load_prepared(config, workdir)
-    train, choose = divide(config, prepared)
-    trainer = _Trainer(config, devices, steps_per_epoch(config, train), most_trained=max(map(len, train.values())))
-    for fold in train:
-        weights = fold_folder(workdir, fold) / "weights.safetensors"
+    config = run.config
+    train, choose = unet_rows(run)
+    steps_each, most_trained = steps_per_epoch(config, train), max(map(len, train.values()))
+    trainer = _Trainer(config, run.devices, steps_each, most_trained=most_trained)
+    for fold, weights in zip(train, run.unet_weights, strict=True):
         if weights.exists():
             logging.info("U-Net %d: done before", fold)
             continue
         size = config.segmenter.image_size
-        to_train = Examples(prepared, train[fold], size, scaled_decoding=True)
-        to_choose = Examples(prepared, evenly_spaced(choose[fold], config.segmenter.training.images_per_epoch), size)
-        unet = trainer.train(fold, workdir, to_train, to_choose)
-        if devices.is_lead:
+        to_train = Examples(run.prepared, train[fold], size, scaled_decoding=True)
+        rows = evenly_spaced(choose[fold], config.segmenter.training.images_per_epoch)
+        unet = trainer.train(fold, run.unet_folder(fold), to_train, Examples(run.prepared, rows, size))
+        if run.devices.is_lead:
             save_weights(weights, unet)
 
 
-def divide(config: Config, prepared: Prepared) -> tuple[dict[int, tuple[Row, ...]], dict[int, tuple[Row, ...]]]:
-    """The images that each U-Net is trained on, and those that choose its weights, by the fold that it never meets.
-
-    Raises:
-      ValueError: one of them has none.
-    """
-    folds = range(config.splits.num_folds)
-    annotated = {
-        split: [row for row in prepared.rows if row.has_mask and row.split == split]
-        for split in ("train", "validation")
-    }
-    train, choose = (
-        {fold: tuple(row for row in rows if row.fold != fold) for fold in folds} for rows in annotated.values()
-    )
-    for fold in folds:
-        if not train[fold] or not choose[fold]:
-            raise ValueError(
-                f"outside fold {fold} there are {len(train[fold])} training and {len(choose[fold])} validation images "
-                "with an annotated mask, of each at least 1 is needed; config.data.mask_collection names a collection "
-                "that brings masks"
-            )
-    return train, choose
-
-
 def steps_per_epoch(config: Config, train: Mapping[int, Sequence[Row]]) -> int:
-    """Of all U-Nets alike: what the images of an average one make.
+    """Returns the steps of an epoch, for all U-Nets alike: what the images of an average one make.
 
     Args:
       config: of the run.
@@ -125,7 +100,7 @@ class _Trainer:
         self._step = compile_step(step, devices, on_device=config.segmenter.training.on_device_data)
         self._scores = devices.compile_predict(steps.make_segmentation_scores(unet))
 
-    def train(self, fold: int, workdir: pathlib.Path, train: Examples, validation: Examples) -> Functional:
+    def train(self, fold: int, folder: pathlib.Path, train: Examples, validation: Examples) -> Functional:
         """Returns the U-Net with its best weights."""
         config, training = self._config, self._config.segmenter.training
         unet = make_network(config, self._devices, seed=derive_seed(config.seed, "segment", "weights", fold))
@@ -136,7 +111,7 @@ class _Trainer:
         )
         task = Fit(
             name=f"U-Net {fold}",
-            folder=fold_folder(workdir, fold),
+            folder=folder,
             train_step=with_examples(self._step, stream, self._devices, config.input, length=self._most_trained),
             stream=stream,
             validate=lambda params, batch_stats: self._validate((params, batch_stats), validation),

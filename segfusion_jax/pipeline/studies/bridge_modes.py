@@ -1,6 +1,5 @@
 """Does the bridge help? A classifier for each of its modes, on the same images, splits, masks and seeds."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 
@@ -8,6 +7,7 @@ from absl import logging
 
 from segfusion_jax.config import BRIDGE_MODES, Config
 from segfusion_jax.pipeline import comparison
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.studies import variants
 from segfusion_jax.pipeline.studies.variants import changed
 from segfusion_jax.runtime.devices import make_devices
@@ -29,12 +29,12 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
       The page.
     """
     config = variants.with_shared_records(config, workdir)
-    workdirs = variants.run("bridge", configs(config, workdir, repeats), workdir)
+    finished = variants.run("bridge", configs(config, workdir, repeats), workdir)
     devices = make_devices(config.parallel)
     if devices.is_lead:
-        runs: dict[str, list[pathlib.Path]] = {}
-        for name, folder in workdirs.items():
-            runs.setdefault(name.partition("/")[0], []).append(folder)
+        runs: dict[str, list[Run]] = {}
+        for name, run in finished.items():
+            runs.setdefault(name.partition("/")[0], []).append(run)
         compared = comparison.compare(runs, REFERENCE, resamples=config.evaluation.resamples)
         comparison.write(workdir, compared, REFERENCE, title=f"Does the bridge help? {config.data.collection}")
         logging.info("%s", comparison.verdict(compared, REFERENCE))
@@ -46,7 +46,7 @@ def configs(config: Config, workdir: pathlib.Path, repeats: int) -> Iterator[tup
     """Every mode with predicted masks, then some with annotated ones, where all images have such; by `name/number`."""
     for mode in (REFERENCE, *(mode for mode in BRIDGE_MODES if mode != REFERENCE)):
         yield from _repeated(mode, changed(config, "bridge", mode=mode, masks="predicted"), repeats)
-    if _all_annotated(workdir / REFERENCE / "0"):
+    if _all_annotated(Run(config, workdir / REFERENCE / "0")):
         for mode in ANNOTATED:
             annotated = changed(config, "bridge", mode=mode, masks="annotated")
             yield from _repeated(f"{mode}, annotated masks", annotated, repeats)
@@ -57,6 +57,6 @@ def _repeated(name: str, config: Config, repeats: int) -> Iterator[tuple[str, Co
     return ((f"{name}/{number}", changed(config, "classifier", seed=first + number)) for number in range(repeats))
 
 
-def _all_annotated(workdir: pathlib.Path) -> bool:
-    splits = json.loads((workdir / "splits" / "audit.json").read_text())["splits"]
+def _all_annotated(run: Run) -> bool:
+    splits = run.audit["splits"]
     return all(splits[name]["with_mask"] == splits[name]["images"] for name in ("train", "validation", "test"))

@@ -5,7 +5,6 @@ random augmentation, the copies are dealt to training and test one by one, the t
 called malignant from a probability of one half on.
 """
 
-import csv
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,11 @@ from scipy import special
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.evaluation import bootstrap, classification, weighted
+from segfusion_jax.pipeline.rows import classified_rows, unet_rows
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify, segment
 from segfusion_jax.pipeline.studies import variants
 from segfusion_jax.pipeline.studies.variants import changed
-from segfusion_jax.pipeline.workdir import classifier_rows, load_prepared
 from segfusion_jax.report import labels, page, plots, text
 from segfusion_jax.report.blocks import Estimate, Figure, Page, Section, Table, percent
 from segfusion_jax.runtime.atomic import write_text
@@ -78,37 +78,33 @@ def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     for protocol in PROTOCOLS:  # before the first run, not after it
         changed(config, "splits", protocol=protocol)
     config = variants.with_shared_records(config, workdir)
-    workdirs = variants.run("protocols", configs(config, workdir), workdir)
+    runs = variants.run("protocols", configs(config, workdir), workdir)
     devices = make_devices(config.parallel)
     if devices.is_lead:
-        found = {name: measured(folder, config.evaluation.resamples) for name, folder in workdirs.items()}
+        found = {name: measured(run, config.evaluation.resamples) for name, run in runs.items()}
         write(workdir, found, config)
     devices.wait_for_all("the study's page")  # none ends before the others
     return workdir / "index.html"
 
 
-def measured(workdir: pathlib.Path, resamples: int) -> dict[str, Any]:
-    """What a run reaches at a probability of one half, as the networks give it, and how much leaked.
+def measured(run: Run, resamples: int) -> dict[str, Any]:
+    """Returns what a run reaches at a probability of one half, as the networks give it, and how much leaked.
 
     Returns:
       `protocol`, `bridge`, `n`, `prevalence`; `leaks`, the share of test images that have, in training or validation,
       the `same picture` (or a copy of it) and any relative (`any of these`); `metrics`, entries of METRICS; `dice`, an
       entry or None.
     """
-    config = json.loads((workdir / "config.json").read_text())["config"]
-    audit = json.loads((workdir / "splits" / "audit.json").read_text())
-    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
-    with (workdir / "evaluation" / "predictions.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = run.read_predictions()
     logit = next(name for name in lines[0] if name.startswith("logit of "))
     truth = np.array([line["label"] == "1" for line in lines])
     probabilities = special.expit(np.array([float(line[logit]) for line in lines]))
     values = classification.metrics(truth, probabilities, 0.5)
     statistics = weighted.classification_statistics(truth, probabilities, 0.5)
-    here = audit["relatives_in_training"]["this_split"]
+    here = run.audit["relatives_in_training"]["this_split"]
     return {
-        "protocol": config["splits"]["protocol"],
-        "bridge": config["bridge"]["mode"],
+        "protocol": run.config.splits.protocol,
+        "bridge": run.config.bridge.mode,
         "n": len(lines),
         "prevalence": float(truth.mean()),
         "leaks": {name: here[name] for name in ("same picture", "any of these")},
@@ -118,7 +114,7 @@ def measured(workdir: pathlib.Path, resamples: int) -> dict[str, Any]:
             [line["group"] for line in lines],
             resamples=resamples,
         ),
-        "dice": metrics["segmentation"].get("dice"),
+        "dice": run.read_metrics()["segmentation"].get("dice"),
     }
 
 
@@ -232,16 +228,15 @@ def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config
         for mode in dict.fromkeys(modes):
             variant = changed(changed(config, "splits", protocol=protocol), "bridge", mode=mode)
             if protocol != "grouped":
-                variant = _as_long_as(workdir / f"grouped_{config.bridge.mode}", variant)
+                variant = _as_long_as(Run(config, workdir / f"grouped_{config.bridge.mode}"), variant)
             yield f"{protocol}_{mode}", variant
 
 
-def _as_long_as(honest: pathlib.Path, config: Config) -> Config:
-    """`config` with epochs of as many steps as those of the run in `honest`."""
-    prepared = load_prepared(config, honest)
+def _as_long_as(honest: Run, config: Config) -> Config:
+    """Returns `config` with epochs of as many steps as those of the run `honest`."""
     steps = {
-        "segmenter": segment.steps_per_epoch(config, segment.divide(config, prepared)[0]),
-        "classifier": classify.steps_per_epoch(config, [classifier_rows(prepared, config, "train")]),
+        "segmenter": segment.steps_per_epoch(config, unet_rows(honest)[0]),
+        "classifier": classify.steps_per_epoch(config, [classified_rows(honest, "train")]),
     }
     for name, number in steps.items():
         batch_size = getattr(config, name).training.batch_size

@@ -9,10 +9,11 @@ from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.pipeline import experiment
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
 
 
-def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[str, pathlib.Path]:
+def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[str, Run]:
     """Runs variants one after the other, each in `workdir/<its name>`; what is done already is not done again.
 
     Stages that an earlier variant did in the same way, such as the U-Nets where only the classifiers differ, are taken
@@ -24,7 +25,7 @@ def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Pat
       workdir: of the study.
 
     Returns:
-      Their workdirs by name.
+      The runs by name.
 
     Raises:
       ValueError: as `experiment.run`, or `workdir` holds something else than this study.
@@ -37,12 +38,11 @@ def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Pat
         raise ValueError(f"{workdir} belongs to {owner}, not to the study {study!r}: give another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(marker, study)
-    workdirs: dict[str, pathlib.Path] = {}
+    runs: dict[str, Run] = {}
     for name, config in variants:
         logging.info("variant %s", name)
-        experiment.run(config, workdir / name, reuse=tuple(workdirs.values()))
-        workdirs[name] = workdir / name
-    return workdirs
+        runs[name] = experiment.run(config, workdir / name, reuse=[run.workdir for run in runs.values()])
+    return runs
 
 
 def with_shared_records(config: Config, workdir: pathlib.Path) -> Config:

@@ -10,12 +10,11 @@ import pytest
 import safetensors.numpy
 
 from segfusion_jax.datasets.table import read_rows, write_rows
-from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.models.from_config import make_classifier
+from segfusion_jax.pipeline.rows import bridged_examples, classified_rows, training_rows, validation_rows
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify as stage
-from segfusion_jax.pipeline.workdir import classifier_rows, classifier_weights, load_classes, load_prepared
-from segfusion_jax.runtime.devices import make_devices
-from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble
+from segfusion_jax.serving.ensembles import Classes
 from segfusion_jax.training import metric_log
 from segfusion_jax.training.seeds import derive_seed
 from tests import tiny
@@ -23,7 +22,7 @@ from tests import tiny
 
 def trained(workdir, phase: str) -> dict:
     """The last state of a phase as it lies in its checkpoint."""
-    folder = workdir / "classification" / phase / "checkpoints"
+    folder = workdir / "classify" / phase / "checkpoints"
     last = max(int(path.name) for path in folder.iterdir() if path.is_dir())
     return ocp.StandardCheckpointer().restore(folder / str(last) / "arrays")["state"]
 
@@ -62,7 +61,7 @@ def test_then_all_weights_are_trained(finished):
         ("frozen", tiny.BASE.classifier.frozen_epochs),
         ("all", tiny.BASE.classifier.training.epochs),
     ):
-        lines = metric_log.read(finished / "classification" / phase / "metrics.jsonl")
+        lines = metric_log.read(finished / "classify" / phase / "metrics.jsonl")
         validated = [line for line in lines if line["split"] == "validation"]
         assert [line["epoch"] for line in validated] == list(range(1, epochs + 1))
         assert all(0 <= line["roc_auc"] <= 1 and line["loss"] > 0 for line in validated)
@@ -77,20 +76,20 @@ def test_the_frozen_phase_has_its_own_learning_rate(finished):
 
 
 def test_images_of_training_validation_and_test_share_no_group(finished):
-    prepared = load_prepared(tiny.BASE, finished)
-    ((_, validation),) = stage.validation_rows(tiny.BASE, prepared)
-    (train,) = stage.training_rows(tiny.BASE, prepared)
-    rows = {"train": train, "validation": validation, "test": classifier_rows(prepared, tiny.BASE, "test")}
+    run = Run(tiny.BASE, finished)
+    ((_, validation),) = validation_rows(run)
+    (train,) = training_rows(run)
+    rows = {"train": train, "validation": validation, "test": classified_rows(run, "test")}
     groups = {split: {row.group for row in members} for split, members in rows.items()}
     assert not groups["train"] & groups["validation"]
     assert not groups["test"] & (groups["train"] | groups["validation"])
-    table = tiny.table(finished / "splits/splits.csv")
+    table = tiny.table(finished / "prepare/splits.csv")
     for split, members in rows.items():
         assert [row.image_id for row in members] == [row["image_id"] for row in table if row["split"] == split]
 
 
 def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
-    (rows,) = stage.training_rows(tiny.BASE, load_prepared(tiny.BASE, finished))
+    (rows,) = training_rows(Run(tiny.BASE, finished))
     labels = np.array([row.target for row in rows])
     balanced = stage.sampling_weights(tiny.config(classifier__training__sampling="balanced"), rows)
     assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
@@ -98,14 +97,14 @@ def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
 
 
 def test_balanced_class_weights_are_inverse_frequencies(finished):
-    train = stage.training_rows(tiny.BASE, load_prepared(tiny.BASE, finished))
+    train = training_rows(Run(tiny.BASE, finished))
     labels = np.array([row.target for row in train[0]])
     assert 0 < labels.sum() < len(labels) / 2
 
     def weights(config):
         return np.array(stage.class_weights(config, classes, train))
 
-    classes = load_classes(tiny.BASE, finished)
+    classes = Run(tiny.BASE, finished).classes
     balanced = weights(tiny.config(classifier__class_weights="balanced"))
     assert balanced[1] / balanced[0] == pytest.approx((labels == 0).sum() / labels.sum())
     assert balanced[labels].mean() == pytest.approx(1.0)
@@ -127,7 +126,7 @@ FOLDS = range(ENSEMBLE.splits.num_folds)
 def ensemble(finished, tmp_path_factory):
     """The workdir of an ensemble on the masks of `finished`, last layers drawn, and how its members were trained."""
     workdir, tasks, chosen = tmp_path_factory.mktemp("ensemble"), [], []
-    for folder in ("splits", "records", "masks"):
+    for folder in ("prepare", "records", "bridge"):
         (workdir / folder).symlink_to(finished / folder)
 
     def fit(task, state, *_):
@@ -145,21 +144,21 @@ def ensemble(finished, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "fit", fit)
         patch.setattr(stage, "predict", predict)
-        stage.classify(ENSEMBLE, workdir)
+        stage.classify(Run(ENSEMBLE, workdir))
     return workdir, tasks, chosen
 
 
 def test_members_of_an_ensemble_are_trained_on_all_but_their_fold_and_chosen_on_it(finished, ensemble):
     workdir, tasks, chosen = ensemble
-    table = tiny.table(finished / "splits/splits.csv")
+    table = tiny.table(finished / "prepare/splits.csv")
     for fold, task, rows in zip(FOLDS, tasks, chosen, strict=True):
         trained = task.stream.examples.rows
-        assert task.folder == workdir / f"classification/fold_{fold}/all"
+        assert task.folder == workdir / f"classify/fold_{fold}/all"
         assert [row.image_id for row in rows] == [row["image_id"] for row in table if row["fold"] == str(fold)]
         others = [row["image_id"] for row in table if row["fold"] not in (str(fold), "-1")]
         assert [row.image_id for row in trained] == others
         assert not {row.group for row in rows} & {row.group for row in trained}
-    assert stage.validation_rows(ENSEMBLE, load_prepared(ENSEMBLE, finished)) == list(enumerate(chosen))
+    assert validation_rows(Run(ENSEMBLE, finished)) == list(enumerate(chosen))
     assert {row.split for rows in chosen for row in rows} == {"train", "validation"}
 
 
@@ -167,8 +166,8 @@ def test_members_take_equally_many_steps_of_one_program_and_differ(ensemble):
     workdir, tasks, _ = ensemble
     assert len({task.train_step for task in tasks}) == len({task.steps_per_epoch for task in tasks}) == 1
     assert len({task.stream.seed for task in tasks}) == len(FOLDS)
-    weights = classifier_weights(ENSEMBLE, workdir)
-    expected = [workdir / f"classification/fold_{fold}/weights.safetensors" for fold in FOLDS]
+    weights = Run(ENSEMBLE, workdir).classifier_weights
+    expected = [workdir / f"classify/fold_{fold}/weights.safetensors" for fold in FOLDS]
     assert weights == expected
     stems = {safetensors.numpy.load_file(path)["stem.conv.kernel"].tobytes() for path in weights}
     assert len(stems) == len(FOLDS)  # each starts from its own weights
@@ -176,24 +175,21 @@ def test_members_take_equally_many_steps_of_one_program_and_differ(ensemble):
 
 def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
     workdir = shutil.copytree(ensemble[0], tmp_path / "workdir", symlinks=True)
-    weights = classifier_weights(ENSEMBLE, workdir)
+    weights = Run(ENSEMBLE, workdir).classifier_weights
     before = [path.read_bytes() for path in weights]
     weights[1].unlink()
     trained = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "fit", lambda task, state, *_: trained.append(task.folder) or state.evaluated)
-        stage.classify(ENSEMBLE, workdir)
-    assert trained == [workdir / "classification/fold_1/all"]
+        stage.classify(Run(ENSEMBLE, workdir))
+    assert trained == [workdir / "classify/fold_1/all"]
     assert [path.read_bytes() == old for path, old in zip(weights, before, strict=True)] == [True, False, True]
 
 
-def test_members_are_averaged_or_asked_one_by_one(ensemble, finished):
-    workdir, *_ = ensemble
-    prepared, devices = load_prepared(ENSEMBLE, finished), make_devices(ENSEMBLE.parallel)
-    classes, weights = load_classes(ENSEMBLE, finished), classifier_weights(ENSEMBLE, workdir)
-    rows = classifier_rows(prepared, ENSEMBLE, "test")
-    source = stage.examples(ENSEMBLE, prepared, MaskStore(workdir / "masks"), rows)
-    classifiers = ClassifierEnsemble(ENSEMBLE, devices, weights, classes)
+def test_members_are_averaged_or_asked_one_by_one(ensemble):
+    run = Run(ENSEMBLE, ensemble[0])
+    classifiers, weights, rows = run.classifiers, run.classifier_weights, classified_rows(run, "test")
+    source = bridged_examples(run, rows)
     # named as often as there are members, so that it is the program of all of them
     alone = [dict(classifiers.predict(source, [number] * len(FOLDS))) for number in FOLDS]
     assert list(alone[0]) == list(rows) and alone[0][rows[0]].shape == (1,) and alone[0][rows[0]].dtype == np.float64
@@ -209,13 +205,13 @@ def test_members_are_averaged_or_asked_one_by_one(ensemble, finished):
 
 
 def test_images_of_one_side_only_are_refused(finished, tmp_path):
-    for folder in ("records", "masks"):
+    for folder in ("records", "bridge"):
         (tmp_path / folder).symlink_to(finished / folder)
-    shutil.copytree(finished / "splits", tmp_path / "splits")
-    rows = read_rows(tmp_path / "splits/splits.csv")
+    shutil.copytree(finished / "prepare", tmp_path / "prepare")
+    rows = read_rows(tmp_path / "prepare/splits.csv")
     changed = [dataclasses.replace(row, target=0 if row.fold == 2 else row.target) for row in rows]
-    write_rows(tmp_path / "splits/splits.csv", changed)
+    write_rows(tmp_path / "prepare/splits.csv", changed)
     with pytest.raises(
         ValueError, match=r"the \d+ images that classifier 2 is chosen on must be of both kinds, benign"
     ):
-        stage.classify(ENSEMBLE, tmp_path)
+        stage.classify(Run(ENSEMBLE, tmp_path))

@@ -9,12 +9,11 @@ from sklearn import metrics as sk_metrics
 
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.input import decode
-from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.pipeline.rows import bridged_examples, classified_rows
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import figures
-from segfusion_jax.pipeline.stages.classify import examples
-from segfusion_jax.pipeline.stages.evaluate import metrics_table
+from segfusion_jax.pipeline.stages.metrics import main_table
 from segfusion_jax.pipeline.stages.predicted import Predicted
-from segfusion_jax.pipeline.workdir import classifier_rows, load_classes, load_prepared
 from tests import tiny
 
 SECTIONS = {
@@ -40,13 +39,13 @@ GALLERIES = "overlays_worst overlays_best overlays_random bridge_panels false_ne
 
 @pytest.fixture(scope="module")
 def metrics(finished) -> dict:
-    return json.loads((finished / "evaluation/metrics.json").read_text())
+    return json.loads((finished / "evaluate/metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def predictions(finished):
     """Rows of the file, labels and probabilities."""
-    rows = tiny.table(finished / "evaluation/predictions.csv")
+    rows = tiny.table(finished / "evaluate/predictions.csv")
     return rows, np.array([int(r["label"]) for r in rows]), np.array([float(r["probability"]) for r in rows])
 
 
@@ -62,7 +61,7 @@ def test_metrics_have_their_names_and_intervals(metrics):
 
 
 def test_operating_points_are_chosen_on_validation_and_achieved_on_test(finished, metrics, predictions):
-    validation = tiny.table(finished / "evaluation/validation.csv")
+    validation = tiny.table(finished / "evaluate/validation.csv")
     truth = np.array([line["label"] == "1" for line in validation])
     scores = np.array([float(line["probability"]) for line in validation])
     _, labels, probabilities = predictions
@@ -83,8 +82,8 @@ def test_operating_points_are_chosen_on_validation_and_achieved_on_test(finished
 def test_probabilities_are_calibrated_on_validation_images(finished, metrics, predictions):
     fitted = metrics["calibration"]
     assert fitted["shift"] == [0.0]
-    for name, rows in (("validation", tiny.table(finished / "evaluation/validation.csv")), ("test", predictions[0])):
-        splits = tiny.table(finished / "splits/splits.csv")
+    for name, rows in (("validation", tiny.table(finished / "evaluate/validation.csv")), ("test", predictions[0])):
+        splits = tiny.table(finished / "prepare/splits.csv")
         assert [row["image_id"] for row in rows] == [row["image_id"] for row in splits if row["split"] == name]
         logits = np.array([float(row["logit of malignant"]) for row in rows])
         expected = 1 / (1 + np.exp(-logits / fitted["temperature"]))
@@ -111,9 +110,9 @@ def test_subgroups_add_up_to_all_images(metrics, predictions):
 
 
 def test_predictions_are_those_of_exactly_the_test_images(finished, predictions):
-    header = (finished / "evaluation/predictions.csv").read_text().splitlines()[0]
+    header = (finished / "evaluate/predictions.csv").read_text().splitlines()[0]
     assert header == "image_id,group,label,probability,fallback,logit of malignant"
-    expected = [row for row in tiny.table(finished / "splits/splits.csv") if row["split"] == "test"]
+    expected = [row for row in tiny.table(finished / "prepare/splits.csv") if row["split"] == "test"]
     rows, _, probabilities = predictions
     assert [(r["image_id"], r["group"], r["label"]) for r in rows] == [
         (row["image_id"], row["group"], row["target"]) for row in expected
@@ -135,15 +134,15 @@ def test_metrics_are_those_of_the_predictions(metrics, predictions):
 
 
 def test_masks_are_scored_one_by_one_at_the_annotations_resolution(finished, metrics):
-    rows = {row.image_id: row for row in load_prepared(tiny.BASE, finished).rows}
-    scores = tiny.table(finished / "evaluation/segmentation.csv")
+    rows = {row.image_id: row for row in Run(tiny.BASE, finished).prepared.rows}
+    scores = tiny.table(finished / "score/segmentation.csv")
     assert [line["image_id"] for line in scores] == [i for i, row in rows.items() if row.split == "test"]
     for name in ("dice", "jaccard", "thresholded_jaccard", "sensitivity", "specificity", "accuracy"):
         values = [float(line[name]) for line in scores]
         assert metrics["segmentation"][name]["value"] == pytest.approx(np.mean(values), abs=1e-5)
     assert metrics["segmentation"]["n"]["value"] == len(scores)
     # true pixels counted in whole: sensitivity x lesion is a whole number at 192 x 144 and hardly ever at 32 x 16
-    prepared = load_prepared(tiny.BASE, finished)
+    prepared = Run(tiny.BASE, finished).prepared
     for line in scores:
         lesion = int((decode.decode_mask(prepared.read(rows[line["image_id"]].position)[1]) > 128).sum())
         hits = float(line["sensitivity"]) * lesion
@@ -151,14 +150,14 @@ def test_masks_are_scored_one_by_one_at_the_annotations_resolution(finished, met
 
 
 def test_the_lesion_that_evidence_is_held_against_is_the_mask_at_its_threshold(finished, metrics):
-    prepared, masks = load_prepared(tiny.BASE, finished), MaskStore(finished / "masks")
-    source = examples(tiny.BASE, prepared, masks, classifier_rows(prepared, tiny.BASE, "test"))
+    run = Run(tiny.BASE, finished)
+    source = bridged_examples(run, classified_rows(run, "test"))
     areas = [(source[place]["mask"] >= 255 * tiny.BASE.bridge.threshold).mean() for place in range(len(source))]
     assert metrics["explanation"]["area_share"]["value"] == pytest.approx(np.mean(areas))
 
 
 def test_figures_are_there_and_can_be_decoded(finished):
-    paths = sorted((finished / "evaluation/figures").iterdir())
+    paths = sorted((finished / "evaluate/figures").iterdir())
     assert {path.name for path in paths} - {"false_negatives.png"} == {
         *(f"{name}.{kind}" for name in DRAWINGS for kind in ("png", "svg")),
         *(f"{name}.png" for name in GALLERIES if name != "false_negatives"),
@@ -173,15 +172,15 @@ def test_figures_are_there_and_can_be_decoded(finished):
 
 
 def test_test_images_of_one_group_are_drawn_without_bands(finished, tmp_path):
-    rows = classifier_rows(load_prepared(tiny.BASE, finished), tiny.BASE, "test")
-    rows = tuple(dataclasses.replace(row, group="one") for row in rows)
+    run = Run(tiny.BASE, finished)
+    rows = tuple(dataclasses.replace(row, group="one") for row in classified_rows(run, "test"))
     logits = np.linspace(-1, 1, len(rows))[:, None]
-    test = Predicted(rows, logits, Calibration(), load_classes(tiny.BASE, finished), (0.8, 0.2))
+    test = Predicted(rows, logits, Calibration(), run.classes, (0.8, 0.2))
     figures.draw_scores(tmp_path, test, 0.5, [], resamples=100)
     assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion_matrix", "probabilities", "reliability"}
 
 
-def test_the_table_shows_the_metrics(finished, metrics):
-    text = metrics_table(finished)
+def test_the_table_shows_the_metrics(metrics):
+    text = main_table(metrics)
     for section, name in (("classification", "roc_auc"), ("segmentation", "dice")):
         assert f"{metrics[section][name]['value']:.3f}" in text

@@ -20,7 +20,7 @@ def test_the_bridges_panels_show_the_whole_image_beside_the_crop(tmp_path, monke
     test = Predicted(tuple(source.rows), np.zeros((2, 1)), Calibration(1.0, (0.0,)), classes, (0.5, 0.5))
     shown = []
     monkeypatch.setattr(plots, "bridge_panels", lambda path, panels: shown.extend(panels))
-    figures.draw_bridge(tmp_path, dataclasses.replace(Config(), bridge=bridge), test, source)
+    figures.draw_bridge(tmp_path, bridge, test, source)
     for (image, mask, bridged, title), position in zip(shown, (1, 0), strict=True):  # malignant first
         np.testing.assert_array_equal(mask, fakes.mask(position))
         assert image.shape == bridged.shape and title == f"{source.rows[position].image_id}\n{classes.names[position]}"

@@ -9,10 +9,9 @@ import safetensors.numpy
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import splits
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import report
 from segfusion_jax.pipeline.stages.release import release
-from segfusion_jax.pipeline.workdir import load_prepared
-from segfusion_jax.serving.ensembles import Classes
 from tests import tiny
 from tests.report import sample
 from tests.report.html_page import HtmlPage
@@ -25,14 +24,14 @@ def page(finished) -> HtmlPage:
 
 def test_the_page_loads_nothing(finished, page):
     pictures = [value for value in page.loaded if value.startswith("data:image/png;base64,")]
-    assert len(pictures) == len(list((finished / "evaluation/figures").glob("*.png")))
+    assert len(pictures) == len(list((finished / "evaluate/figures").glob("*.png")))
     assert all(value.startswith(("data:", "#")) for value in page.loaded)
     assert not {"iframe", "object", "embed"} & set(page.tags)
 
 
 def test_the_page_says_what_was_measured(finished, page):
-    metrics = json.loads((finished / "evaluation/metrics.json").read_text())
-    audit = json.loads((finished / "splits/audit.json").read_text())
+    metrics = json.loads((finished / "evaluate/metrics.json").read_text())
+    audit = json.loads((finished / "prepare/audit.json").read_text())
     for section, name in (("classification", "roc_auc"), ("classification", "mcc"), ("segmentation", "jaccard")):
         assert f"{metrics[section][name]['value']:.3f}" in page.text
     for split in ("train", "validation", "test"):
@@ -41,15 +40,15 @@ def test_the_page_says_what_was_measured(finished, page):
 
 
 def test_fall_backs_are_counted(finished, page):
-    masks = tiny.table(finished / "masks/masks.csv")
+    masks = tiny.table(finished / "bridge/masks.csv")
     fallbacks = sum(bool(mask["fallback"]) for mask in masks)
     assert fallbacks and f"{fallbacks} of {len(masks)} images had no usable mask" in page.text
 
 
 def test_failures_are_listed_missed_malignant_ones_first(finished, page):
-    metrics = json.loads((finished / "evaluation/metrics.json").read_text())
+    metrics = json.loads((finished / "evaluate/metrics.json").read_text())
     threshold = metrics["classification"]["threshold"]["value"]
-    rows = tiny.table(finished / "evaluation/predictions.csv")
+    rows = tiny.table(finished / "evaluate/predictions.csv")
     missed, alarms = (
         [
             r["image_id"]
@@ -86,14 +85,14 @@ def test_the_model_folder_is_complete(finished, metadata):
         *metadata["unets"],
     }
     assert Config.from_json(json.dumps(metadata["config"])) == tiny.BASE
-    assert metadata["views"] == {"segmenter": 1, "classifier": 1}
+    assert metadata["test_time_augmentation"] == {"segmenter": 1, "classifier": 1}
     assert metadata["threshold"] == metadata["metrics"]["classification"]["threshold"]["value"]
-    assert (folder / "novelty.safetensors").read_bytes() == (finished / "evaluation/novelty.safetensors").read_bytes()
+    assert (folder / "novelty.safetensors").read_bytes() == (finished / "evaluate/novelty.safetensors").read_bytes()
 
 
 def test_released_kernels_are_float16_and_all_else_is_float32(finished, metadata):
-    trained = {name: f"segmentation/fold_{fold}" for fold, name in enumerate(metadata["unets"])}
-    for name, source in (trained | {"classifier.safetensors": "classification"}).items():
+    trained = {name: f"segment/fold_{fold}" for fold, name in enumerate(metadata["unets"])}
+    for name, source in (trained | {"classifier.safetensors": "classify"}).items():
         before = safetensors.numpy.load_file(finished / source / "weights.safetensors")
         after = safetensors.numpy.load_file(finished / "model" / name)
         assert before.keys() == after.keys() and {array.dtype for array in before.values()} == {np.dtype("f4")}
@@ -112,9 +111,9 @@ def test_what_must_be_known_of_a_model_travels_with_it(finished, metadata):
     assert metadata["preprocessing"]["classifier.safetensors"]["mean"] == [0.485, 0.456, 0.406]
     assert metadata["pretrained"] == {}
     assert metadata["versions"] == json.loads((finished / "config.json").read_text())["versions"]
-    stages = {"splits", "segmentation", "overlaps", "masks", "classification", "evaluation"}
+    stages = {"prepare", "segment", "score", "bridge", "classify", "evaluate"}
     assert set(metadata["training"]["seconds"]) == stages
-    rows = tiny.table(finished / "splits/splits.csv")
+    rows = tiny.table(finished / "prepare/splits.csv")
     train = [row for row in rows if row["split"] == "train"]
     assert metadata["training"]["splits"]["train"] == {"images": len(train), "groups": len({r["group"] for r in train})}
     assert {row["image_id"]: row["split"] for row in tiny.table(finished / "model/split.csv")} == {
@@ -125,7 +124,7 @@ def test_what_must_be_known_of_a_model_travels_with_it(finished, metadata):
 
 
 def test_a_released_split_can_be_trained_on_again(finished):
-    rows = load_prepared(tiny.BASE, finished).rows
+    rows = Run(tiny.BASE, finished).prepared.rows
     bare = [dataclasses.replace(row, split="", fold=-1) for row in rows]
     again = splits.deal(bare, dataclasses.replace(tiny.BASE.splits, seed=5, table=str(finished / "model/split.csv")))
     assert [(row.split, row.fold) for row in again] == [(row.split, row.fold) for row in rows]
@@ -140,7 +139,7 @@ def test_paths_of_this_machine_are_not_released_but_what_was_there_is(tmp_path, 
     data = dataclasses.replace(values.data, root="/secret/data", records="/secret/records")
     classifier = dataclasses.replace(values.classifier, pretrained=str(weights))
     values = dataclasses.replace(values, data=data, classifier=classifier)
-    release(values, workdir, sample.metrics(), Classes(sample.CLASSES, (False, True, True), 3))
+    release(Run(values, workdir), sample.metrics())
     text = (workdir / "model/metadata.json").read_text()
     assert "secret" not in text and str(tmp_path) not in text
     metadata = json.loads(text)
@@ -154,14 +153,14 @@ def test_paths_of_this_machine_are_not_released_but_what_was_there_is(tmp_path, 
 def ensemble(tmp_path_factory):
     """The workdir of a run with everything that a report can show."""
     workdir = sample.workdir(tmp_path_factory.mktemp("ensemble"))
-    report.report(sample.config(), workdir)
+    report.report(Run(sample.config(), workdir))
     return workdir
 
 
 def test_a_released_ensemble_has_all_its_classifiers_and_its_calibration(ensemble):
     metadata = json.loads((ensemble / "model/metadata.json").read_text())
     assert metadata["classifiers"] == [f"classifier_{fold}.safetensors" for fold in range(3)]
-    for kind, conventions in (("classifiers", "classification"), ("unets", "segmentation")):
+    for kind, conventions in (("classifiers", "classify"), ("unets", "segment")):
         for fold, name in enumerate(metadata[kind]):
             with safetensors.safe_open(ensemble / "model" / name, "numpy") as file:
                 assert json.loads(file.metadata()["segfusion_jax"])["conventions"] == conventions
@@ -169,7 +168,7 @@ def test_a_released_ensemble_has_all_its_classifiers_and_its_calibration(ensembl
             assert metadata["preprocessing"][name]["mean"] == [fold]
     calibration = {name: metadata[name] for name in ("temperature", "shift", "prevalence")}
     assert calibration == {"temperature": 1.73, "shift": [0.1, -0.2, 0.05], "prevalence": 0.194}
-    assert metadata["views"] == {"segmenter": 1, "classifier": 8}
+    assert metadata["test_time_augmentation"] == {"segmenter": 1, "classifier": 8}
 
 
 def test_the_page_is_of_what_lies_in_the_workdir(ensemble):

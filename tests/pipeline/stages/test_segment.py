@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import segment as stage
-from segfusion_jax.pipeline.workdir import fold_folder, load_prepared
 from segfusion_jax.training import metric_log
 from tests import tiny
 
@@ -34,14 +34,14 @@ def used(finished, tmp_path_factory):
             yield None, {"dice": np.float32(1), "loss": np.float32(4)}
 
     workdir = tmp_path_factory.mktemp("segment")
-    (workdir / "splits").symlink_to(finished / "splits")
+    (workdir / "prepare").symlink_to(finished / "prepare")
     (workdir / "records").symlink_to(finished / "records")
     for fold in FOLDS:
-        fold_folder(workdir, fold).mkdir(parents=True)
+        Run(tiny.BASE, workdir).unet_folder(fold).mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "fit", fit)
         patch.setattr(stage, "predict", predict)
-        stage.segment(tiny.BASE, workdir)
+        stage.segment(Run(tiny.BASE, workdir))
     return used
 
 
@@ -50,7 +50,7 @@ def groups(rows) -> set[str]:
 
 
 def test_a_unet_never_meets_its_fold_nor_the_test_groups(finished, used):
-    rows = tiny.table(finished / "splits/splits.csv")
+    rows = tiny.table(finished / "prepare/splits.csv")
     for fold in FOLDS:
         held_out = {row["group"] for row in rows if row["fold"] == str(fold) or row["split"] == "test"}
         assert len(held_out) > 10
@@ -59,11 +59,11 @@ def test_a_unet_never_meets_its_fold_nor_the_test_groups(finished, used):
 
 
 def test_a_unet_is_chosen_on_groups_that_it_was_not_trained_on(finished, used):
-    everything = {row["image_id"] for row in tiny.table(finished / "splits/splits.csv") if row["split"] != "test"}
+    everything = {row["image_id"] for row in tiny.table(finished / "prepare/splits.csv") if row["split"] != "test"}
     for fold in FOLDS:
         trained, validated = used[fold]["trained"], used[fold]["validated"]
         assert not groups(trained) & groups(validated)
-        others = {row.image_id for row in load_prepared(tiny.BASE, finished).rows if row.fold == fold}
+        others = {row.image_id for row in Run(tiny.BASE, finished).prepared.rows if row.fold == fold}
         assert {row.image_id for row in (*trained, *validated)} == everything - others
 
 
@@ -71,7 +71,7 @@ def test_the_checkpoints_of_the_finished_run_are_of_these_images(finished, used)
     for fold in FOLDS:
         rows = [[row.image_id, row.target] for row in used[fold]["trained"]]
         images = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-        found = list(fold_folder(finished, fold).glob("checkpoints/*/facts/metadata"))
+        found = list(Run(tiny.BASE, finished).unet_folder(fold).glob("checkpoints/*/facts/metadata"))
         facts = [json.loads(path.read_text())["facts"] for path in found]
         assert facts and all(fact["position"]["images"] == images for fact in facts)
 
@@ -79,8 +79,8 @@ def test_the_checkpoints_of_the_finished_run_are_of_these_images(finished, used)
 def test_every_unet_writes_its_weights_and_metrics(finished):
     contents = set()
     for fold in FOLDS:
-        contents.add((fold_folder(finished, fold) / "weights.safetensors").read_bytes())
-        lines = metric_log.read(fold_folder(finished, fold) / "metrics.jsonl")
+        contents.add((Run(tiny.BASE, finished).unet_folder(fold) / "weights.safetensors").read_bytes())
+        lines = metric_log.read(Run(tiny.BASE, finished).unet_folder(fold) / "metrics.jsonl")
         assert [(line["epoch"], line["split"]) for line in lines if line["epoch"] in (1, 2)] == EPOCHS
         assert all(0 <= line["dice"] <= 1 and line["loss"] > 0 for line in lines if line["split"] == "validation")
     assert len(contents) == len(FOLDS)
@@ -88,15 +88,15 @@ def test_every_unet_writes_its_weights_and_metrics(finished):
 
 def test_annotated_masks_in_one_fold_only_are_refused(finished, tmp_path):
     (tmp_path / "records").symlink_to(finished / "records")
-    (tmp_path / "splits").mkdir()
-    (tmp_path / "splits/audit.json").write_bytes((finished / "splits/audit.json").read_bytes())
-    header, *lines = (finished / "splits/splits.csv").read_text().splitlines()
+    (tmp_path / "prepare").mkdir()
+    (tmp_path / "prepare/audit.json").write_bytes((finished / "prepare/audit.json").read_bytes())
+    header, *lines = (finished / "prepare/splits.csv").read_text().splitlines()
     columns = header.split(",")
     rows = [dict(zip(columns, line.split(","), strict=True)) for line in lines]
     changed = [row | ({"has_mask": "0"} if row["fold"] != "1" else {}) for row in rows]
     text = "\n".join([header, *(",".join(row.values()) for row in changed)]) + "\n"
-    (tmp_path / "splits/splits.csv").write_text(text)
+    (tmp_path / "prepare/splits.csv").write_text(text)
     with pytest.raises(
         ValueError, match="outside fold 1 there are 0 training and 0 validation images.*config.data.mask_collection"
     ):
-        stage.segment(tiny.BASE, tmp_path)
+        stage.segment(Run(tiny.BASE, tmp_path))

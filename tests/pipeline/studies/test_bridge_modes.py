@@ -53,7 +53,7 @@ def test_seeds_go_on_from_the_configs_own(studied):
 
 def test_annotated_masks_are_tried_where_all_images_have_them(tmp_path):
     splits = {name: {"images": 4, "with_mask": 4 - (name == "test")} for name in ("train", "validation", "test")}
-    (tmp_path / "none/0/splits").mkdir(parents=True)
-    (tmp_path / "none/0/splits/audit.json").write_text(json.dumps({"splits": splits}))
+    (tmp_path / "none/0/prepare").mkdir(parents=True)
+    (tmp_path / "none/0/prepare/audit.json").write_text(json.dumps({"splits": splits}))
     names = [name for name, _ in bridge_modes.configs(tiny.BASE, tmp_path, repeats=1)]
     assert len(names) == len(BRIDGE_MODES) and not any("annotated" in name for name in names)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from segfusion_jax.pipeline import experiment
+from segfusion_jax.pipeline.rows import training_rows, unet_rows
+from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify, segment
 from segfusion_jax.pipeline.studies import protocols, variants
 from segfusion_jax.pipeline.studies.variants import changed, with_shared_records
-from segfusion_jax.pipeline.workdir import load_prepared
 from tests import tiny
 from tests.pipeline.studies import fake_runs
 
@@ -45,7 +46,7 @@ def test_leaks_are_counted(found):
 
 
 def test_metrics_are_those_at_one_half(studied, found):
-    lines = tiny.table(studied / "paper_none/evaluation/predictions.csv")
+    lines = tiny.table(studied / "paper_none/evaluate/predictions.csv")
     right = [(float(line["logit of malignant"]) >= 0) == (line["label"] == "1") for line in lines]
     assert found["paper_none"]["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(right))
     assert found["paper_none"]["n"] == len(lines)
@@ -55,11 +56,11 @@ def test_all_train_for_as_many_steps(studied):
     configs = dict(protocols.configs(with_shared_records(tiny.BASE, studied), studied))
     steps = {}
     for name in ("grouped_dim", "by_image_dim", "paper_dim"):
-        prepared = load_prepared(configs[name], studied / name)
-        train = classify.training_rows(configs[name], prepared)
+        run = Run(configs[name], studied / name)
+        train = training_rows(run)
         steps[name] = (
             classify.steps_per_epoch(configs[name], train),
-            segment.steps_per_epoch(configs[name], segment.divide(configs[name], prepared)[0]),
+            segment.steps_per_epoch(configs[name], unet_rows(run)[0]),
         )
         if name == "paper_dim":
             assert len(train[0]) > 5 * steps["grouped_dim"][0] * configs[name].classifier.training.batch_size

@@ -22,7 +22,7 @@ _TILES = 6  # in a row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
+class FinishedRun:
     """What is known of a finished run.
 
     Attributes:
@@ -75,7 +75,7 @@ class Run:
         return self.metrics["classification"]["threshold"]["value"]
 
 
-def verdict(run: Run) -> str:
+def verdict(run: FinishedRun) -> str:
     """The outcome in some sentences."""
     metrics, (negative, positive) = run.metrics, run.binary_names
     text = (
@@ -96,7 +96,7 @@ def verdict(run: Run) -> str:
     return text
 
 
-def sample(run: Run) -> str:
+def sample(run: FinishedRun) -> str:
     """How many images, how many of them positive, and where the threshold lies."""
     groups = run.metrics["classification"].get("groups")
     of_groups = f" of {groups['value']:,.0f} groups (lesions, patients, duplicates)" if groups else ""
@@ -110,7 +110,7 @@ def sample(run: Run) -> str:
     return " · ".join(parts)
 
 
-def headlines(run: Run) -> list[Headline]:
+def headlines(run: FinishedRun) -> list[Headline]:
     """The metrics at the top of the page."""
     found = ((run.metrics.get(section, {}).get(name), name, short) for section, name, short in _HEADLINES)
     return [Headline(short, labels.estimate(name, entry)) for entry, name, short in found if entry][:_TILES]

@@ -1,0 +1,284 @@
+"""A run: its config, what its stages share, and its workdir, of which only this module knows what files are called."""
+
+import csv
+import functools
+import importlib.metadata
+import json
+import pathlib
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from segfusion_jax.config import Config
+from segfusion_jax.datasets import prepared, taxonomy
+from segfusion_jax.datasets.prepared import Prepared
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.evaluation.novelty import Novelty
+from segfusion_jax.input import mask_store
+from segfusion_jax.input.mask_store import MaskRow, MaskStore
+from segfusion_jax.runtime.atomic import write_table, write_text
+from segfusion_jax.runtime.devices import Devices, make_devices
+from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, SegmenterEnsemble
+from segfusion_jax.serving.segfusion import NOVELTY
+from segfusion_jax.training import metric_log
+
+LAYOUT = 2
+"""The number of the workdir's layout, raised when folders or files get other names. Version 0.1 wrote none."""
+
+_WEIGHTS = "weights.safetensors"
+_PACKAGES = ("segfusion_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+class Run:
+    """One config in one workdir.
+
+    A stage is a function of a run: it reads what the stages before wrote, and writes the folder that bears its name.
+
+    Args:
+      config: the experiment.
+      workdir: its folder, which need not be there yet.
+    """
+
+    def __init__(self, config: Config, workdir: pathlib.Path):
+        self.config = config
+        self.workdir = workdir
+
+    @classmethod
+    def open(cls, workdir: pathlib.Path) -> Self:
+        """Returns the run that wrote `workdir`.
+
+        Raises:
+          FileNotFoundError: no run wrote it.
+          ValueError: a version of segfusion_jax with another layout wrote it.
+        """
+        run = cls(Config(), workdir)
+        written = run.read_settings()
+        if written is None:
+            raise FileNotFoundError(f"{run._settings} is not there: {workdir} is not the workdir of a run")
+        run.config = Config.from_json(json.dumps(written["config"]))
+        return run
+
+    # What the stages share, each made when it is first asked for.
+
+    @functools.cached_property
+    def devices(self) -> Devices:
+        """All devices of all processes."""
+        return make_devices(self.config.parallel)
+
+    @functools.cached_property
+    def prepared(self) -> Prepared:
+        """The images, as the stage `prepare` stored and dealt them."""
+        return prepared.load(self.records, self.folder("prepare"))
+
+    @functools.cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """What is known of every image; without opening the records."""
+        return prepared.read_rows(self.folder("prepare"))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the images have been dealt."""
+        return self.done("prepare") is not None
+
+    @functools.cached_property
+    def audit(self) -> dict[str, Any]:
+        """What the stage `prepare` found, as `datasets.audit.audit` returns it."""
+        return prepared.read_audit(self.folder("prepare"))
+
+    @functools.cached_property
+    def classes(self) -> Classes:
+        """What is to be told apart."""
+        names = tuple(self.audit["classes"])
+        num_logits = len(names) if self.config.data.target == "diagnosis" else 1
+        return Classes(names, taxonomy.positive(names, self.config.data), num_logits)
+
+    @functools.cached_property
+    def segmenters(self) -> SegmenterEnsemble:
+        """The U-Nets that the stage `segment` trained."""
+        return SegmenterEnsemble(self.config, self.devices, self.unet_weights)
+
+    @functools.cached_property
+    def masks(self) -> MaskStore:
+        """The masks that the stage `bridge` wrote."""
+        return MaskStore(self.folder("bridge"))
+
+    @functools.cached_property
+    def classifiers(self) -> ClassifierEnsemble:
+        """The classifiers that the stage `classify` trained."""
+        return ClassifierEnsemble(self.config, self.devices, self.classifier_weights, self.classes)
+
+    # Folders and files that others write into or show.
+
+    def folder(self, stage: str) -> pathlib.Path:
+        """Returns the folder that a stage writes."""
+        return self.workdir / stage
+
+    @property
+    def lock(self) -> pathlib.Path:
+        """The file that a running process holds."""
+        return self.workdir / "lock"
+
+    @property
+    def records(self) -> pathlib.Path:
+        """The folder of the prepared records, which several runs may share."""
+        named = self.config.data.records
+        return pathlib.Path(named).expanduser() if named else self.workdir / "records"
+
+    def unet_folder(self, fold: int) -> pathlib.Path:
+        """Returns the folder of the U-Net that never saw `fold`."""
+        return self.folder("segment") / f"fold_{fold}"
+
+    @property
+    def unet_weights(self) -> list[pathlib.Path]:
+        """The weight files of the U-Nets, by the fold that each never saw."""
+        return [self.unet_folder(fold) / _WEIGHTS for fold in range(self.config.splits.num_folds)]
+
+    @property
+    def classifier_folders(self) -> list[pathlib.Path]:
+        """The folder of the classifier; those of an ensemble, by the fold that each is not trained on."""
+        if not self.config.classifier.fold_ensemble:
+            return [self.folder("classify")]
+        return [self.folder("classify") / f"fold_{fold}" for fold in range(self.config.splits.num_folds)]
+
+    @property
+    def classifier_weights(self) -> list[pathlib.Path]:
+        """The weight files of the classifiers, in the order of their folders."""
+        return [folder / _WEIGHTS for folder in self.classifier_folders]
+
+    @property
+    def figures(self) -> pathlib.Path:
+        """The folder of the figures that the stage `evaluate` draws."""
+        return self.folder("evaluate") / "figures"
+
+    @property
+    def page(self) -> pathlib.Path:
+        """The report, an HTML page."""
+        return self.folder("report") / "index.html"
+
+    @property
+    def summary(self) -> pathlib.Path:
+        """The report in Markdown."""
+        return self.folder("report") / "summary.md"
+
+    @property
+    def model(self) -> pathlib.Path:
+        """The folder that `SegFusion.load` reads."""
+        return self.workdir / "model"
+
+    # The settings, and what is done.
+
+    @property
+    def _settings(self) -> pathlib.Path:
+        return self.workdir / "config.json"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in the workdir but what a run leaves that was stopped before it began."""
+        ours = (self.lock.name, f".{self._settings.name}.")
+        return not self.workdir.is_dir() or all(path.name.startswith(ours) for path in self.workdir.iterdir())
+
+    def read_settings(self) -> dict[str, Any] | None:
+        """Returns `config` and `versions`, as the run wrote them that the workdir belongs to; None without such a run.
+
+        Raises:
+          ValueError: a version of segfusion_jax with another layout wrote it.
+        """
+        if not self._settings.exists():
+            return None
+        written = json.loads(self._settings.read_text())
+        if written.get("layout") != LAYOUT:
+            raise ValueError(
+                f"{self.workdir} was written by {_version_of(written)} of segfusion_jax, which gives its folders other "
+                "names. Give another --workdir, or go on with that version"
+            )
+        return written
+
+    def write_settings(self) -> None:
+        """Writes the config, and the versions of what makes the run."""
+        versions = {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+        content = {"layout": LAYOUT, "config": json.loads(self.config.to_json()), "versions": versions}
+        write_text(self._settings, json.dumps(content, indent=2) + "\n")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of what made the run."""
+        return (self.read_settings() or {})["versions"]
+
+    def done(self, stage: str) -> str | None:
+        """Returns the fingerprint under which a stage was done; None where it is not done."""
+        marker = self._marker(stage)
+        return json.loads(marker.read_text())["fingerprint"] if marker.exists() else None
+
+    def mark_done(self, stage: str, fingerprint: str, seconds: float) -> None:
+        """Writes that a stage is done, under which fingerprint, and how long it took."""
+        content = {"fingerprint": fingerprint, "seconds": round(seconds, 1)}
+        write_text(self._marker(stage), json.dumps(content) + "\n")
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took that is done, in the order of their names."""
+        markers = sorted(self.workdir.glob("*/done.json"))
+        return {marker.parent.name: json.loads(marker.read_text())["seconds"] for marker in markers}
+
+    def _marker(self, stage: str) -> pathlib.Path:
+        return self.folder(stage) / "done.json"
+
+    # What the stages write, one method to read and one to write each.
+
+    def write_masks(self, masks: Iterable[tuple[MaskRow, bytes]]) -> None:
+        """Writes the masks of the bridge, which `masks` then reads."""
+        mask_store.write(self.folder("bridge"), masks)
+
+    def read_history(self, training: pathlib.Path) -> list[dict[str, Any]]:
+        """Returns the metrics of each step and each epoch of the training that wrote the folder `training`."""
+        return metric_log.read(training / "metrics.jsonl")
+
+    def read_scores(self) -> list[dict[str, str]]:
+        """Returns the table of `write_scores`."""
+        return _read_table(self.folder("score") / "segmentation.csv")
+
+    def write_scores(self, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+        """Writes how well predicted masks meet annotations, an image a row."""
+        write_table(self.folder("score") / "segmentation.csv", columns, rows)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Returns the metrics of the run on its test images."""
+        return json.loads((self.folder("evaluate") / "metrics.json").read_text())
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Writes the metrics of the run."""
+        write_text(self.folder("evaluate") / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+    def read_predictions(self, name: str = "predictions") -> list[dict[str, str]]:
+        """Returns the table of `write_predictions`, as text."""
+        return _read_table(self.folder("evaluate") / f"{name}.csv")
+
+    def write_predictions(self, name: str, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
+        """Writes what is predicted, an image a row: "predictions" of test images, or "validation"."""
+        write_table(self.folder("evaluate") / f"{name}.csv", columns, rows)
+
+    @property
+    def novelty(self) -> pathlib.Path:
+        """The file by which unfamiliar images are told."""
+        return self.folder("evaluate") / NOVELTY
+
+    def write_novelty(self, novelty: Novelty) -> None:
+        """Writes by what unfamiliar images are told."""
+        novelty.save(self.novelty)
+
+
+def _read_table(path: pathlib.Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _version_of(settings: Mapping[str, Any]) -> str:
+    named = settings.get("versions", {}).get("segfusion_jax", "not installed")
+    return "another version" if named == "not installed" else f"version {named}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "not installed"

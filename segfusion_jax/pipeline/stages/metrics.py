@@ -1,0 +1,128 @@
+"""The metrics of a run, as `metrics.json` holds them: what its classifiers and its masks reach on held-out images."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segfusion_jax.evaluation import bootstrap, calibration, classification, sections, subgroups, weighted
+from segfusion_jax.input.mask_store import MaskRow
+from segfusion_jax.pipeline.stages.predicted import Predicted
+from segfusion_jax.pipeline.stages.score import Overlaps
+from segfusion_jax.report import text
+
+LEVELS = (0.8, 0.9, 0.95)
+"""Sensitivities and specificities at which the model is judged too."""
+
+
+_MAIN = ("classification", "diagnosis", "diagnosis_equal_shares", "segmentation")
+
+
+def main_table(metrics: Mapping[str, Any]) -> str:
+    """Returns the main ones of a run's metrics as text."""
+    return text.table({name: metrics[name] for name in _MAIN if metrics.get(name)})
+
+
+def of_decisions(validation: Predicted, test: Predicted, threshold: float, *, resamples: int) -> dict[str, Any]:
+    """Returns the sections `classification`, `uncalibrated`, `calibration` and `operating_points`.
+
+    Where there are more than two classes, `diagnosis` and `diagnosis_equal_shares` too.
+    """
+    labels, probabilities, groups = test.labels, test.malignancy, test.groups
+    before = sections.classification(labels, test.uncalibrated, groups, 0.5, resamples=resamples)
+    low, high = calibration.calibrated_ece(probabilities, groups)
+    aims = itertools.product(("sensitivity", "specificity"), LEVELS)
+    metrics: dict[str, Any] = {
+        "classification": sections.classification(labels, probabilities, groups, threshold, resamples=resamples),
+        "uncalibrated": {name: before[name] for name in ("brier", "log_loss", "ece")},
+        "calibration": {
+            "temperature": test.calibration.temperature,
+            "shift": list(test.calibration.shift),
+            "fitted_on": len(validation.rows),
+            "prevalence": test.prevalence,
+            "shares": dict(zip(test.classes.names, test.shares, strict=True)),
+            "ece_by_chance": {"low": low, "high": high},
+        },
+        "operating_points": [_operating_point(*aim, validation, test, resamples) for aim in aims],
+    }
+    if test.classes.num_logits > 1:
+        names = test.classes.names
+        metrics |= sections.diagnosis(test.targets, test.of_classes, names, test.shares, groups, resamples=resamples)
+    return metrics
+
+
+def of_validation(validation: Predicted, *, resamples: int) -> dict[str, Any]:
+    """Returns what was promised on the images that chose weights and thresholds."""
+    areas = weighted.roc_auc(validation.labels, validation.malignancy)
+    value = {"roc_auc": float(areas(np.ones((1, len(validation.rows))))[0]), "n": float(len(validation.rows))}
+    return bootstrap.entries(value, {"roc_auc": areas}, validation.groups, resamples=resamples)
+
+
+def of_masks(overlaps: Overlaps, *, resamples: int) -> dict[str, Any]:
+    """Returns the scores of predicted masks; nothing where there are none."""
+    if not overlaps:
+        return {}
+    rows, per_image = zip(*overlaps, strict=True)
+    return sections.segmentation(per_image, [row.group for row in rows], resamples=resamples)
+
+
+def of_subgroups(
+    test: Predicted,
+    threshold: float,
+    masks: Mapping[str, MaskRow],
+    overlaps: Overlaps,
+    *,
+    min_size: int,
+    resamples: int,
+) -> list[dict]:
+    """Returns sizes and metrics by sex, age, site and so on, see `subgroups.by_subgroup`; `masks` are by image id."""
+    fallbacks = [masks[row.image_id].fallback for row in test.rows]
+    facts = {
+        "sex": [row.sex for row in test.rows],
+        "age": [subgroups.age_band(row.age) for row in test.rows],
+        "site": [row.site for row in test.rows],
+        "skin tone": [row.skin_tone for row in test.rows],
+        "collection": [row.source for row in test.rows],
+        "origin": [row.origin for row in test.rows],
+        "confirmation": [row.confirmation for row in test.rows],
+        "image size": [subgroups.size_band(row.width, row.height) for row in test.rows],
+        "mask": [f"whole image ({reason})" if reason else "lesion" for reason in fallbacks],
+    }
+    scores = {row.image_id: score for row, score in overlaps}
+    return subgroups.by_subgroup(
+        facts,
+        test.labels,
+        test.malignancy,
+        threshold,
+        test.groups,
+        min_size=min_size,
+        resamples=resamples,
+        per_image=[scores.get(row.image_id) for row in test.rows],
+    )
+
+
+def of_evidence(
+    test: Predicted, shares: Sequence[tuple[float, float]], *, places: int, resamples: int
+) -> dict[str, Any]:
+    """Returns means over the images that have evidence at all, see `explanation.inside_share`."""
+    told = [(share, area, row) for (share, area), row in zip(shares, test.rows, strict=True) if not np.isnan(share)]
+    if not told:
+        return {}
+    inside, area, rows = zip(*told, strict=True)
+    columns = {"inside_share": np.array(inside), "area_share": np.array(area)}
+    columns["excess"] = columns["inside_share"] - columns["area_share"]
+    values = {name: float(column.mean()) for name, column in columns.items()}
+    values |= {"n": float(len(rows)), "places": float(places)}
+    statistics = {name: weighted.mean(column) for name, column in columns.items()}
+    return bootstrap.entries(values, statistics, [row.group for row in rows], resamples=resamples)
+
+
+def _operating_point(aim: str, level: float, validation: Predicted, test: Predicted, resamples: int) -> dict[str, Any]:
+    choose = {
+        "sensitivity": classification.threshold_for_sensitivity,
+        "specificity": classification.threshold_for_specificity,
+    }[aim]
+    threshold = choose(validation.labels, validation.malignancy, level)
+    section = sections.operating_point(test.labels, test.malignancy, test.groups, threshold, resamples=resamples)
+    return {"aim": aim, "level": level, "threshold": threshold} | section
