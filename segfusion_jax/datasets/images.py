@@ -207,9 +207,10 @@ def _grey(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF; the pixels may be whole
         return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

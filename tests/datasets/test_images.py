@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from segfusion_jax import config
 from segfusion_jax.datasets import files, images
@@ -217,6 +217,55 @@ def test_turned_and_odd_images_become_upright_rgb():
     assert turned.shape == (60, 40, 3) and (stored.width, stored.height) == (40, 60)
     assert turned[:25, :, 0].min() > 200 and turned[35:, :, 0].max() < 50
     assert pixels(store(encoded(wide[..., 0])).image).shape == (40, 60, 3)
+
+
+ORIENTATIONS = range(1, 9)
+
+
+def turned(array: np.ndarray, orientation: int, image_format: str, **options) -> tuple[bytes, Image.Image]:
+    """A file that is to be turned, and what Pillow makes of it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(array, image_format, exif=exif, **options)
+    return content, ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_images_of_every_orientation_are_kept_as_pillow_turns_them(orientation, image_format, tmp_path):
+    content, upright = turned(pixels(official.drawn(1)[0].image.read()), orientation, image_format)
+    stored = store(content, encoded(square_mask(upright.height, upright.width)))
+    assert (stored.width, stored.height) == upright.size
+    assert np.abs(pixels(stored.image).astype(int) - np.asarray(upright)).mean() < 2  # encoded once more
+    (tmp_path / "a").write_bytes(content)
+    np.testing.assert_array_equal(images.read(DiskFile(tmp_path / "a", 1)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("aspect", ["keep", "stretch", "crop"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turned_jpegs_that_are_decoded_smaller_are_as_good_as_whole_ones(orientation, aspect):
+    fine = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 200), np.uint8))
+    drawing = fine.convert("RGB").resize((800, 400), Image.Resampling.BICUBIC)
+    content, upright = turned(np.asarray(drawing), orientation, "JPEG", quality=95)
+    data = config.Data(size=(100, 200), aspect=aspect)
+    reduced = pixels(store(content, size=data.size, aspect=aspect).image).astype(float)
+    expected = np.asarray(images.fit(upright, data))
+    assert reduced.shape == expected.shape and np.sqrt(np.mean((reduced - expected) ** 2)) < 8
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_masks_of_every_orientation_are_kept_as_pillow_turns_them(orientation):
+    content, upright = turned(square_mask(144, 192), orientation, "PNG")
+    image = encoded(np.zeros((upright.height, upright.width, 3), np.uint8))
+    np.testing.assert_array_equal(pixels(store(image, content).mask), np.asarray(upright))
+
+
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_an_orientation_that_does_not_exist_is_none(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = store(encoded(np.zeros((40, 60, 3), np.uint8), "JPEG", exif=exif), encoded(square_mask(40, 60)))
+    assert (stored.width, stored.height) == (60, 40) and pixels(stored.image).shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize(

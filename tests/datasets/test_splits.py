@@ -99,6 +99,24 @@ def test_every_stratum_is_divided_evenly():
             assert abs(folds / folds.sum() - 0.25).max() < max(0.05, 2 * granularity)
 
 
+def test_a_rare_diagnosis_of_a_class_is_divided_like_the_others():
+    """40 dermatofibromas among 1000 benign lesions: dealt together with the nevi, a split would have 8 +- 3 of them."""
+    rows = [row(i, diagnosis="nevus" if i % 25 else "dermatofibroma") for i in range(1000)]
+    for seed in range(5):
+        rare = [one for one in splits.deal(rows, dataclasses.replace(SPLITS, seed=seed)) if one.diagnosis != "nevus"]
+        count = collections.Counter(one.split for one in rare)
+        assert abs(count["test"] - 8) <= 1 and abs(count["validation"] - 4) <= 1
+        folds = np.bincount([one.fold for one in rare if one.fold >= 0], minlength=4)
+        assert folds.min() >= 6 and folds.max() <= 10
+
+
+def test_folds_know_nothing_of_the_validation():
+    rows = splits.deal([row(i) for i in range(4000)], SPLITS)
+    for split, expected in (("validation", 400), ("train", 2800)):
+        folds = np.bincount([one.fold for one in rows if one.split == split], minlength=4)
+        assert abs(folds / expected - 0.25).max() < 0.08, split  # 0.02 is one standard deviation of the validation
+
+
 def test_a_rare_class_is_in_every_part():
     """38 melanomas of 30 patients among 800 images of 95: by hash alone, test had two."""
     rng = np.random.default_rng(3)

@@ -67,8 +67,8 @@ def classifier_of_zeros() -> Functional:
     [
         ("efficientnet_b0", "tensorflow", "same", 1e-3),
         ("efficientnet_b0", "timm", "symmetric", 1e-5),
-        ("efficientnet_b4", "torchvision", "symmetric", 1e-5),
-        ("efficientnet_b5", "torchvision", "symmetric", 1e-3),
+        *((f"efficientnet_b{n}", "torchvision", "symmetric", 1e-5 if n < 5 else 1e-3) for n in range(8)),
+        ("mobilenet_v3_small", "torchvision", "symmetric", 1e-3),
         ("mobilenet_v3_large", "torchvision", "symmetric", 1e-3),
         ("mobilenet_v3_large", "timm", "symmetric", 1e-5),
     ],

@@ -9,17 +9,17 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from segfusion_jax import config
 from segfusion_jax.models import efficientnet
 from segfusion_jax.models.efficientnet import EfficientNet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.preprocessing import CENTRED, IMAGENET, Preprocessing
 from segfusion_jax.models.pretrained import flatten, load_pretrained, load_weights, release_weights, save_weights
 from segfusion_jax.models.unet import EncoderUNet
+from segfusion_jax.runtime import locations
 from tests.models import lukemelas, reference
 from tests.models.filled import filled
 
-REAL_FILE = config.find("efficientnet_b0_imagenet_autoaug_notop_f32.npz")
+REAL_FILE = locations.find("efficientnet_b0_imagenet_autoaug_notop_f32.npz")
 
 
 def model(**options) -> Functional:
@@ -98,6 +98,17 @@ def test_the_last_layer_is_kept_or_dropped_by_choice(small, saved):
         ValueError, match="missing head.bias; missing head.kernel|missing head.kernel; missing head.bias"
     ):
         load(saved(lukemelas.arrays()), small, drop=())
+
+
+def test_a_part_that_is_dropped_is_no_other_whose_name_begins_alike(tmp_path):
+    def made(value):
+        kernels = {number: {"kernel": np.full((2, 2), value, np.float32)} for number in (1, 10)}
+        params = {"stem": {"conv": {"kernel": np.full((3, 3, 3, 8), value, np.float32)}}, "blocks": kernels}
+        return Functional(lambda *_: (None, {}), params, {}, IMAGENET, "timm")
+
+    save_weights(tmp_path / "own.safetensors", made(1))
+    blocks = load(tmp_path / "own.safetensors", made(0), drop=("blocks.1",)).params["blocks"]
+    assert not blocks[1]["kernel"].any() and blocks[10]["kernel"].all()
 
 
 def test_batch_counters_are_no_weights(small, saved):

@@ -126,6 +126,24 @@ def test_the_encoders_maps_are_concatenated_at_their_sizes(encoder_unet, monkeyp
     ]
 
 
+@pytest.mark.parametrize("size", [(32, 48), (35, 33)])
+def test_logits_over_the_encoders_maps_are_those_of_the_numpy_decoder(encoder_unet, size):
+    """The order in which a level's channels are joined is part of every weight file: what comes from below is first."""
+    images = np.random.default_rng(1).uniform(size=(1, *size, 3)).astype(np.float32)
+    encoder = filled(lambda: Encoder(SMALL_B0._replace(blocks=SMALL_B0.blocks[:5]), drop_path=0.0, rngs=nnx.Rngs(0)))
+    params, batch_stats = encoder_unet.params, encoder_unet.batch_stats
+    run = jax.jit(lambda *args: encoder.apply(*args, method="outputs", train=False)[0])
+    maps = [np.asarray(one, np.float64) for one in run(params["encoder"], batch_stats["encoder"], images)]
+    first_of_size = {one.shape[1]: number for number, one in reversed(list(enumerate(maps)))}
+    last_of_size = {one.shape[1]: one for one in maps}
+    assert sorted(first_of_size.values()) == [0, 2, 3, 4]
+    skips = [last_of_size[rows] for rows in sorted(last_of_size, reverse=True)[:-1]]
+    expected = reference.unet_decoder(params, batch_stats, maps[-1], skips, size)
+    logits = jax.jit(lambda *args: encoder_unet.apply(*args, train=False)[0])(params, batch_stats, images)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_b0_encoder_has_the_decoder_that_is_usual():
     """128 to 16 filters: each level reads the one below and B0's 40, 24, 16 and 0 maps of its size."""
     module = nnx.eval_shape(lambda: EncoderUNet(efficientnet.plan("efficientnet_b0"), rngs=nnx.Rngs(0)))

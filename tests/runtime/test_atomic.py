@@ -36,6 +36,19 @@ def test_until_it_is_whole_the_old_one_stays(tmp_path, monkeypatch):
         assert path.read_text() == "old"
 
 
+def test_the_file_is_on_the_disk_before_its_name_and_its_name_before_the_write_returns(tmp_path, monkeypatch):
+    write_text(tmp_path / "a.txt", "old")
+    synced = []
+
+    def fsync(descriptor):
+        path = pathlib.Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append((path.is_dir(), path if path.is_dir() else path.read_text(), (tmp_path / "a.txt").read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "new")
+    assert synced == [(False, "new", "old"), (True, tmp_path, "new")]
+
+
 def test_a_table_is_read_as_it_was_written_and_the_old_one_stays_until_all_rows_are_there(tmp_path):
     path = tmp_path / "new/a.csv"
     rows = [['ø, "quoted"', 1 / 3], ["two\nlines", -1e-30]]
