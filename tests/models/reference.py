@@ -36,16 +36,17 @@ def batch_norm(x, scale, bias, mean, var):
     return (x - mean) / np.sqrt(var + EPSILON) * scale + bias
 
 
+def double_conv(x, params, stats):
+    """Twice a convolution, batch norm and ReLU; `params` and `stats` are those of `models.unet.DoubleConv`."""
+    for n in "12":
+        conv, norm, running = params["conv" + n], params["norm" + n], stats["norm" + n]
+        x = same_convolution(x, conv["kernel"]) + conv["bias"]
+        x = np.maximum(batch_norm(x, norm["scale"], norm["bias"], running["mean"], running["var"]), 0)
+    return x
+
+
 def unet(params, stats, x):
     """Logits of the paper's U-Net; `params` and `stats` are the nested dicts of `models.unet.UNet`."""
-
-    def double_conv(x, p, s):
-        for n in "12":
-            conv, norm, running = p["conv" + n], p["norm" + n], s["norm" + n]
-            x = same_convolution(x, conv["kernel"]) + conv["bias"]
-            x = np.maximum(batch_norm(x, norm["scale"], norm["bias"], running["mean"], running["var"]), 0)
-        return x
-
     skips = []
     for level in range(4):
         skips.append(double_conv(x, params["down"][level], stats["down"][level]))
@@ -57,6 +58,15 @@ def unet(params, stats, x):
         skip = skips.pop()
         x = np.concatenate([x[:, : skip.shape[1], : skip.shape[2]], skip], -1)
         x = double_conv(x, params["up"][level], stats["up"][level])
+    return same_convolution(x, params["head"]["kernel"]) + params["head"]["bias"]
+
+
+def unet_decoder(params, stats, x, skips, size):
+    """Logits of `models.unet.EncoderUNet` from its encoder's last map, and of those above, from fine to coarse."""
+    for level in range(4):
+        skip = skips.pop() if skips else np.zeros((len(x), *size, 0))
+        x = x.repeat(2, axis=1).repeat(2, axis=2)[:, : skip.shape[1], : skip.shape[2]]
+        x = double_conv(np.concatenate([x, skip], -1), params["up"][level], stats["up"][level])
     return same_convolution(x, params["head"]["kernel"]) + params["head"]["bias"]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from segfusion_jax.config import BRIDGE_MODES, Bridge, Classifier
+from segfusion_jax.config import BRIDGE_MODES, Bridge, Classifier, Segmenter
 from segfusion_jax.models import preprocessing
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.training import steps
@@ -46,28 +46,6 @@ def test_without_an_average_the_weights_themselves_are_evaluated():
     assert state.average == () and state.evaluated[0] is state.params and state.evaluated[1] is state.batch_stats
 
 
-def test_padding_changes_nothing():
-    params, batch_stats = toy.variables()
-    optimizer = optax.sgd(1.0)
-
-    def objective(params, batch_stats, batch, key):
-        del key
-        return toy.objective(params, batch_stats, batch, jax.random.key(0))[0], batch_stats
-
-    step = steps.make_train_step(objective, optimizer, seed=0, ema_decay=0.0)
-    compiled = toy.devices(1).compile_train_step(step)
-    batch = toy.batch(toy.examples(8))
-    batch["weight"][5:] = 0
-    changed = {name: array.copy() for name, array in batch.items()}
-    changed["image"][5:], changed["label"][5:] = 255, 1
-    results = [
-        compiled(create_state(*jax.tree.map(jnp.copy, (params, batch_stats)), optimizer, ema_decay=0.0), b)
-        for b in (batch, changed)
-    ]
-    jax.tree.map(np.testing.assert_array_equal, *jax.device_get(results))
-    assert float(np.abs(results[0][0].params["weight"]).max()) > 0
-
-
 def quietly(params, batch_stats, batch, key):
     """The toy objective without its noise, each class with its own weight."""
     colour = batch["image"].astype(jnp.float32).mean((1, 2)) / 255
@@ -98,6 +76,57 @@ def padded_batch() -> dict:
 
 
 @pytest.mark.parametrize(("count", "api", "microbatches"), [(1, "shard_map", 8), (2, "shard_map", 2), (2, "pmap", 2)])
+def colours(params, batch_stats, images, **_):
+    """A segmenter whose logit is linear in a pixel's colour."""
+    return images @ params, batch_stats
+
+
+def mean_colours(params, batch_stats, x, *, method="__call__", **_):
+    """A classifier whose logits are linear in the image's mean colour."""
+    x = x if method == "classify" else x.mean((1, 2))
+    return x if method == "features" else x @ params, batch_stats
+
+
+def of_classes(loss: str, logits: int, *, head_only: bool) -> steps.Objective:
+    model = Functional(mean_colours, {}, {}, preprocessing.NONE)
+    weights = tuple(np.linspace(0.5, 3, max(logits, 2)))
+    config = Classifier(loss=loss)
+    return steps.classification_objective(model, Bridge(mode="dim"), config, class_weights=weights, head_only=head_only)
+
+
+@pytest.mark.parametrize(
+    ("objective", "logits"),
+    [
+        (steps.segmentation_objective(Functional(colours, {}, {}, preprocessing.NONE), Segmenter(loss="bce_dice")), 1),
+        (of_classes("cross_entropy", 1, head_only=True), 1),
+        (of_classes("focal", 1, head_only=False), 1),
+        (of_classes("cross_entropy", 7, head_only=False), 7),
+        (of_classes("focal", 7, head_only=False), 7),
+    ],
+    ids=["masks", "head", "focal", "classes", "focal classes"],
+)
+def test_the_loss_is_the_mean_of_the_examples_that_are_no_padding(objective, logits):
+    """Two devices with two microbatches each, one of which is padding only."""
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (16, 4, 4, 3), np.uint8),
+        "mask": rng.integers(0, 256, (16, 4, 4, 1), np.uint8),
+        "label": rng.integers(0, max(logits, 2), 16).astype(np.int32),
+        "weight": np.ones(16, np.float32),
+    }
+    batch["weight"][[1, 5, 8, 9, 10, 11, 15]] = 0
+    real = {name: array[batch["weight"] > 0] for name, array in batch.items()}
+    params = rng.normal(size=(3, logits)).astype(np.float32)
+    expected, gradient = jax.value_and_grad(lambda params: objective(params, {}, real, None)[0].mean())(params)
+    step = steps.make_train_step(objective, optax.sgd(1.0), seed=0, ema_decay=0.0, microbatches=2)
+    devices = toy.devices(2)
+    state = devices.replicate(create_state(params, {}, optax.sgd(1.0), ema_decay=0.0))
+    state, metrics = devices.compile_train_step(step)(state, batch)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(params - state.params, gradient, rtol=1e-4, atol=1e-6)
+    assert np.abs(gradient).max() > 0.01
+
+
 def test_microbatches_add_up_to_the_batch(count, api, microbatches):
     batches = [padded_batch()] * 4
     whole, parts = (train(quietly, batches, count=count, api=api, microbatches=k) for k in (1, microbatches))
