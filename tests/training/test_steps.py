@@ -75,7 +75,6 @@ def padded_batch() -> dict:
     return batch
 
 
-@pytest.mark.parametrize(("count", "api", "microbatches"), [(1, "shard_map", 8), (2, "shard_map", 2), (2, "pmap", 2)])
 def colours(params, batch_stats, images, **_):
     """A segmenter whose logit is linear in a pixel's colour."""
     return images @ params, batch_stats
@@ -127,6 +126,7 @@ def test_the_loss_is_the_mean_of_the_examples_that_are_no_padding(objective, log
     assert np.abs(gradient).max() > 0.01
 
 
+@pytest.mark.parametrize(("count", "api", "microbatches"), [(1, "shard_map", 8), (2, "shard_map", 2), (2, "pmap", 2)])
 def test_microbatches_add_up_to_the_batch(count, api, microbatches):
     batches = [padded_batch()] * 4
     whole, parts = (train(quietly, batches, count=count, api=api, microbatches=k) for k in (1, microbatches))
