@@ -13,7 +13,7 @@ from tests import tiny
     [("splits__table", "prepare"), ("segmenter__pretrained", "segment"), ("classifier__pretrained", "classify")],
 )
 def test_a_file_that_changes_under_its_name_is_refused(tmp_path, monkeypatch, field, stage):
-    idle = {name: dataclasses.replace(stage, run=lambda *_: None) for name, stage in experiment.STAGES.items()}
+    idle = {name: dataclasses.replace(stage, perform=lambda _: None) for name, stage in experiment.STAGES.items()}
     monkeypatch.setattr(experiment, "STAGES", idle)
     monkeypatch.setattr(experiment, "_check_weights", lambda config: None)  # any bytes will do
     encoder = {"segmenter__encoder": "mobilenet_v3_small"} if field.startswith("segmenter") else {}
