@@ -1,50 +1,31 @@
-"""What the train steps of a run need: compiled for its devices, from shapes alone, and never run."""
+"""What a run will take: the memory and arithmetic of its train steps, compiled for its devices, and its time."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
 from absl import logging
 
 from segfusion_jax.config import Config, Training
-from segfusion_jax.input.loader import empty_batch
+from segfusion_jax.input.loader import Examples, TrainStream, empty_batch
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.ops import native
 from segfusion_jax.pipeline.rows import training_rows, unet_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify, segment
+from segfusion_jax.pipeline.timing import Pace, estimate, time_predictions, time_steps, time_storing, training_batches
+from segfusion_jax.pipeline.workload import STEPS, Workload, workload
 from segfusion_jax.runtime import footprint
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.footprint import Footprint
 from segfusion_jax.serving.ensembles import Classes
+from segfusion_jax.training import steps
+from segfusion_jax.training.progress import duration
 from segfusion_jax.training.state import TrainState, create_state
-
-_STEPS = 1000
-"""Of an epoch, where the data are not prepared."""
 
 _Row = tuple[str, ...]
 """A line of the table: a label and a cell for each model, or nothing but a heading."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data:
-    """What train steps depend on besides the config.
-
-    Attributes:
-      origin: where it is from.
-      classes: that are told apart.
-      class_weights: of each.
-      unet_steps: of an epoch.
-      classifier_steps: of an epoch.
-      num_images: at most that a U-Net, and the classifier, are trained on; None where that is not known.
-    """
-
-    origin: str
-    classes: Classes
-    class_weights: tuple[float, ...]
-    unet_steps: int
-    classifier_steps: int
-    num_images: tuple[int | None, int | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,62 +38,117 @@ class _Model:
     batch_bytes: int
     num_images: int | None
     needs: Footprint
+    pace: Pace | None
 
 
 def plan(run: Run) -> str:
-    """Compiles the train steps of the U-Nets and of the classifier's phase "all"; returns what they need, as text.
+    """Compiles the train steps of the U-Nets and of the classifier's phase "all", and makes a few of them.
 
-    Nothing is written. Of the workdir only what the stage `prepare` found is read, if it is there. Pretrained weights,
-    which change no shape, are left out. All processes call this together.
+    Of the workdir only what the stage `prepare` found is read, if it is there. Pretrained weights, which change no
+    shape, are left out. All processes call this together.
 
-    Raises:
-      ValueError: a batch that the devices cannot share, or a workdir of another config.
+    Returns:
+      What the steps need of the devices, and how long each stage will take, as text; nothing is written.
     """
-    config, devices, data = run.config, run.devices, _data(run)
-    unet = segment.make_network(config, devices, seed=0)
-    unet_step = segment.train_step(config, unet, steps_per_epoch=data.unet_steps)
-    classifier = classify.make_network(config, devices, data.classes, seed=0)
-    classifier_step = classify.train_step(
-        config, classifier, "all", steps_per_epoch=data.classifier_steps, class_weights=data.class_weights
-    )
-    models = (
-        _compile("U-Net", config.segmenter, unet, unet_step, data.num_images[0], devices),
-        _compile("classifier", config.classifier, classifier, classifier_step, data.num_images[1], devices),
-    )
-    facts = [*_facts(config, devices), ("data", data.origin)]
+    config, work = run.config, workload(run)
+    logging.info("counting the images: %s", work.origin if work else "the files are not there")
+    models = _unet(run, work), _classifier(run, work)
+    told = work.origin if work else f"not found: taken for two classes and {STEPS:,} steps an epoch"
+    if work:
+        epochs = f"{_unet_steps(config, work):,} (U-Net), {_classifier_steps(config, work):,} (classifier)"
+        told += f": {len(work.classes.names)} classes; steps an epoch: {epochs}"
+    facts = [*_facts(config, run.devices), ("data", told)]
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:<{width}}  {value}" for name, value in facts]
-    return "\n".join([*lines, "", _table(_rows(models, config, devices)), *_remarks(models, devices)])
+    table = _table(_rows(models, config, run.devices))
+    return "\n".join([*lines, "", table, *_remarks(models, run.devices), *_times(run, work, models)])
 
 
-def _data(run: Run) -> _Data:
-    if not run.is_prepared:
-        names = ("benign", "malignant")
-        classes = Classes(names, (False, True), 2 if run.config.data.target == "diagnosis" else 1)
-        origin = f"not prepared yet: taken for two classes and {_STEPS:,} steps an epoch"
-        return _Data(origin, classes, (1.0, 1.0), _STEPS, _STEPS, (None, None))
-    config, classes = run.config, run.classes
-    unets, classifiers = unet_rows(run)[0], training_rows(run)
-    steps = segment.steps_per_epoch(config, unets), classify.steps_per_epoch(config, classifiers)
-    return _Data(
-        f"as prepared: {len(classes.names)} classes; steps an epoch: {steps[0]:,} (U-Net), {steps[1]:,} (classifier)",
-        classes,
-        classify.class_weights(config, classes, classifiers),
-        *steps,
-        (max(map(len, unets.values())), max(map(len, classifiers))),
+def _unet(run: Run, work: Workload | None) -> _Model:
+    config, devices, section = run.config, run.devices, run.config.segmenter
+    network = segment.make_network(config, devices, seed=0)
+    steps_each = _unet_steps(config, work) if work else STEPS
+    step_and_optimizer = segment.train_step(config, network, steps_per_epoch=steps_each)
+    source, stream = None, None
+    if run.is_prepared:
+        source = Examples(run.prepared, unet_rows(run)[0][0], section.image_size, scaled_decoding=True)
+        stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
+    predict = steps.make_segment(network, section.test_time_augmentation)
+    number = max(work.unet_training) if work else None
+    return _compile("U-Net", section, network, step_and_optimizer, number, predict, stream, run)
+
+
+def _classifier(run: Run, work: Workload | None) -> _Model:
+    config, devices, section = run.config, run.devices, run.config.classifier
+    classes = work.classes if work else _two_classes(config)
+    weights = (
+        classify.class_weights(config, classes, training_rows(run)) if run.is_prepared else (1.0,) * len(classes.names)
     )
+    network = classify.make_network(config, devices, classes, seed=0)
+    steps_each = _classifier_steps(config, work) if work else STEPS
+    step_and_optimizer = classify.train_step(config, network, "all", steps_per_epoch=steps_each, class_weights=weights)
+    stream = None
+    if run.is_prepared:  # bridged by annotated masks, or by empty ones: the others are not there yet
+        rows = training_rows(run)[0]
+        source = Examples(run.prepared, rows, section.image_size, bridge=config.bridge, scaled_decoding=True)
+        stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
+    predict = steps.make_classify(network, config.bridge, section.test_time_augmentation)
+    number = max(work.classifier_training) if work else None
+    return _compile("classifier", section, network, step_and_optimizer, number, predict, stream, run)
 
 
-def _compile(name, config, network: Functional, step_and_optimizer, num_images, devices: Devices) -> _Model:
-    training, (step, optimizer) = config.training, step_and_optimizer
-    state = jax.eval_shape(
-        lambda: create_state(network.params, network.batch_stats, optimizer, ema_decay=training.ema_decay)
+def _two_classes(config: Config) -> Classes:
+    return Classes(("benign", "malignant"), (False, True), 2 if config.data.target == "diagnosis" else 1)
+
+
+def _unet_steps(config: Config, work: Workload) -> int:
+    return _steps(config.segmenter.training, work.unet_training)
+
+
+def _classifier_steps(config: Config, work: Workload) -> int:
+    return _steps(config.classifier.training, work.classifier_training)
+
+
+def _steps(training: Training, trained: Sequence[int]) -> int:
+    return max(1, (training.images_per_epoch or sum(trained) // len(trained)) // training.batch_size)
+
+
+def _compile(name, section, network: Functional, step_and_optimizer, num_images, predict, stream, run: Run) -> _Model:
+    devices, training, (step, optimizer) = run.devices, section.training, step_and_optimizer
+    fresh = functools.partial(
+        create_state, network.params, network.batch_stats, optimizer, ema_decay=training.ema_decay
     )
-    batch = empty_batch(training.batch_size // devices.num_processes, config.image_size)
+    state = jax.eval_shape(fresh)
+    batch = empty_batch(training.batch_size // devices.num_processes, section.image_size)
     logging.info("compiling the train step of the %s", name)
     needs = footprint.measure(devices.lower_train_step(step, state, batch))
     batch_bytes = footprint.tree_bytes(batch) * devices.num_processes // devices.mesh.size
-    return _Model(training, config.image_size, state, batch_bytes, num_images, needs)
+    pace = None
+    if devices.memory_bytes is None or needs.memory <= devices.memory_bytes:
+        logging.info("timing some steps of the %s", name)
+        batches, reading = training_batches(stream, training.batch_size, section.image_size, run)
+        making = time_steps(devices.compile_train_step(step), devices.replicate(fresh()), batches)
+        variables = devices.replicate((network.params, network.batch_stats))
+        predicting = time_predictions(devices.compile_predict(predict), variables, batches[0])
+        pace = Pace(needs.compile_seconds, making + reading if devices.is_cpu else max(making, reading), predicting)
+    return _Model(training, section.image_size, state, batch_bytes, num_images, needs, pace)
+
+
+def _times(run: Run, work: Workload | None, models: Sequence[_Model]) -> list[str]:
+    unet, classifier = (model.pace for model in models)
+    if work is None or unet is None or classifier is None:
+        return []
+    storing = 0.0 if run.is_prepared else time_storing(run.config, run.config.input.num_threads)
+    seconds = estimate(run, work, unet, classifier, storing)
+    left = {name: 0.0 if run.done(name) else value for name, value in seconds.items()}
+    rows = [(name, "done" if run.done(name) else f"about {duration(value)}") for name, value in seconds.items()]
+    width = max(len(value) for _, value in rows)
+    return [
+        "",
+        "time of each stage on this machine, from a few steps, without intervals, figures and the report",
+        *(f"  {name:<10}{value:>{width}}" for name, value in rows),
+        f"  {'in all':<10}{f'about {duration(sum(left.values()))}':>{width}}",
+    ]
 
 
 def _facts(config: Config, devices: Devices) -> list[tuple[str, str]]:

@@ -56,6 +56,11 @@ class Devices:
         return jax.process_index() == 0
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether they are the processor itself."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+    @property
     def memory_bytes(self) -> int | None:
         """Memory of one device that a program may take; None where devices do not tell, as CPUs."""
         return (self.mesh.local_mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
@@ -92,7 +97,7 @@ class Devices:
     def compute_dtype(self, name: str) -> jnp.dtype:
         """The dtype that config.compute_dtype means here."""
         if name == "auto":
-            name = "float32" if self.mesh.devices.flat[0].platform == "cpu" else "bfloat16"
+            name = "float32" if self.is_cpu else "bfloat16"
         return jnp.dtype(name)
 
     @property
@@ -101,8 +106,7 @@ class Devices:
 
         It drops them before it orders the operations, and then computes again what has not been freed yet.
         """
-        is_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        return {"xla_disable_hlo_passes": "cse_barrier_expander"} if is_cpu else None
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"} if self.is_cpu else None
 
     def replicate(self, tree: Any) -> Any:
         """Copies arrays to every device."""
@@ -209,7 +213,7 @@ class Devices:
 
     def _in_turn(self, outputs):
         """On CPUs of several processes, waits: programs in flight at once take each other's threads and lock up."""
-        if self.num_processes > 1 and self.mesh.devices.flat[0].platform == "cpu":
+        if self.num_processes > 1 and self.is_cpu:
             jax.block_until_ready(outputs)
         return outputs
 

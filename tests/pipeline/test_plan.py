@@ -1,6 +1,7 @@
 """What a run needs, as told before it: the very programs of the run, from shapes alone."""
 
 import os
+import pathlib
 import re
 
 import jax
@@ -10,8 +11,11 @@ import safetensors.numpy
 from segfusion_jax.pipeline import plan
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import segment
+from segfusion_jax.pipeline.timing import Pace, estimate
+from segfusion_jax.pipeline.workload import Workload, workload
 from segfusion_jax.runtime import footprint
 from segfusion_jax.runtime.devices import Devices
+from segfusion_jax.serving.ensembles import Classes
 from segfusion_jax.training import metric_log
 from segfusion_jax.training.state import create_state
 from tests import tiny
@@ -122,16 +126,56 @@ def test_steps_and_classes_are_those_of_the_prepared_data(described, finished):
 
 
 def test_members_of_an_ensemble_take_the_steps_of_an_average_one(finished):
-    data = plan._data(Run(tiny.config(classifier__fold_ensemble=True), finished))
+    config = tiny.config(classifier__fold_ensemble=True)
+    work = workload(Run(config, finished))
     folds = [row["fold"] for row in tiny.table(finished / "prepare/splits.csv") if row["fold"] != "-1"]
-    assert data.classifier_steps == len(folds) * 2 // 3 // 8
-    assert data.num_images[1] == max(len(folds) - folds.count(fold) for fold in "012")
+    assert plan._classifier_steps(config, work) == len(folds) * 2 // 3 // 8
+    assert max(work.classifier_training) == max(len(folds) - folds.count(fold) for fold in "012")
 
 
-def test_without_prepared_data_it_says_what_it_takes_them_for(tmp_path):
-    data = plan._data(Run(tiny.config(data__target="diagnosis"), tmp_path))
-    assert data.origin == "not prepared yet: taken for two classes and 1,000 steps an epoch"
-    assert (data.classes.num_logits, data.unet_steps, data.classifier_steps) == (2, 1000, 1000)
+def test_what_is_not_prepared_is_counted_in_its_files(finished, tmp_path):
+    listed, dealt = workload(Run(tiny.BASE, tmp_path)), workload(Run(tiny.BASE, finished))
+    assert not any(tmp_path.iterdir()) and listed.origin != dealt.origin
+    assert (listed.stored, listed.masked, listed.classes) == (dealt.stored, dealt.masked, dealt.classes)
+    for name in ("tests", "annotated_tests"):
+        assert getattr(listed, name) == pytest.approx(getattr(dealt, name), rel=0.4), name
+    for name in ("counts", "unet_training", "unet_validation", "classifier_training", "classifier_validation"):
+        assert len(getattr(listed, name)) == len(getattr(dealt, name))
+        assert sum(getattr(listed, name)) == pytest.approx(sum(getattr(dealt, name)), rel=0.4), name
+
+
+def test_without_the_files_it_says_what_it_takes_them_for(tmp_path):
+    config = tiny.config("ham10000", data__target="diagnosis", data__root=str(tmp_path / "nowhere"))
+    run = Run(config, tmp_path / "new")
+    assert workload(run) is None and plan._two_classes(config).num_logits == 2
+    text = plan.plan(run)
+    assert "not found: taken for two classes and 1,000 steps an epoch" in text and "time of each stage" not in text
+
+
+def test_the_time_of_each_stage_is_told_and_that_of_done_ones_is_not(finished, tmp_path):
+    for name in ("prepare", "records"):
+        (tmp_path / name).symlink_to(finished / name)
+    lines = plan.plan(Run(tiny.BASE, tmp_path)).splitlines()
+    stages = dict(line.split(maxsplit=1) for line in lines[-7:-1])
+    assert list(stages) == ["prepare", "segment", "score", "bridge", "classify", "evaluate"]
+    assert stages.pop("prepare") == "done" and all(text.startswith("about ") for text in stages.values())
+    assert lines[-1].split(maxsplit=2)[:2] == ["in", "all"]
+
+
+def test_times_are_those_of_steps_and_batches_by_hand():
+    config = tiny.config(segmenter__training__epochs=2, classifier__training__epochs=3, classifier__frozen_epochs=1)
+    numbers = dict(stored=100, masked=90, annotated_tests=8, tests=17, counts=(1, 1))
+    trained = dict(unet_training=(40, 44, 36), unet_validation=(9, 8, 1), classifier_training=(64,))
+    classes = Classes(("benign", "malignant"), (False, True), 1)
+    work = Workload("by hand", classes, **numbers, **trained, classifier_validation=(10,))
+    found = estimate(Run(config, pathlib.Path("x")), work, Pace(5, 1, 10), Pace(7, 2, 100), storing=0.5)
+    # U-Nets: 40 images on average are 5 steps of 8; 2 + 1 + 1 batches validate; the classifier: 8 steps, 2 batches
+    assert found["prepare"] == 50
+    assert found["segment"] == 5 + 2 * (3 * 5 * 1 + (2 + 1 + 1) * 10)
+    assert found["score"] == 3 * 1 * 10
+    assert found["bridge"] == 10 * 10 + 3 * 3 * 10  # 73 images by one U-Net, 17 by three
+    assert found["classify"] == 7 + (1 + 3) * (8 * 2 + 2 * 100)
+    assert found["evaluate"] == 100 * -(-(3 * 17 + 2 * 10 + 64) // 8)
 
 
 def test_the_table_adds_up(described):

@@ -1,0 +1,107 @@
+"""How much a run has to do: the images of each stage, counted before anything is trained, or even prepared."""
+
+import collections
+import dataclasses
+
+from segfusion_jax.datasets import taxonomy
+from segfusion_jax.datasets.joining import collect
+from segfusion_jax.pipeline.rows import training_rows, unet_rows, validation_rows
+from segfusion_jax.pipeline.run import Run
+from segfusion_jax.serving.ensembles import Classes
+
+STEPS = 1000
+"""The steps of an epoch, where nothing is known of the images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """Numbers of images, and what is told apart.
+
+    Attributes:
+      origin: where the numbers are from.
+      classes: what is told apart.
+      counts: of training images, by class.
+      stored: images of all collections.
+      masked: images that get a mask.
+      annotated_tests: test images whose masks are scored.
+      tests: test images that are classified.
+      unet_training: the images of each U-Net.
+      unet_validation: the images that choose its weights, of each.
+      classifier_training: the images of each classifier.
+      classifier_validation: the images that choose its weights, of each.
+    """
+
+    origin: str
+    classes: Classes
+    counts: tuple[int, ...]
+    stored: int
+    masked: int
+    annotated_tests: int
+    tests: int
+    unet_training: tuple[int, ...]
+    unet_validation: tuple[int, ...]
+    classifier_training: tuple[int, ...]
+    classifier_validation: tuple[int, ...]
+
+
+def workload(run: Run) -> Workload | None:
+    """Counts the images of a run: as they were dealt, else as its files say; None where these are not there."""
+    if run.is_prepared:
+        return _prepared(run)
+    try:
+        return _listed(run)
+    except FileNotFoundError:
+        return None
+
+
+def _prepared(run: Run) -> Workload:
+    train, choose = unet_rows(run)
+    classifiers, choosing = training_rows(run), validation_rows(run)
+    own = [row for row in run.rows if row.source == run.config.data.collection]
+    counts = collections.Counter(row.target for rows in classifiers for row in rows)
+    return Workload(
+        "as prepared",
+        run.classes,
+        tuple(counts[number] for number in range(len(run.classes.names))),
+        len(run.rows),
+        sum(row.split in ("train", "validation", "test") for row in own),
+        sum(row.split == "test" and row.has_mask for row in run.rows),
+        sum(row.split == "test" and row.target >= 0 for row in own),
+        tuple(map(len, train.values())),
+        tuple(_at_most(len(rows), run.config.segmenter.training.images_per_epoch) for rows in choose.values()),
+        tuple(map(len, classifiers)),
+        tuple(_at_most(len(rows), run.config.classifier.training.images_per_epoch) for _, rows in choosing),
+    )
+
+
+def _listed(run: Run) -> Workload:
+    config = run.config
+    records, splits = collect(config.data).records, config.splits
+    targets, names = taxonomy.targets([(record.diagnosis, record.malignant) for record in records], config.data)
+    own = [place for place, record in enumerate(records) if record.source == config.data.collection]
+    labelled = [targets[place] for place in own if targets[place] >= 0]
+    annotated = sum(record.mask is not None for record in records)
+    train, validation = 1 - splits.test_fraction - splits.validation_fraction, splits.validation_fraction
+    outside = (splits.num_folds - 1) / splits.num_folds
+    members = splits.num_folds if config.classifier.fold_ensemble else 1
+    shares = ((train + validation) * outside, (train + validation) / members) if members > 1 else (train, validation)
+    num_logits = len(names) if config.data.target == "diagnosis" else 1
+    return Workload(
+        "as the files say, which are not prepared yet",
+        Classes(names, taxonomy.positive(names, config.data), num_logits),
+        tuple(max(1, round(labelled.count(number) * shares[0] * members)) for number in range(len(names))),
+        len(records),
+        len(own),
+        round(annotated * splits.test_fraction),
+        round(len(labelled) * splits.test_fraction),
+        (round(annotated * train * outside),) * splits.num_folds,
+        (_at_most(round(annotated * validation * outside), config.segmenter.training.images_per_epoch),)
+        * splits.num_folds,
+        (round(len(labelled) * shares[0]),) * members,
+        (_at_most(round(len(labelled) * shares[1]), config.classifier.training.images_per_epoch),) * members,
+    )
+
+
+def _at_most(number: int, most: int) -> int:
+    """Returns as many as `rows.evenly_spaced` leaves of a number of images; 0 means all."""
+    return min(number, most) if most else number
