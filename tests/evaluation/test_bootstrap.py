@@ -3,7 +3,8 @@ import time
 import numpy as np
 import pytest
 
-from segfusion_jax.evaluation import bootstrap, delong, weighted
+from segfusion_jax.evaluation import bootstrap, weighted
+from tests.evaluation import delong
 
 
 def simulate(seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from segfusion_jax.evaluation import bootstrap, delong, weighted
+from segfusion_jax.evaluation import bootstrap, weighted
+from tests.evaluation import delong
 
 
 def simulate(seed: int, n: int, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from segfusion_jax.config import Bridge, Config
-from segfusion_jax.evaluation import delong
 from segfusion_jax.pipeline import comparison
 from segfusion_jax.pipeline.run import Run
+from tests.evaluation import delong
 
 N = 300
 LABELS = np.arange(N) % 3 == 0

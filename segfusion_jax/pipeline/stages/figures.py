@@ -68,8 +68,9 @@ def draw_scores(
         ("pr_curve", plots.pr_curve),
         ("decision_curve", plots.decision_curve),
     )
+    judged = plots.Judged(labels, probabilities, threshold, test.groups, resamples)
     for name, curve in curves if len(set(test.groups)) > 1 else ():  # of one group there are no bands
-        curve(folder / f"{name}.png", labels, probabilities, threshold, test.groups, resamples=resamples)
+        curve(folder / f"{name}.png", judged)
     plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, names)
     if test.classes.num_logits > 1:
         decisions = test.of_classes.argmax(axis=1)

@@ -5,7 +5,7 @@ touched and threads may draw.
 """
 
 from segfusion_jax.report.plots.comparisons import Row, forest
-from segfusion_jax.report.plots.curves import decision_curve, pr_curve, roc_curve
+from segfusion_jax.report.plots.curves import Judged, decision_curve, pr_curve, roc_curve
 from segfusion_jax.report.plots.galleries import (
     Explanation,
     Missed,
@@ -20,6 +20,7 @@ from segfusion_jax.report.plots.training import training_curves
 
 __all__ = [
     "Explanation",
+    "Judged",
     "Missed",
     "Reliability",
     "Row",

@@ -46,7 +46,7 @@ def resampled(labels, probabilities, groups, curve, resamples: int) -> np.ndarra
 
 def test_roc_curve_and_its_band_are_those_of_scikit_learn(tmp_path):
     labels, probabilities, groups = sample(0)
-    figure = plots.roc_curve(tmp_path / "roc.png", labels, probabilities, 0.4, groups, **FEW)
+    figure = plots.roc_curve(tmp_path / "roc.png", plots.Judged(labels, probabilities, 0.4, groups, **FEW))
     rates = sk_metrics.roc_curve(labels, probabilities, drop_intermediate=False)[:2]
     np.testing.assert_allclose(line(figure, "Model"), np.column_stack(rates))
     places, *edges = band(figure)
@@ -63,7 +63,7 @@ def test_roc_curve_and_its_band_are_those_of_scikit_learn(tmp_path):
 
 def test_pr_curve_and_its_band_are_those_of_scikit_learn(tmp_path):
     labels, probabilities, groups = sample(1)
-    figure = plots.pr_curve(tmp_path / "pr.png", labels, probabilities, 0.4, groups, **FEW)
+    figure = plots.pr_curve(tmp_path / "pr.png", plots.Judged(labels, probabilities, 0.4, groups, **FEW))
     precision, recall, _ = sk_metrics.precision_recall_curve(labels, probabilities)
     drawn = line(figure, "Model")
     np.testing.assert_allclose(drawn[1:], np.column_stack([recall, precision])[-2::-1])
@@ -82,7 +82,7 @@ def test_pr_curve_and_its_band_are_those_of_scikit_learn(tmp_path):
 
 def test_pr_curve_of_a_hand_worked_case(tmp_path):
     labels, probabilities = np.array([0, 1, 0, 1]), np.array([0.9, 0.8, 0.7, 0.6])
-    figure = plots.pr_curve(tmp_path / "pr.png", labels, probabilities, 0.75, range(4), **FEW)
+    figure = plots.pr_curve(tmp_path / "pr.png", plots.Judged(labels, probabilities, 0.75, range(4), **FEW))
     # The highest score is benign, so precision starts at 0.
     expected = [[0, 0], [0, 0], [0.5, 1 / 2], [0.5, 1 / 3], [1, 2 / 4]]
     np.testing.assert_allclose(line(figure, "Model"), expected)
@@ -90,13 +90,13 @@ def test_pr_curve_of_a_hand_worked_case(tmp_path):
 
 def test_pr_curve_has_no_operating_point_where_nothing_is_called(tmp_path):
     labels, probabilities, groups = sample(1)
-    plots.pr_curve(tmp_path / "pr.png", labels, probabilities * 0.9, 0.99, groups, **FEW)
+    plots.pr_curve(tmp_path / "pr.png", plots.Judged(labels, probabilities * 0.9, 0.99, groups, **FEW))
     assert not [text for text in words(tmp_path / "pr.png") if text.startswith("Threshold")]
 
 
 def test_net_benefit_of_a_hand_worked_case(tmp_path):
     labels, probabilities = np.array([1, 0, 1, 0]), np.array([0.8, 0.6, 0.4, 0.2])
-    figure = plots.decision_curve(tmp_path / "net.png", labels, probabilities, 0.5, range(4), **FEW)
+    figure = plots.decision_curve(tmp_path / "net.png", plots.Judged(labels, probabilities, 0.5, range(4), **FEW))
     for place, benefit in line(figure, "Model"):
         odds = place / (1 - place)
         hits, alarms = next(
@@ -112,7 +112,7 @@ def test_net_benefit_of_a_hand_worked_case(tmp_path):
 
 def test_band_of_the_decision_curve_is_that_of_repeated_images(tmp_path):
     labels, probabilities, groups = sample(2)
-    figure = plots.decision_curve(tmp_path / "net.png", labels, probabilities, 0.4, groups, **FEW)
+    figure = plots.decision_curve(tmp_path / "net.png", plots.Judged(labels, probabilities, 0.4, groups, **FEW))
     places, *edges = band(figure)
 
     def curve(labels, probabilities):
@@ -125,7 +125,9 @@ def test_band_of_the_decision_curve_is_that_of_repeated_images(tmp_path):
 @pytest.mark.parametrize(("malignant", "threshold", "end"), [(2, 0.01, 0.08), (2, 0.4, 0.5), (50, 0.5, 0.95)])
 def test_decision_curve_covers_sensible_thresholds(malignant, threshold, end, tmp_path):
     labels = np.arange(100) < malignant
-    figure = plots.decision_curve(tmp_path / "net.png", labels, 0.2 + 0.5 * labels, threshold, range(100), **FEW)
+    figure = plots.decision_curve(
+        tmp_path / "net.png", plots.Judged(labels, 0.2 + 0.5 * labels, threshold, range(100), **FEW)
+    )
     assert figure.axes[0].get_xlim() == pytest.approx((0, end))
 
 
@@ -141,9 +143,9 @@ def test_bands_hold_the_true_curve_and_widen_when_images_of_a_group_are_alike():
         labels = np.arange(60) % 3 == 0
         scores = stats.norm.cdf(generator.normal(size=60) + 1.5 * labels)
         labels, scores, groups = (np.repeat(values, 3) for values in (labels, scores, np.arange(60)))
-        _, low, high = curves._band(curve, labels, scores, groups, resamples=200, seed=0)
+        _, low, high = curves._band(curve, plots.Judged(labels, scores, 0.5, groups, 200))
         inside += bool(low[0] <= truth <= high[0])
-        _, narrow_low, narrow_high = curves._band(curve, labels, scores, range(180), resamples=200, seed=0)
+        _, narrow_low, narrow_high = curves._band(curve, plots.Judged(labels, scores, 0.5, range(180), 200))
         widths.append((high - low)[0] / (narrow_high - narrow_low)[0])
     assert inside >= 50
     assert np.mean(widths) == pytest.approx(np.sqrt(3), rel=0.15)
@@ -151,9 +153,8 @@ def test_bands_hold_the_true_curve_and_widen_when_images_of_a_group_are_alike():
 
 def test_resamples_of_one_class_are_left_out():
     labels = np.arange(20) < 2
-    edges = curves._band(
-        lambda m, b: m[:3] / m.sum(), labels, np.linspace(0.1, 0.9, 20), range(20), resamples=50, seed=0
-    )
+    images = plots.Judged(labels, np.linspace(0.1, 0.9, 20), 0.5, range(20), resamples=50)
+    edges = curves._band(lambda malignant, benign: malignant[:3] / malignant.sum(), images)
     assert np.isfinite(edges[1:]).all()
 
 
@@ -162,11 +163,11 @@ def test_input_without_a_curve_is_refused(draw, tmp_path):
     labels, probabilities, groups = sample(0)
     path = tmp_path / "figure.png"
     with pytest.raises(ValueError, match="both classes must be present"):
-        draw(path, np.zeros(4), np.full(4, 0.5), 0.5, range(4))
+        draw(path, plots.Judged(np.zeros(4), np.full(4, 0.5), 0.5, range(4)))
     with pytest.raises(ValueError, match="149 groups"):
-        draw(path, labels, probabilities, 0.5, groups[1:])
+        draw(path, plots.Judged(labels, probabilities, 0.5, groups[1:]))
     with pytest.raises(ValueError, match="1 distinct"):
-        draw(path, labels, probabilities, 0.5, ["one"] * 150)
+        draw(path, plots.Judged(labels, probabilities, 0.5, ["one"] * 150))
     with pytest.raises(ValueError, match="resamples = 0"):
-        draw(path, labels, probabilities, 0.5, groups, resamples=0)
+        draw(path, plots.Judged(labels, probabilities, 0.5, groups, resamples=0))
     assert not path.exists()

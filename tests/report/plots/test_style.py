@@ -14,7 +14,7 @@ PROBABILITIES = np.linspace(0.05, 0.95, 40)
 
 
 def draw(path) -> None:
-    plots.roc_curve(path, LABELS, PROBABILITIES, 0.4, range(40), resamples=20)
+    plots.roc_curve(path, plots.Judged(LABELS, PROBABILITIES, 0.4, range(40), resamples=20))
 
 
 def test_drawings_are_png_of_300_dpi_and_svg_with_text(tmp_path):
