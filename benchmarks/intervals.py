@@ -70,7 +70,7 @@ def coverage(sets: int) -> None:
 
 
 def calibration_error(sets: int) -> None:
-    """Prints how often percentile intervals of the calibration error hold it, for a model whose probabilities are right."""
+    """Prints how often percentile intervals hold the calibration error of a model whose probabilities are right."""
     rng = np.random.default_rng(0)
 
     def right(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ RELATIONS: dict[str, Callable[[Row], str]] = {
     "same patient": lambda row: row.patient_id or f"image {row.image_id}",
     "any of these": lambda row: row.group,
 }
-"""By what an image in training gives a test image away."""
+"""What an image in training can share with a test image, and so give it away."""
 
 _SHORTCUT_BINS = 10
 _SHORTCUT_FOLDS = 5
@@ -64,14 +64,14 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
 
 
 def relative_share(rows: Sequence[Row], relation: Callable[[Row], str]) -> float:
-    """Share of test images that have an image of equal `relation` in train or validation."""
+    """Returns the share of test images that have an image of equal `relation` in train or validation."""
     training = {relation(row) for row in rows if row.split in ("train", "validation")}
     tests = [row for row in rows if row.split == "test"]
     return sum(relation(row) in training for row in tests) / max(1, len(tests))
 
 
 def expected_relative_share(groups: Sequence[str], test_size: int) -> float:
-    """Expected share of test images with a relative outside test, had `test_size` images been drawn one by one.
+    """Returns what `relative_share` would be expected to be had `test_size` images been drawn one by one.
 
     An image of a group of g, itself in test, has no relative outside with the hypergeometric probability that its g - 1
     relatives are among the test_size - 1 other test images: product of (test_size - j) / (images - j), j = 1..g-1.
@@ -89,7 +89,7 @@ def expected_relative_share(groups: Sequence[str], test_size: int) -> float:
 
 
 def shortcuts(rows: Sequence[Row]) -> dict[str, float]:
-    """ROC-AUC with which facts that are no looks of the lesion tell malignant from benign, each alone.
+    """Returns the ROC-AUC with which each fact that is no look of the lesion tells malignant from benign, alone.
 
     0.5 = not at all. Numbers are cut into tenths; the score of a value is the share of malignant images that have it
     in the other folds, folds being of whole groups. A fact that all images share is left out.
@@ -117,7 +117,7 @@ def shortcuts(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _predictive(values: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> float:
-    """ROC-AUC of the malignant share of each value, as counted in the other folds; of all pairs within a fold."""
+    """Returns the ROC-AUC, over pairs within a fold, of each value's malignant share as counted in the other folds."""
     won, pairs = 0.0, 0
     for fold in np.unique(folds):
         inside, others = folds == fold, folds != fold

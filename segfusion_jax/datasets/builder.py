@@ -55,7 +55,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
           data: where the official files are and how they are stored.
           contents: what `collect(data)` returned, if it has been called.
           finished: folder where shards are kept until `forget_shards`; default: in `data_dir`, until all are made.
-          **kwargs: of `tfds.core.ShardBasedBuilder`, `data_dir` above all.
+          **kwargs: arguments of `tfds.core.ShardBasedBuilder`, `data_dir` above all.
         """
         self.name = data.collection  # pyright: ignore[reportAttributeAccessIssue]
         self._data = data
@@ -129,7 +129,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             raise UnusableImages(self.problems)
 
     def _left_out(self) -> Iterator[Problem]:
-        """What is wrong with the images that are not in the shards, which are forgotten: the images may be mended.
+        """Yields what is wrong with the images missing in the shards, which are forgotten: the images may be mended.
 
         Raises:
           OSError: nothing is wrong any more with an image that is not in its shard.

@@ -14,7 +14,7 @@ from typing import Protocol
 import h5py
 
 MAX_BYTES = 1 << 29
-"""Of one image or table; to read a larger one is refused before it is begun."""
+"""Size of the largest image or table that is read; a larger one is refused before reading is begun."""
 
 
 class File(Protocol):
@@ -36,7 +36,7 @@ class File(Protocol):
         ...
 
     def read(self) -> bytes:
-        """All bytes.
+        """Returns all bytes.
 
         Raises:
           OSError, ValueError: it cannot be read, is damaged, or has more than MAX_BYTES.
@@ -58,7 +58,7 @@ class DiskFile:
         return self.path.name
 
     def read(self) -> bytes:
-        """All bytes.
+        """Returns all bytes.
 
         Raises:
           OSError: it cannot be read.
@@ -86,7 +86,7 @@ class ZipMember:
         return posixpath.basename(self.member)
 
     def read(self) -> bytes:
-        """All bytes.
+        """Returns all bytes.
 
         Raises:
           ValueError: the archive is damaged there, encrypted, or the file too large.
@@ -111,7 +111,7 @@ class Hdf5Member:
     stamp: int = 0
 
     def read(self) -> bytes:
-        """All bytes.
+        """Returns all bytes.
 
         Raises:
           ValueError: the file is damaged there, or the scalar too large.
@@ -140,7 +140,7 @@ class MemoryFile:
         return len(self.content)
 
     def read(self) -> bytes:
-        """All bytes."""
+        """Returns all bytes."""
         return self.content
 
     def __str__(self) -> str:
@@ -154,8 +154,8 @@ class Folder:
     Hidden entries (`.DS_Store`, `._ISIC_0000000.jpg`, `__MACOSX`) are passed over.
 
     Attributes:
-      path: of the folder or the archive.
-      inside: of the folder in the archive: "" or a path that ends in "/".
+      path: path of the folder or the archive.
+      inside: path of the folder within the archive, "" or one that ends in "/".
     """
 
     path: pathlib.Path
@@ -177,7 +177,7 @@ class Folder:
         )
 
     def files(self, *names: str) -> list[File]:
-        """The files in it, by name; with `names`, only those that are called so, in any case.
+        """Returns the files in it, by name; with `names`, only those that are called so, in any case.
 
         Raises:
           ValueError: a damaged archive, or one with an entry outside itself; names it.
@@ -192,7 +192,7 @@ class Folder:
         return [DiskFile(path, state.st_size, state.st_mtime_ns) for path, state in states]
 
     def folders(self) -> list["Folder"]:
-        """The folders in it, then the zip archives in it, each by name. Archives in archives are not looked into."""
+        """Returns the folders in it, then the zip archives in it, each by name, but not archives in archives."""
         if _is_archive(self.path):
             return [Folder(self.path, inside) for inside in _Archive.opened(self.path).folders.get(self.inside, ())]
         entries = self._entries()
@@ -205,7 +205,7 @@ class Folder:
 
 
 def hdf5_members(path: pathlib.Path) -> list[Hdf5Member]:
-    """What stands at the top of an HDF5 file, by name. Reads no image.
+    """Lists what stands at the top of an HDF5 file, by name, without reading an image.
 
     Raises:
       ValueError: no readable HDF5 file, or one with something else than data sets.
@@ -236,7 +236,7 @@ class _Archive:
 
     @staticmethod
     def opened(path: pathlib.Path) -> "_Archive":
-        """The archive, opened once for each state of the file, and anew in a forked process."""
+        """Returns the archive, opened once for each state of the file, and anew in a forked process."""
         return _open_archive(path, path.stat().st_mtime_ns, os.getpid())
 
     def _add(self, path: pathlib.Path, member: zipfile.ZipInfo) -> None:
@@ -258,7 +258,7 @@ def _parts(member: zipfile.ZipInfo) -> list[str]:
 
 
 def _joined(parts: list[str]) -> str:
-    """The path of a folder in an archive: "" or one that ends in "/"."""
+    """Returns the path of a folder in an archive: "" or one that ends in "/"."""
     return "".join(f"{part}/" for part in parts)
 
 

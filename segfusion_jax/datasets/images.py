@@ -31,11 +31,11 @@ class Stored:
     Attributes:
       image: RGB, upright, JPEG or PNG; the file's own bytes if they are that and `data` asks for no other size.
       mask: 8-bit PNG of 0 and 255 in the same frame, at the annotation's own resolution; b"" without annotation.
-      width: of the original, upright, in pixels.
-      height: likewise.
+      width: width of the original, upright, in pixels.
+      height: height of the original, upright, in pixels.
       file_bytes: size of the original's file.
-      sha256: of the original's bytes, in hexadecimal digits.
-      perceptual_hash: of the original, as `near_duplicates.perceptual_hash`, in hexadecimal digits.
+      sha256: SHA-256 of the original's bytes, in hexadecimal digits.
+      perceptual_hash: `near_duplicates.perceptual_hash` of the original, in hexadecimal digits.
     """
 
     image: bytes
@@ -58,7 +58,7 @@ def store(record: Record, data: config.Data) -> Stored | Problem:
 
     Args:
       record: the image.
-      data: its fields `size`, `aspect` and `resampling` count.
+      data: config, of which `size`, `aspect` and `resampling` count.
 
     Returns:
       What is kept, or why the image cannot be used: absent, empty, damaged or no image, too large, of more than 8 bits
@@ -98,7 +98,7 @@ def read(file: File) -> np.ndarray:
 
 
 def fit(image: Image.Image, data: config.Data) -> Image.Image:
-    """An upright image brought to `data.size`, or within it, by `data.aspect`."""
+    """Returns an upright image brought to `data.size`, or within it, by `data.aspect`."""
     height, width = data.size
     if data.aspect == "crop":
         image = image.crop(_centre(image.size, (width, height)))
@@ -113,7 +113,7 @@ def fit(image: Image.Image, data: config.Data) -> Image.Image:
 
 
 def _kept(image: Image.Image, content: bytes, size: tuple[int, int], data: config.Data) -> tuple[bytes, np.ndarray]:
-    """Bytes to keep of an image, and its pixels, perhaps at a lower resolution."""
+    """Returns bytes to keep of an image, and its pixels, perhaps at a lower resolution."""
     plain = image.format in ("JPEG", "PNG") and image.mode == "RGB" and "transparency" not in image.info
     fits = data.aspect == "keep" and max(size[0] / data.size[1], size[1] / data.size[0]) <= 1
     if plain and fits and _orientation(image) == 1:
@@ -218,7 +218,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _decoded_size(size: tuple[int, int], data: config.Data) -> tuple[int, int]:
-    """(width, height) below which an image of `size` must not be decoded."""
+    """Returns the (width, height) below which an image of `size` must not be decoded."""
     height, width = data.size
     if data.aspect == "stretch":
         return width, height
@@ -229,7 +229,7 @@ def _decoded_size(size: tuple[int, int], data: config.Data) -> tuple[int, int]:
 
 
 def _scaled(size: tuple[int, int], data: config.Data) -> tuple[int, int]:
-    """The largest (width, height) of the ratio of `size` within `data.size`; with aspect "keep", not above `size`."""
+    """Returns the largest (width, height) of the ratio of `size` within `data.size`; to "keep", not above `size`."""
     scale = min(data.size[1] / size[0], data.size[0] / size[1])
     if data.aspect == "keep":
         scale = min(scale, 1)
@@ -237,7 +237,7 @@ def _scaled(size: tuple[int, int], data: config.Data) -> tuple[int, int]:
 
 
 def _centre(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The largest box (left, top, right, bottom) of the ratio of `frame` in the middle of `size`."""
+    """Returns the largest box (left, top, right, bottom) of the ratio of `frame` in the middle of `size`."""
     scale = min(size[0] / frame[0], size[1] / frame[1])
     width, height = max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
@@ -245,20 +245,20 @@ def _centre(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int, in
 
 
 def _surrounding(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
-    """The smallest size of the ratio of `frame` that `size` fits into."""
+    """Returns the smallest size of the ratio of `frame` that `size` fits into."""
     scale = max(size[0] / frame[0], size[1] / frame[1])
     return max(size[0], round(frame[0] * scale)), max(size[1], round(frame[1] * scale))
 
 
 def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """An image in the middle of a black one of `size`."""
+    """Returns an image in the middle of a black one of `size`."""
     padded = Image.new(image.mode, size)
     padded.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
     return padded
 
 
 def _same_frame(image: tuple[int, int], mask: tuple[int, int]) -> bool:
-    """Whether the smaller of two sizes is the other one scaled, with sides rounded to whole pixels."""
+    """Returns whether the smaller of two sizes is the other one scaled, with sides rounded to whole pixels."""
     small, large = sorted((image, mask), key=lambda size: size[0] * size[1])
     scale = max(small) / max(large)
     return all(abs(s - scale * side) <= 1 for s, side in zip(small, large, strict=True))

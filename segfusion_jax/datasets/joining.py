@@ -20,13 +20,13 @@ class Collection:
     """Images to be stored.
 
     Attributes:
-      records: by image id.
-      problems: what the tables and folders alone show to be unusable.
+      records: images that are to be stored, in the order of their ids.
+      problems: images that the tables and folders alone show to be unusable.
       duplicate_pairs: image ids that are published as showing the same picture.
       lesion_pairs: image ids that are published as showing the same lesion.
       fingerprint: SHA-256 over all of this, of files their names and sizes, and the fields of the config that decide
         what is stored.
-      state: likewise, with the times of change or checksums of the files.
+      state: SHA-256 like `fingerprint`, over the times of change or checksums of the files as well.
     """
 
     records: tuple[Record, ...]
@@ -93,7 +93,7 @@ class UnusableImages(ValueError):
 
 
 def fingerprint(data: config.Data, records: Sequence[Record], *, stamps: bool) -> str:
-    """SHA-256 over everything that decides how `records` are stored; of files, names, sizes and perhaps stamps."""
+    """Returns the SHA-256 of all that decides how `records` are stored; of files, names, sizes and perhaps stamps."""
     digest = hashlib.sha256(repr((_FORMAT, data.size, data.aspect, data.resampling)).encode())
     for record in records:
         facts = {name: value for name, value in vars(record).items() if name not in ("image", "mask")}

@@ -32,7 +32,7 @@ _PENDING = 1_000_000  # pairs that are collected before those that connect nothi
 
 
 def perceptual_hash(image: np.ndarray) -> bytes:
-    """What stays of a picture when it is encoded again: 256 bits, of which one is always 0.
+    """Returns what stays of a picture when it is encoded again: 256 bits, of which one is always 0.
 
     Any resolution and aspect ratio give nearly the same bits. Pictures of one grey level all have the bits 0.
 
@@ -57,13 +57,13 @@ def perceptual_hash(image: np.ndarray) -> bytes:
 
 
 def near_duplicates(hashes: Sequence[bytes]) -> list[tuple[int, int]]:
-    """Pairs of pictures within THRESHOLD bits in some orientation: enough of them to connect each cluster.
+    """Returns pairs of pictures within THRESHOLD bits in some orientation: enough of them to connect each cluster.
 
     Compares every picture with every other one, so nothing is missed. Time grows with the square of the number of
     different hashes, memory with their number.
 
     Args:
-      hashes: of `perceptual_hash`, one for each picture.
+      hashes: results of `perceptual_hash`, one for each picture.
 
     Returns:
       At most n - 1 pairs (i, j) of indices, i < j, in order. Two pictures are connected by them if and only if they
@@ -83,14 +83,14 @@ def near_duplicates(hashes: Sequence[bytes]) -> list[tuple[int, int]]:
 
 
 def _skin(grey: np.ndarray) -> np.ndarray:
-    """Weights in [0, 1], 0 in the black frame of a dermatoscope, whose outline unrelated pictures share."""
+    """Returns weights in [0, 1], 0 in the black frame of a dermatoscope, whose outline unrelated pictures share."""
     brightness = grey / max(1.0, float(np.percentile(grey, 90)))
     weights = np.clip((brightness - _BLACK[0]) / (_BLACK[1] - _BLACK[0]), 0.0, 1.0)
     return cv2.erode(weights, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REFLECT)
 
 
 def _even_contrast(grey: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted deviations from the local mean, in local standard deviations."""
+    """Returns weighted deviations from the local mean, in local standard deviations."""
     total = np.maximum(_blurred(weights), 1e-3)
     deviation = grey - _blurred(weights * grey) / total
     variance = _blurred(weights * deviation**2) / total
@@ -102,18 +102,18 @@ def _blurred(image: np.ndarray) -> np.ndarray:
 
 
 def _packed(signs: np.ndarray) -> np.ndarray:
-    """[..., 2, 2, 8, 8] signs, by parity down and across, then frequency: [..., 4] uint64."""
+    """Packs signs [..., 2, 2, 8, 8], by parity down and across, then frequency, into [..., 4] uint64."""
     return np.packbits(signs.reshape(*signs.shape[:-4], 4, 64), axis=-1).view(np.uint64)[..., 0]
 
 
 def _transposed(words: np.ndarray) -> np.ndarray:
-    """The words [n, 4] of pictures whose rows and columns are exchanged."""
+    """Returns the words [n, 4] of pictures whose rows and columns are exchanged."""
     signs = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1).reshape(-1, 2, 2, 8, 8)
     return _packed(signs.transpose(0, 2, 1, 4, 3))
 
 
 def _spanning_forest(words: np.ndarray) -> np.ndarray:
-    """Edges [k, 2] that connect what near duplicates connect among n different hashes, [n, 4] uint64."""
+    """Returns the edges [k, 2] that connect what near duplicates connect among n different hashes, [n, 4] uint64."""
     component = np.arange(len(words))
     edges = [np.empty((0, 2), np.int64)]
     for close in _close_pairs(words):
@@ -134,7 +134,7 @@ def _graph(edges: np.ndarray, n: int) -> csr_array:
 
 
 def _close_pairs(words: np.ndarray) -> Iterator[np.ndarray]:
-    """All pairs [k, 2] of rows within THRESHOLD, i < j, a few thousand rows' at a time."""
+    """Yields all pairs [k, 2] of rows within THRESHOLD, i < j, those of a few thousand rows at a time."""
     turned = _transposed(words)
     columns, turned_columns = np.ascontiguousarray(words.T), np.ascontiguousarray(turned.T)
 
@@ -158,7 +158,7 @@ def _close_pairs(words: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _maybe_close(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Which pairs of words [4, r] and [4, c] could be within THRESHOLD, [r, c], each word mirrored as suits it best."""
+    """Returns which pairs of words [4, r] and [4, c], mirrored as fits best, could be within THRESHOLD: [r, c]."""
     total = np.bitwise_count(rows[0][:, None] ^ columns[0])
     for row, column in zip(rows[1:], columns[1:], strict=True):
         differing = np.bitwise_count(row[:, None] ^ column)
@@ -167,7 +167,7 @@ def _maybe_close(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Bits [k] in which words [k, 4] differ, in the best of four mirrorings of `b`.
+    """Counts the bits [k] in which words [k, 4] differ, in the best of four mirrorings of `b`.
 
     Frequencies odd across change sign left to right, those odd down upside down, those odd both ways with either.
     """

@@ -40,7 +40,7 @@ class Prepared:
     source: Sequence[bytes]
 
     def read(self, position: int) -> tuple[bytes, bytes]:
-        """Encoded image (JPEG or PNG, RGB) and encoded mask (PNG of 0 and 255, or b"" without annotation)."""
+        """Returns the encoded image (JPEG or PNG, RGB) and mask (PNG of 0 and 255, or b"" without annotation)."""
         # TFDS would decode every field, which takes as long as decoding a small image does.
         example = tf_example_pb2.Example.FromString(self.source[position])  # pyright: ignore[reportAttributeAccessIssue]
         features = example.features.feature
@@ -48,7 +48,7 @@ class Prepared:
 
 
 def fingerprint(data: config.Data) -> str:
-    """SHA-256 over everything that decides what is stored, see `Collection`. Opens no image."""
+    """Returns the SHA-256 of everything that decides what is stored, see `Collection`. Opens no image."""
     return collect(data).fingerprint
 
 
@@ -68,11 +68,11 @@ def prepare(
     process prepares it at a time; an interrupted one is gone on with.
 
     Args:
-      data: what is prepared.
+      data: config of what is prepared.
       splits: how it is divided.
-      records_folder: of the record store.
-      splits_folder: of the tables.
-      download_config: of TFDS; with a `beam_runner` in it, shards are made on Apache Beam (extra [beam]).
+      records_folder: folder of the record store.
+      splits_folder: folder of the tables.
+      download_config: options of TFDS; with a `beam_runner` in it, shards are made on Apache Beam (extra [beam]).
       for_training: whether every split must hold the classes that training and testing need.
 
     Raises:
@@ -179,7 +179,7 @@ def _write_store(
     splits_folder: pathlib.Path,
     download_config: tfds.download.DownloadConfig | None,
 ) -> None:
-    """The records, by TFDS, and the tables of what they are; `images.csv` last."""
+    """Writes the records, by TFDS, and the tables of what they are; `images.csv` last."""
     if not contents.records:
         _refuse(contents.problems, data, splits_folder)
         raise ValueError(f"collection {data.collection!r} has no image")
@@ -220,7 +220,7 @@ def _row(position: int, example: dict[str, Any]) -> Row:
 
 
 def _check_classes(rows: Sequence[Row], classes: Sequence[str], data: config.Data, splits: config.Splits) -> None:
-    """Training needs all classes; what is measured on the other splits needs positive and negative ones."""
+    """Checks that train has all classes, and each other split positive and negative images to be measured on."""
     positive = taxonomy.positive(classes, data)
     for name in ("train", "validation", "test"):
         targets = [row.target for row in rows if row.split == name and row.source == data.collection]

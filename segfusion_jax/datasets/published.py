@@ -101,13 +101,13 @@ def _missing(collection: str, folder: pathlib.Path) -> list[str]:
 
 
 def _with_sizes(address: str, names: list[str]) -> list[Remote]:
-    """Files of which the server publishes no checksums."""
+    """Returns the files of a server that publishes no checksums, with the sizes that it announces."""
     remotes = [Remote(f"{address}/{name}") for name in names]
     return [dataclasses.replace(remote, size=announced_size(remote)) for remote in remotes]
 
 
 def _on_dataverse(names: list[str], server: str) -> list[Remote]:
-    """HAM10000's files as Dataverse's native API lists them, with size and MD5."""
+    """Returns HAM10000's files as Dataverse's native API lists them, with size and MD5."""
     url = f"{server}/api/datasets/:persistentId/?persistentId=doi:{_HAM10000_DOI}"
     with tempfile.TemporaryDirectory() as folder:
         listing = fetch(Remote(url, "HAM10000.json"), pathlib.Path(folder)).read_bytes()

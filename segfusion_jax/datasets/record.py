@@ -13,14 +13,14 @@ class Record:
       image_id: unique in its collection. ISIC's ids are unique over its collections.
       image: the encoded image.
       mask: the encoded annotation of the lesion; None = not annotated.
-      lesion_id: of the lesion shown; "" = unknown.
-      patient_id: of the patient; "" = unknown.
+      lesion_id: id of the lesion shown; "" = unknown.
+      patient_id: id of the patient; "" = unknown.
       diagnosis: a name of `taxonomy.DIAGNOSES`; "" = unknown.
       malignant: 1, 0, or -1 = unknown.
       age: years; NaN = unknown.
       sex: "female", "male", or "" = unknown.
       site: place on the body, in the collection's words; "" = unknown.
-      skin_tone: of the patient, in the collection's words; "" = unknown.
+      skin_tone: tone of the patient's skin, in the collection's words; "" = unknown.
       confirmation: how the diagnosis was made, in the collection's words; "" = unknown.
       origin: clinic or device within the collection; "" = unknown.
       partition: "train", "validation" or "test", as the publisher divides the collection; "" = undivided.

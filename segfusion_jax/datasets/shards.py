@@ -34,7 +34,7 @@ class Shard:
     """Makes the examples of one shard. Can be sent to another process.
 
     Attributes:
-      records: of the shard.
+      records: images of the shard.
       data: how they are stored.
       finished: the file of this shard, if an earlier attempt left it.
       first: images in the shards before.
@@ -48,7 +48,7 @@ class Shard:
     total: int
 
     def __call__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The place and the example of each image that can be used; a warning for each of the others."""
+        """Yields the place and the example of each image that can be used; warns of each of the others."""
         if self.finished.exists():  # KeepingWriter takes the file; TFDS only counts
             yield from ((place, {}) for place in range(_ADAPTER.num_examples(self.finished)))
             return
@@ -69,7 +69,7 @@ class KeepingWriter(writer.ExampleWriter):
     """Writes shards, and keeps those that are whole for another attempt: TFDS itself starts anew.
 
     Args:
-      file_format: of TFDS.
+      file_format: the file format that TFDS writes.
       finished: for each shard's file name, the file that keeps it.
     """
 
@@ -96,7 +96,7 @@ class KeepingWriter(writer.ExampleWriter):
 
 
 def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """`function` of every item, in order, on all processor cores; a few results a core wait in memory at most."""
+    """Yields `function` of every item, in order, on all processor cores; few results a core wait in memory."""
     allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
     threads = len(allowed(0)) if allowed else os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -117,7 +117,7 @@ def _example(record: Record, stored: images.Stored) -> dict[str, Any]:
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    """A second name for a file, whole or not at all; a copy where the file system knows no links."""
+    """Gives a file a second name, whole or not at all; makes a copy where the file system knows no links."""
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         os.link(source, part)

@@ -34,7 +34,7 @@ def joined(
     duplicate_pairs: Iterable[tuple[str, str]] = (),
     lesion_pairs: Iterable[tuple[str, str]] = (),
 ) -> list[Row]:
-    """The rows with `picture`, `lookalike` and `group`.
+    """Returns the rows with `picture`, `lookalike` and `group`.
 
     Rows show the same picture if their content or their image id is equal (an ISIC 2019 `_downsampled` id counts as its
     original's) or if they are published as duplicates. They look alike if `near_duplicates` says so. They are of one
@@ -43,7 +43,7 @@ def joined(
     Args:
       rows: all images.
       duplicate_pairs: image ids that show the same picture; ids that no row has are passed over.
-      lesion_pairs: image ids that show the same lesion, likewise.
+      lesion_pairs: image ids that are published as showing the same lesion.
     """
     place = {row.image_id: number for number, row in enumerate(rows)}
     published, same_lesion = (
@@ -63,7 +63,7 @@ def joined(
 
 
 def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
-    """The rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
+    """Returns the rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
 
     "grouped": no group parts. Of images that show the same picture one takes part (two, if one brings the target and
     one the mask), and none if their targets differ. A group that has images of an official test set lends no others.
@@ -71,7 +71,7 @@ def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     and test keeps as many of each class. The latter two leak. Official test sets stay apart in all of them.
 
     Args:
-      rows: as `joined` returns them, with targets.
+      rows: rows as `joined` returns them, with targets.
       splits: fractions are of the images of each stratum.
 
     Raises:
@@ -92,7 +92,7 @@ def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
 
 
 def find_table(splits: config.Splits) -> pathlib.Path:
-    """The file `splits.table`.
+    """Returns the path of the file `splits.table`.
 
     Raises:
       FileNotFoundError: it is not there.
@@ -129,7 +129,7 @@ def _grouped(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
 
 
 def _dealt(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[str, tuple[str, int]]:
-    """Split and fold of each group, dealt in each stratum by the hash of the group's name."""
+    """Returns split and fold of each group, dealt in each stratum by the hash of the group's name."""
     strata: dict[tuple, list[str]] = collections.defaultdict(list)
     for name, members in groups.items():
         strata[_stratum(members)].append(name)
@@ -150,7 +150,7 @@ def _dealt(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[s
 
 
 def _stratum(members: Sequence[Row]) -> tuple:
-    """What a share of each split should be: groups of these collections, with this target and this diagnosis."""
+    """Returns the stratum of a group, of which each split gets its share: its collections, target and diagnosis."""
     sources = tuple(sorted({row.source for row in members}))
     diagnoses = {row.diagnosis for row in members}
     target = max(row.target for row in members)
@@ -171,7 +171,9 @@ def _chosen(sizes: Mapping[str, int], share: float, purpose: str, *, part: float
 
 
 def _cut(places: Sequence[float], images: np.ndarray, share: float, *, slack: float) -> float:
-    """Where to cut sorted `places`, up to each of which `images` are counted, to have `share` of the images below."""
+    """Returns where to cut sorted `places`, up to each of which `images` are counted, so that `share` of them lie
+    below.
+    """
     missed = np.abs(np.concatenate([[0], images]) - share * images[-1])
     good = np.flatnonzero(missed <= max(slack, missed.min()))
     low = places[good[0] - 1] if good[0] else 0.0
@@ -186,13 +188,13 @@ def _cut(places: Sequence[float], images: np.ndarray, share: float, *, slack: fl
 
 
 def _uniform(purpose: str, name: str) -> float:
-    """A number in [0, 1) that depends on the arguments only."""
+    """Returns a number in [0, 1) that depends on the arguments only."""
     digest = hashlib.sha256(f"{purpose}/{name}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _spare(rows: Iterable[Row]) -> set[str]:
-    """Ids of the images that others of the same picture stand for, or that contradict one of those."""
+    """Returns ids of the images that others of the same picture stand for, or that contradict one of those."""
     pictures: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         pictures[row.picture].append(row)
@@ -205,7 +207,7 @@ def _spare(rows: Iterable[Row]) -> set[str]:
 
 
 def _needed(members: Sequence[Row]) -> set[str]:
-    """Of the images of one picture, the one with a target and, where that has no mask, one that has."""
+    """Returns, of the images of one picture, the one with a target and, where that has no mask, one that has."""
     best = max(members, key=lambda row: (row.target >= 0, row.partition == "test", row.has_mask, row.file_bytes))
     masked = [] if best.has_mask else [row for row in members if row.has_mask]
     return {best.image_id, *(row.image_id for row in masked[:1])}
@@ -214,7 +216,7 @@ def _needed(members: Sequence[Row]) -> set[str]:
 def _kept(
     groups: Mapping[str, Sequence[Row]], earlier: Mapping[str, tuple[str, int]], splits: config.Splits
 ) -> dict[str, tuple[str, int]]:
-    """Split and fold of the groups of which `earlier`, read from `splits.table`, has images."""
+    """Returns split and fold of the groups of which `earlier`, read from `splits.table`, has images."""
     kept = {}
     for name, members in groups.items():
         named = {row.image_id: earlier[row.image_id] for row in members if row.image_id in earlier}
@@ -230,7 +232,7 @@ def _kept(
 
 
 def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
-    """Split and fold (-1 = not said, or outside train and validation) of each image of `splits.table`."""
+    """Reads split and fold (-1 = not said, or outside train and validation) of each image of `splits.table`."""
     path, places = find_table(splits), {}
     for line in official.rows(DiskFile(path, path.stat().st_size), ("image_id", "split"), optional=("fold",)):
         image_id, split, fold = line["image_id"], line["split"], line.get("fold", "")
@@ -265,7 +267,7 @@ def _alike(names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _clusters(ids: Sequence[str], links: Sequence[tuple[int, int]]) -> list[str]:
-    """The smallest id in the connected component of each place."""
+    """Returns the smallest id in the connected component of each place."""
     ends = np.array(links, np.int64).reshape(-1, 2)
     graph = sparse.coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(len(ids), len(ids)))
     _, labels = connected_components(graph, directed=False)

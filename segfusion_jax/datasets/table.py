@@ -36,11 +36,11 @@ class Row:
       partition: "train", "validation", "test" as published; "" = undivided.
       source: collection that brought the row.
       has_mask: whether an annotated mask is stored.
-      width: of the original, in pixels.
-      height: likewise.
+      width: width of the original, in pixels.
+      height: height of the original, in pixels.
       file_bytes: size of the original's file.
-      sha256: of the original's bytes.
-      perceptual_hash: of the original's looks.
+      sha256: SHA-256 of the original's bytes, in hexadecimal digits.
+      perceptual_hash: hash of the original's looks, in hexadecimal digits.
       copy: 0 = the image itself; from 1, a copy that was augmented before splitting, in protocol "paper".
       split: "train", "validation" or "test"; "official_test", apart from all of them; "unused"; "" before it is dealt.
       fold: cross-fitting fold from 0; -1 outside train and validation.
@@ -100,10 +100,10 @@ class Part(NamedTuple):
     """What an image was used for, as a released model carries it.
 
     Attributes:
-      image_id: of the image.
-      split: as of `Row`.
-      fold: likewise.
-      perceptual_hash: likewise, by which copies are known under other names.
+      image_id: id of the image.
+      split: part that the image belongs to, as in `Row`.
+      fold: its fold in training and validation, as in `Row`.
+      perceptual_hash: hash of its looks, by which copies are known under other names.
     """
 
     image_id: str
@@ -133,7 +133,9 @@ def read_parts(path: pathlib.Path) -> list[Part]:
 
 
 def split_digest(rows: Iterable[Row]) -> str:
-    """SHA-256 of a split: of the sorted lines "image_id split", joined by line feeds, in hexadecimal digits."""
+    """Returns the SHA-256 of a split: of the sorted lines "image_id split", joined by line feeds, in hexadecimal
+    digits.
+    """
     return hashlib.sha256("\n".join(sorted(f"{row.image_id} {row.split}" for row in rows)).encode()).hexdigest()
 
 

@@ -87,7 +87,7 @@ PH2 = {"0": "nevus", "1": "nevus", "2": "melanoma"}
 
 
 def named(code: str, codes: dict[str, str], *, column: str) -> str:
-    """The common name of a collection's `code`.
+    """Returns the common name of a collection's `code`.
 
     Raises:
       ValueError: `code` is not one of `codes`.
@@ -98,7 +98,7 @@ def named(code: str, codes: dict[str, str], *, column: str) -> str:
 
 
 def marked(row: dict[str, str], codes: dict[str, str]) -> str:
-    """The code whose column is 1 in a one-hot row.
+    """Returns the code whose column is 1 in a one-hot row.
 
     Raises:
       ValueError: not exactly one column of `codes` is 1.
@@ -110,7 +110,7 @@ def marked(row: dict[str, str], codes: dict[str, str]) -> str:
 
 
 def flag(text: str, *, column: str) -> int:
-    """0 or 1, as collections write it: "1" or "1.0".
+    """Reads 0 or 1 as collections write it: "1" or "1.0".
 
     Raises:
       ValueError: something else.
@@ -122,11 +122,11 @@ def flag(text: str, *, column: str) -> int:
 
 
 def targets(cases: Sequence[tuple[str, int]], data: Data) -> tuple[list[int], tuple[str, ...]]:
-    """What a classifier is to say of each image.
+    """Returns what a classifier is to say of each image.
 
     Args:
       cases: diagnosis, a name of DIAGNOSES or "" where unknown; and malignant: 1, 0, or -1 where unknown.
-      data: its fields `target`, `actinic_keratosis` and `akiec` count.
+      data: config, of which `target`, `actinic_keratosis` and `akiec` count.
 
     Returns:
       The class of each case, -1 where it takes no part, and the names of the classes by number. With
@@ -143,7 +143,7 @@ def targets(cases: Sequence[tuple[str, int]], data: Data) -> tuple[list[int], tu
 
 
 def positive(classes: Sequence[str], data: Data) -> tuple[bool, ...]:
-    """Whether each class of `targets` is one that is looked for: a malignant one, or melanoma."""
+    """Returns whether each class of `targets` is one that is looked for: a malignant one, or melanoma."""
     if data.target != "diagnosis":
         return False, True
     malignancy = dataclasses.replace(data, target="malignant")
@@ -151,7 +151,7 @@ def positive(classes: Sequence[str], data: Data) -> tuple[bool, ...]:
 
 
 def _class(diagnosis: str, malignant: int, data: Data) -> str:
-    """The name of the class of an image; "" = none."""
+    """Returns the name of the class of an image; "" = none."""
     ambiguous = {
         "actinic keratosis": data.actinic_keratosis,
         "actinic keratosis or intraepithelial carcinoma": data.akiec,

@@ -16,14 +16,14 @@ _ISIC = re.compile(r"ISIC_\d+")
 
 
 def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...], dict[str, int]]:
-    """The images whose whole group the model was neither trained on nor chosen by.
+    """Returns the images whose whole group the model was neither trained on nor chosen by.
 
     An image is one of the model's if their ids are equal (of the ISIC archive's, without what folders and
     `_downsampled` copies add) or if `near_duplicates` connects their pictures.
 
     Args:
       rows: images, with their groups.
-      parts: what the model's images were used for.
+      parts: what each of the model's images was used for.
 
     Returns:
       The images, and of those that are left out how many for which reason: "same id", "same picture" or "relative",
@@ -43,13 +43,13 @@ def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...],
 
 
 def _plain(image_id: str) -> str:
-    """The archive's own id, such as ISIC_0024306, whatever folder and ending a collection adds; else the id itself."""
+    """Returns the archive's own id, such as ISIC_0024306, whatever a collection adds; else the id itself."""
     name = image_id.rpartition("/")[2].removesuffix("_downsampled")
     return name if _ISIC.fullmatch(name) else image_id
 
 
 def _pictured(hashes: Sequence[str], own: Sequence[str]) -> list[bool]:
-    """Whether each picture of `hashes` is connected with one of `own`."""
+    """Returns whether each picture of `hashes` is connected with one of `own`."""
     total = len(hashes) + len(own)
     pairs = np.array(near_duplicates([bytes.fromhex(value) for value in (*hashes, *own)]), np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(total, total))

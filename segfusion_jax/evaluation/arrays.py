@@ -30,7 +30,7 @@ def binary(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, n
 
 
 def multiclass(targets: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Classes of images and the probabilities of all classes.
+    """Returns classes of images and the probabilities of all classes.
 
     Args:
       targets: [n] integers, the number of each image's class, from 0.
@@ -58,7 +58,7 @@ def multiclass(targets: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarr
 
 
 def classes(targets: np.ndarray, num_classes: int) -> np.ndarray:
-    """The numbers of images' classes as int64 [n].
+    """Returns the numbers of images' classes as int64 [n].
 
     Args:
       targets: [n] integers or bool, from 0 to `num_classes` - 1.

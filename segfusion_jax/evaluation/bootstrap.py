@@ -30,7 +30,7 @@ class Interval(NamedTuple):
 
 
 def draws(groups: Sequence[Hashable], resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each image's group was drawn, in parts: float64 [up to CHUNK / n, n], `resamples` rows in all.
+    """Yields how often each image's group was drawn, in parts: float64 [up to CHUNK / n, n], `resamples` rows in all.
 
     How they are cut does not change the draws.
 
@@ -52,14 +52,14 @@ def draws(groups: Sequence[Hashable], resamples: int, seed: int) -> Iterator[np.
 
 
 def interval(statistic: Statistic, groups: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """The interval of one statistic: see `intervals`."""
+    """Returns the interval of one statistic: see `intervals`."""
     return intervals({"": statistic}, groups, resamples=resamples, seed=seed)[""]
 
 
 def intervals(
     statistics: Mapping[str, Statistic], groups: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Intervals of `statistics` over resamples of whole groups, the same resamples for all.
+    """Returns intervals of `statistics` over resamples of whole groups, the same resamples for all.
 
     Equal `groups`, `resamples` and `seed` give equal draws.
 
@@ -67,7 +67,7 @@ def intervals(
       statistics: name to statistic.
       groups: [n] name of each image's group, all of one type.
       resamples: number of draws.
-      seed: of the draws.
+      seed: seed of the draws.
 
     Raises:
       ValueError: fewer than two groups, no resamples, or a statistic of another number of images.
@@ -85,11 +85,11 @@ def entries(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Values with their intervals, as `evaluation/metrics.json` holds them.
+    """Returns values with their intervals, as `evaluation/metrics.json` holds them.
 
     Args:
       values: metric to its value; one that is NaN is left out.
-      statistics: for metrics of `values`, those that get an interval.
+      statistics: the statistics of those metrics of `values` that get an interval.
       groups: as in `intervals`, but one group alone will do: then there are no intervals.
       resamples: as in `intervals`.
       seed: as in `intervals`.
@@ -118,7 +118,7 @@ def entries(
 
 
 def difference(a: Statistic, b: Statistic) -> Statistic:
-    """The first statistic less the second in the same resamples: two models on the same images, say."""
+    """Returns the statistic that is `a` less `b` in the same resamples: of two models on the same images, say."""
     return lambda weights: a(weights) - b(weights)
 
 

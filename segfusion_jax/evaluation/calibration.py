@@ -23,11 +23,11 @@ class Bin(NamedTuple):
     """Images of similar probability.
 
     Attributes:
-      probability: their mean probability of malignancy.
+      probability: mean probability of malignancy of these images.
       observed: the share of malignant images among them.
-      n: their number.
+      n: number of images.
       low: lower end of Wilson's 95 % interval of the share, which takes images as independent.
-      high: its upper end.
+      high: upper end of that interval.
     """
 
     probability: float
@@ -59,7 +59,7 @@ class Calibration:
             raise ValueError(f"shift = {self.shift}: must be finite numbers, one a logit")
 
     def apply(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated logits of the same shape, float64.
+        """Returns calibrated logits of the same shape, float64.
 
         Args:
           logits: [n] or [n, 1] of malignancy, or [n, classes].
@@ -75,7 +75,7 @@ class Calibration:
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> float:
-    """The mean distance between probability and observed share, over bins of equally many images.
+    """Returns the mean distance between probability and observed share, over bins of equally many images.
 
     Bins are cut by rank: an image belongs to bin floor(bins * r / n), where r is the number of images with a lower
     probability plus half of those with the same one. Equal probabilities thus stay together, and bins may then hold
@@ -84,7 +84,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
     Args:
       labels: [n] bool or integers, 1 malignant; one class alone will do.
       probabilities: [n] of malignancy, in [0, 1].
-      bins: at least 1.
+      bins: number of bins, at least 1.
 
     Returns:
       Between 0 and 1: sum over bins of |sum of probabilities - number of malignant images| / n. Even of a perfect model
@@ -106,7 +106,7 @@ def calibrated_ece(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Where the expected calibration error of a perfect model would lie, with these probabilities, in 95 % of cases.
+    """Returns between what values the expected calibration error of a perfect model lies in 95 % of cases.
 
     In place of an interval of the error, which the bootstrap gets wrong: an error within this range may be chance. The
     labels are drawn from the probabilities (J. Brocker and L. A. Smith, Weather and Forecasting 22 (2007)), with one
@@ -117,7 +117,7 @@ def calibrated_ece(
       groups: [n] name of each image's group, all of one type.
       bins: as in `expected_calibration_error`.
       resamples: number of draws.
-      seed: of the draws.
+      seed: seed of the draws.
 
     Returns:
       The 2.5th and the 97.5th percentile.
@@ -142,12 +142,12 @@ def calibrated_ece(
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> list[Bin]:
-    """Probability and observed share in bins of equally many images, for a reliability diagram.
+    """Returns probability and observed share in bins of equally many images, for a reliability diagram.
 
     Args:
       labels: as in `expected_calibration_error`.
       probabilities: as in `expected_calibration_error`.
-      bins: at least 1; cut as in `expected_calibration_error`.
+      bins: number of bins, at least 1; they are cut as in `expected_calibration_error`.
 
     Returns:
       The bins that hold images, by rising probability.
@@ -166,7 +166,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
 
 
 def fit_temperature(targets: np.ndarray, logits: np.ndarray, shift: Sequence[float] | None = None) -> float:
-    """The temperature with the smallest log loss of `logits / temperature + shift`.
+    """Returns the temperature with the smallest log loss of `logits / temperature + shift`.
 
     For logits of validation images, which took no part in training. Where no temperature can be told it is 1, and a
     warning is logged: all images have the same logits, or each image's own class has the largest (the smaller the
@@ -175,7 +175,7 @@ def fit_temperature(targets: np.ndarray, logits: np.ndarray, shift: Sequence[flo
     Args:
       targets: [n] integers or bool: 1 malignant where there is one logit, else the number of the class.
       logits: [n] or [n, 1] of malignancy (sigmoid), or [n, classes] (softmax).
-      shift: as in `Calibration`; None for none.
+      shift: what is added to the logits, as in `Calibration`; None for nothing.
 
     Raises:
       ValueError: shapes do not fit, a target is no class, or a logit is not finite.
@@ -208,7 +208,7 @@ def fit_temperature(targets: np.ndarray, logits: np.ndarray, shift: Sequence[flo
 
 
 def prior_shift(natural: float | Sequence[float], trained: float | Sequence[float]) -> tuple[float, ...]:
-    """What to add to the logits of a model that learned from other shares of the classes than it will meet.
+    """Returns what to add to the logits of a model that learned from other shares of the classes than it will meet.
 
     Balanced sampling and balanced class weights both make the trained shares equal, whatever the images' were. Of class
     weights in general, they are the weighted shares.
@@ -216,7 +216,7 @@ def prior_shift(natural: float | Sequence[float], trained: float | Sequence[floa
     Args:
       natural: share of malignant images, in (0, 1), for a model of one logit; or the share of each class, above 0, for
         one of [classes] logits. Shares of classes are divided by their sum, so that numbers of images will do.
-      trained: the same where the model was trained.
+      trained: shares in the same form where the model was trained.
 
     Returns:
       `Calibration.shift`: one number, the difference of the log odds; or one a class, log(natural / trained).
@@ -236,11 +236,12 @@ def prior_shift(natural: float | Sequence[float], trained: float | Sequence[floa
 
 
 def of_equal_classes(probabilities: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """What probabilities would be if all classes were equally frequent (Saerens et al.), float64 [n, classes].
+    """Returns what probabilities would be if all classes were equally frequent (Saerens et al.), float64 [n, classes].
 
     Args:
       probabilities: [n, classes], rows sum to 1.
-      shares: of each class where they hold, from 0; the result of a class of share 0 is 0.
+      shares: share of each class in the images for which the probabilities hold, from 0; the
+        result of a class of share 0 is 0.
     """
     given = np.asarray(shares, np.float64)
     odds = np.asarray(probabilities, np.float64) / np.where(given > 0, given, np.inf)
@@ -248,10 +249,10 @@ def of_equal_classes(probabilities: np.ndarray, shares: Sequence[float]) -> np.n
 
 
 def shift_prevalence(probabilities: np.ndarray, trained: float, deployed: float) -> np.ndarray:
-    """Probabilities of malignancy where the malignant share is another, by Bayes' theorem; float64 of the same shape.
+    """Returns probabilities of malignancy where the malignant share is another, by Bayes' theorem; float64, same shape.
 
     Args:
-      probabilities: of malignancy, in [0, 1], right where the share is `trained`.
+      probabilities: probabilities of malignancy, in [0, 1], right where the share is `trained`.
       trained: malignant share there, in (0, 1).
       deployed: malignant share where they will be used, in (0, 1).
 
@@ -267,7 +268,7 @@ def shift_prevalence(probabilities: np.ndarray, trained: float, deployed: float)
 
 
 def _equal_mass(probabilities: np.ndarray, bins: int) -> np.ndarray:
-    """The number of each image's bin, [n], by the rule of `expected_calibration_error`."""
+    """Returns the number of each image's bin, [n], by the rule of `expected_calibration_error`."""
     if bins < 1:
         raise ValueError(f"bins = {bins}: must be at least 1")
     _, index, counts = np.unique(probabilities, return_inverse=True, return_counts=True)

@@ -47,7 +47,7 @@ def check(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np
 
 
 def choose_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The threshold with the largest balanced accuracy (Youden's J = sensitivity + specificity - 1).
+    """Returns the threshold with the largest balanced accuracy (Youden's J = sensitivity + specificity - 1).
 
     For validation data only: a threshold chosen on the data it is judged on flatters the model. It lies half-way
     between the two neighbouring scores that it separates. Of equally good ones the lowest is taken, which misses the
@@ -70,7 +70,7 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def threshold_for_sensitivity(labels: np.ndarray, probabilities: np.ndarray, level: float) -> float:
-    """The largest threshold whose sensitivity is at least `level`.
+    """Returns the largest threshold whose sensitivity is at least `level`.
 
     For validation data only, as `choose_threshold`, and half-way between neighbouring scores like it.
 
@@ -92,7 +92,7 @@ def threshold_for_sensitivity(labels: np.ndarray, probabilities: np.ndarray, lev
 
 
 def threshold_for_specificity(labels: np.ndarray, probabilities: np.ndarray, level: float) -> float:
-    """The smallest threshold whose specificity is at least `level`.
+    """Returns the smallest threshold whose specificity is at least `level`.
 
     For validation data only, as `choose_threshold`, and half-way between neighbouring scores like it.
 
@@ -114,12 +114,12 @@ def threshold_for_specificity(labels: np.ndarray, probabilities: np.ndarray, lev
 
 
 def operating_point(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
-    """What a threshold achieves.
+    """Returns what a threshold achieves: sensitivity, specificity and predictive values.
 
     Args:
       labels: as in `check`.
       probabilities: as in `check`.
-      threshold: at least 0; above 1, nothing is called malignant.
+      threshold: probability from which an image is called malignant, at least 0; above 1, nothing is called malignant.
 
     Returns:
       `sensitivity`, `specificity`, `ppv` and `npv`, each in [0, 1]. `ppv` is 0 when nothing is called malignant, `npv`
@@ -141,7 +141,7 @@ def operating_point(labels: np.ndarray, probabilities: np.ndarray, threshold: fl
 
 
 def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> PredictiveValues:
-    """Predictive values where the malignant share is `prevalence`, by Bayes' theorem.
+    """Returns predictive values where the malignant share is `prevalence`, by Bayes' theorem.
 
     Sensitivity and specificity are taken to be the same there, which holds if only the shares of the classes differ.
     A value is 0 where nothing is called, as in `operating_point`.
@@ -161,7 +161,7 @@ def predictive_values(sensitivity: float, specificity: float, prevalence: float)
 
 
 def partial_auc(labels: np.ndarray, probabilities: np.ndarray, min_sensitivity: float = MIN_SENSITIVITY) -> float:
-    """Area between the ROC curve and the line sensitivity = `min_sensitivity`, the metric of ISIC 2024.
+    """Returns the area between the ROC curve and the line sensitivity = `min_sensitivity`, the metric of ISIC 2024.
 
     By the challenge's definition, labels and scores are flipped and the area is taken up to a false positive rate of
     1 - `min_sensitivity`, without McClish's correction (scikit-learn's `max_fpr` applies it). That is the mean
@@ -170,7 +170,7 @@ def partial_auc(labels: np.ndarray, probabilities: np.ndarray, min_sensitivity: 
     Args:
       labels: as in `check`.
       probabilities: as in `check`.
-      min_sensitivity: in [0, 1).
+      min_sensitivity: sensitivity above which the area counts, in [0, 1).
 
     Returns:
       The area, in [0, 1 - `min_sensitivity`]; at 0.8, chance is 0.02 and the best 0.2.
@@ -189,7 +189,7 @@ def partial_auc(labels: np.ndarray, probabilities: np.ndarray, min_sensitivity: 
 
 
 def metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
-    """Metrics of the decisions at `threshold` and of the probabilities themselves.
+    """Returns metrics of the decisions at `threshold` and of the probabilities themselves.
 
     Args:
       labels: as in `check`.
@@ -233,7 +233,7 @@ def metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> 
 
 
 def multiclass_metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Metrics of a diagnosis among several.
+    """Returns metrics of a diagnosis among several.
 
     Args:
       targets: [n] integers, the number of each image's class.
@@ -262,7 +262,7 @@ def multiclass_metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[s
 
 
 def confusion_matrix(targets: np.ndarray, decisions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Numbers of images, [num_classes, num_classes] integers: a row an image's class, a column the one it is given.
+    """Returns numbers of images, [num_classes, num_classes] integers: a row per true, a column per given class.
 
     Args:
       targets: [n] numbers of the images' classes, from 0.
@@ -277,7 +277,7 @@ def confusion_matrix(targets: np.ndarray, decisions: np.ndarray, num_classes: in
 
 
 def malignancy(probabilities: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """The probability that an image is malignant, [n]: the sum over the malignant classes.
+    """Returns the probability that an image is malignant, [n]: the sum over the malignant classes.
 
     Args:
       probabilities: [n, classes], rows sum to 1.
@@ -301,7 +301,9 @@ def _check_level(level: float) -> None:
 
 
 def _below(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The distinct scores, rising, and how many malignant and benign images lie below each, and in the end in all."""
+    """Returns the distinct scores, rising, and how many malignant and benign images lie below each, then how many in
+    all.
+    """
     labels, probabilities = check(labels, probabilities)
     scores, index = np.unique(probabilities, return_inverse=True)
     malignant, benign = (np.bincount(index[of_class], minlength=scores.size) for of_class in (labels, ~labels))
@@ -309,7 +311,7 @@ def _below(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _cut(scores: np.ndarray, place: int) -> float:
-    """The threshold from which scores[place] is called malignant and scores[place - 1] is not."""
+    """Returns the threshold from which scores[place] is called malignant and scores[place - 1] is not."""
     if place == 0:
         return 0.0
     low = scores[place - 1]

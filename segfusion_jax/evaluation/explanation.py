@@ -5,7 +5,8 @@ import numpy as np
 
 
 def inside_share(evidence: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """The share of the evidence, for and against, that lies in the lesion, and the lesion's share of the picture.
+    """Returns the shares of the evidence for and of that against that lie in the lesion, and the lesion's of the
+    picture.
 
     Its magnitude counts: what speaks against malignancy decides as much as what speaks for it. The second share is the
     yardstick of the first: evidence that is spread evenly, or that knows nothing of the lesion, lies inside in just

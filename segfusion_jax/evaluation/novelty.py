@@ -36,7 +36,7 @@ class Novelty:
     limit: float = 1.0
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """Mahalanobis distances over the limit, float64 [n], from 0: above 1 an image is unfamiliar.
+        """Returns Mahalanobis distances over the limit, float64 [n], from 0: above 1 an image is unfamiliar.
 
         Args:
           features: [n, features].
@@ -51,11 +51,11 @@ class Novelty:
         return np.linalg.norm(whitened, axis=1) / self.limit
 
     def limited(self, features: np.ndarray, kept: float = KEPT) -> "Novelty":
-        """The same Gaussian, with the limit that the share `kept` of other familiar images passes, at least.
+        """Returns the same Gaussian with the limit within which at least the share `kept` of familiar images stays.
 
         Args:
           features: [n, features] of images that it was not fitted on, at least one.
-          kept: in (0, 1].
+          kept: share of images that must stay within the limit, in (0, 1].
 
         Raises:
           ValueError: as `score`, or another share.
@@ -87,7 +87,7 @@ class Novelty:
 
 
 def fit(features: np.ndarray) -> Novelty:
-    """The Gaussian of training images; its limit is 1 until `limited` sets it.
+    """Returns the Gaussian of training images; its limit is 1 until `limited` sets it.
 
     Features are divided by their standard deviations before the covariance is shrunk, which pulls it towards a multiple
     of the identity, so that their scales do not matter. A constant feature is left out.

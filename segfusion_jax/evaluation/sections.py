@@ -16,14 +16,14 @@ Section = dict[str, Any]
 def classification(
     labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Hashable], threshold: float, *, resamples: int
 ) -> Section:
-    """The metrics of `classification.metrics`, and how many groups there are.
+    """Returns the metrics of `classification.metrics`, and how many groups there are.
 
     Args:
       labels: [n] bool, True = malignant; both classes present.
       probabilities: [n] of malignancy, in [0, 1].
       groups: [n] name of each image's group.
       threshold: probability from which an image is called malignant.
-      resamples: of the groups, for the intervals.
+      resamples: number of resamples of the groups, for the intervals.
 
     Raises:
       ValueError: as `classification.metrics` and `bootstrap.entries`.
@@ -37,14 +37,14 @@ def classification(
 def operating_point(
     labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Hashable], threshold: float, *, resamples: int
 ) -> Section:
-    """The metrics of `classification.operating_point`; arguments and errors as of `classification`."""
+    """Returns the metrics of `classification.operating_point`; arguments and errors as of `classification`."""
     values = of_decisions.operating_point(labels, probabilities, threshold)
     statistics = weighted.operating_statistics(labels, probabilities, threshold)
     return bootstrap.entries(values, statistics, groups, resamples=resamples)
 
 
 def ranking(labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Hashable], *, resamples: int) -> Section:
-    """Those of `classification` that no threshold decides: ROC-AUC and average precision, with the prevalence."""
+    """Returns the metrics of `classification` that need no threshold: ROC-AUC, average precision and the prevalence."""
     section = classification(labels, probabilities, groups, 0.5, resamples=resamples)
     return {name: section[name] for name in ("roc_auc", "pr_auc", "prevalence", "n", "groups")}
 
@@ -58,7 +58,7 @@ def diagnosis(
     *,
     resamples: int,
 ) -> dict[str, Section]:
-    """Of the most probable class: `diagnosis`, and `confusion`, images by their class and the one they are given.
+    """Returns the metrics of the most probable class, `diagnosis`, and `confusion`, counts of true and given classes.
 
     And `diagnosis_equal_shares`, of the class that would be the most probable one if all were equally frequent: of all
     decisions from these probabilities the one of the best balanced accuracy.
@@ -66,10 +66,10 @@ def diagnosis(
     Args:
       targets: [n] number of each image's class; at least two classes present.
       probabilities: [n, classes], rows sum to 1.
-      names: of the classes.
-      shares: of each class where the probabilities hold, from 0.
-      groups: as of `classification`.
-      resamples: likewise.
+      names: names of the classes.
+      shares: share of each class in the images for which the probabilities hold, from 0.
+      groups: [n] name of each image's group.
+      resamples: number of resamples of the groups, for the intervals.
 
     Raises:
       ValueError: as `classification.multiclass_metrics` and `bootstrap.entries`.
@@ -94,12 +94,12 @@ def diagnosis(
 
 
 def segmentation(per_image: Sequence[Mapping[str, float]], groups: Sequence[Hashable], *, resamples: int) -> Section:
-    """The means of `segmentation.summarise`, and how many groups there are.
+    """Returns the means of `segmentation.summarise`, and how many groups there are.
 
     Args:
       per_image: what `segmentation.score` returned for each of n images, at least one.
-      groups: as of `classification`.
-      resamples: likewise.
+      groups: [n] name of each image's group.
+      resamples: number of resamples of the groups, for the intervals.
 
     Raises:
       ValueError: as `segmentation.summarise` and `bootstrap.entries`.

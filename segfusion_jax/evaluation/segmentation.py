@@ -18,7 +18,7 @@ BOUNDARY = 0.02  # width of the boundary of the boundary IoU, as a share of the 
 
 
 def binarise(mask: np.ndarray) -> np.ndarray:
-    """The lesion of a mask as it is stored in a PNG file, by the official rule: pixels above 128.
+    """Returns the lesion of a mask as it is stored in a PNG file, by the official rule: pixels above 128.
 
     Args:
       mask: [height, width] uint8.
@@ -83,7 +83,7 @@ def score(prediction: np.ndarray, annotation: np.ndarray) -> dict[str, float]:
 
 
 def columns(per_image: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """What `score` returned for each of n images, as the columns whose means are the summary.
+    """Turns what `score` returned for each of n images into the columns whose means are the summary.
 
     Returns:
       Float64 [n] for each key of `score`, for `failure_rate` (1 where the Jaccard index is below 0.65, else 0) and for
@@ -100,7 +100,7 @@ def columns(per_image: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
 
 
 def summarise(per_image: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The means of `columns` over images, and the number of images, `n`.
+    """Returns the means of `columns` over images, and the number of images, `n`.
 
     Raises:
       ValueError: there are no images.
@@ -113,7 +113,7 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 
 def _cut(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The masks as uint8, cut to the box around both with a margin of one pixel of skin."""
+    """Returns the masks as uint8, cut to the box around both with a margin of one pixel of skin."""
     left, top, width, height = cv2.boundingRect((first | second).astype(np.uint8))
     box = np.s_[top : top + height, left : left + width]
     return np.pad(first[box].astype(np.uint8), 1), np.pad(second[box].astype(np.uint8), 1)
@@ -126,7 +126,7 @@ def _boundary_iou(lesions: tuple[np.ndarray, np.ndarray], width: int) -> float:
 
 
 def _distances(lesions: tuple[np.ndarray, np.ndarray], diagonal: float) -> tuple[float, float]:
-    """The 95th percentile of the Hausdorff distance and the average symmetric surface distance, in pixels."""
+    """Returns the 95th percentile of the Hausdorff distance and the average symmetric surface distance, in pixels."""
     present = [lesion.any() for lesion in lesions]
     if not all(present):
         distance = diagonal if any(present) else 0.0

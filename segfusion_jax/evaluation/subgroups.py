@@ -25,7 +25,7 @@ _BANDS = [name for _, name in AGES + SIZES]
 
 
 def age_band(age: float) -> str:
-    """The age in bands of fifteen years, open at both ends, where images are few.
+    """Returns the age in bands of fifteen years, open at both ends, where images are few.
 
     ISIC rounds ages to five years: the bounds are such numbers, and the bands between them hold three of them each.
 
@@ -41,7 +41,7 @@ def age_band(age: float) -> str:
 
 
 def size_band(width: int, height: int) -> str:
-    """The image's size in megapixels, roughly by fours: it tells the camera and often the hospital.
+    """Returns the image's size in megapixels, roughly by fours: it tells the camera and often the hospital.
 
     HAM10000's 600 x 450 are 0.3, 1024 x 1024 in BCN20000 is 1, and the largest of ISIC 2020, 6000 x 4000, are 24.
 
@@ -70,7 +70,7 @@ def by_subgroup(
     seed: int = 0,
     per_image: Sequence[Mapping[str, float] | None] | None = None,
 ) -> list[dict]:
-    """The metrics of each subgroup of images, at the same threshold for all.
+    """Returns the metrics of each subgroup of images, at the same threshold for all.
 
     Args:
       facts: name of a fact, such as "sex", to its value for each image, [n]; "" is taken as unknown. A fact that has
@@ -115,7 +115,7 @@ def _band(number: float, bands: Sequence[tuple[float, str]]) -> str:
 
 
 def _members(facts: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Fact, value, and the places of the images that have it, where a fact has several values."""
+    """Yields a fact, a value, and the places of the images that have it, where a fact has several values."""
     for fact, values in facts.items():
         known = np.array([value or UNKNOWN for value in values])
         names = sorted(set(known.tolist()), key=_place)

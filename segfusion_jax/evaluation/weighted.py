@@ -17,7 +17,7 @@ Formula = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def mean(values: np.ndarray) -> Statistic:
-    """The mean of per-image values [n], such as Dice; images whose value is NaN do not count."""
+    """Returns the mean of per-image values [n], such as Dice; images whose value is NaN do not count."""
     values = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(values)
     columns = np.stack([np.where(known, values, 0.0), known], axis=1)
@@ -30,7 +30,7 @@ def mean(values: np.ndarray) -> Statistic:
 
 
 def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
-    """Area under the ROC curve; tied scores count one half.
+    """Returns the area under the ROC curve; tied scores count one half.
 
     Args:
       labels: as in `arrays.binary`.
@@ -50,7 +50,7 @@ def roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
 
 
 def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> Statistic:
-    """Area under the precision-recall curve, without interpolation: scikit-learn's `average_precision_score`.
+    """Returns the area under the precision-recall curve, without interpolation, as scikit-learn's average precision.
 
     Args:
       labels: as in `arrays.binary`.
@@ -73,12 +73,12 @@ def average_precision(labels: np.ndarray, probabilities: np.ndarray) -> Statisti
 def partial_auc(
     labels: np.ndarray, probabilities: np.ndarray, min_sensitivity: float = classification.MIN_SENSITIVITY
 ) -> Statistic:
-    """The area of `classification.partial_auc`.
+    """Returns the area of `classification.partial_auc`.
 
     Args:
       labels: as in `arrays.binary`.
       probabilities: as in `arrays.binary`.
-      min_sensitivity: in [0, 1).
+      min_sensitivity: sensitivity above which the area counts, in [0, 1).
 
     Raises:
       ValueError: as `arrays.binary`, or `min_sensitivity` outside [0, 1).
@@ -99,7 +99,7 @@ def partial_auc(
 
 
 def classification_statistics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Statistic]:
-    """The metrics of `classification.metrics` but `ece`, `threshold` and `n`, under the same names.
+    """Returns the metrics of `classification.metrics` but `ece`, `threshold` and `n`, under the same names.
 
     What needs only the images of one class, or no class, is defined without the other. `ece` is a sum of magnitudes:
     the noise of a resample adds to it, so that its percentiles lie too high, often above the value itself. See
@@ -131,7 +131,7 @@ def classification_statistics(labels: np.ndarray, probabilities: np.ndarray, thr
 
 
 def operating_statistics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Statistic]:
-    """The metrics of `classification.operating_point`, under the same names.
+    """Returns the metrics of `classification.operating_point`, under the same names.
 
     Raises:
       ValueError: as `arrays.binary`.
@@ -148,7 +148,7 @@ def operating_statistics(labels: np.ndarray, probabilities: np.ndarray, threshol
 
 
 def multiclass_statistics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, Statistic]:
-    """The metrics of `classification.multiclass_metrics` but `n`, under the same names.
+    """Returns the metrics of `classification.multiclass_metrics` but `n`, under the same names.
 
     As there, classes without weight do not count; with fewer than two others, all but `accuracy` are undefined.
 
@@ -164,7 +164,7 @@ def multiclass_statistics(targets: np.ndarray, probabilities: np.ndarray) -> dic
 
 
 def segmentation_statistics(per_image: Sequence[Mapping[str, float]]) -> dict[str, Statistic]:
-    """The means of what is known of each image, and from its `jaccard` the shares `failure_rate` and `zero_rate`.
+    """Returns the mean of each metric over images, and from `jaccard` the shares `failure_rate` and `zero_rate`.
 
     Args:
       per_image: metric to value, the same metrics for each image, `jaccard` among them; NaN where one is undefined.
@@ -173,7 +173,7 @@ def segmentation_statistics(per_image: Sequence[Mapping[str, float]]) -> dict[st
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:
-    """The quotient; `empty` where the denominator is 0."""
+    """Returns the quotient; `empty` where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full_like(denominator, empty), where=denominator > 0)
 
 
@@ -208,12 +208,12 @@ def _roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.nd
 
 
 def _shares_found(labels: np.ndarray, decisions: np.ndarray) -> tuple[Statistic, Statistic]:
-    """Sensitivity and specificity, each a mean over the images of its class."""
+    """Returns sensitivity and specificity, each a mean over the images of its class."""
     return mean(np.where(labels, decisions, np.nan)), mean(np.where(labels, np.nan, ~decisions))
 
 
 def _of_counts(labels: np.ndarray, decisions: np.ndarray, formula: Formula) -> Statistic:
-    """A formula of the table of decisions, undefined unless both classes have weight."""
+    """Returns a formula of the table of decisions, undefined unless both classes have weight."""
     cells = np.stack([labels & decisions, ~labels & decisions, labels & ~decisions, ~labels & ~decisions], axis=1)
     cells = cells.astype(np.float64)
 
@@ -229,7 +229,7 @@ def _matthews(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) ->
 
 
 def _macro(of_classes: Sequence[Statistic]) -> Statistic:
-    """The mean over the classes that have weight, undefined for fewer than two."""
+    """Returns the mean over the classes that have weight, undefined for fewer than two."""
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         values = np.stack([of_class(weights) for of_class in of_classes])

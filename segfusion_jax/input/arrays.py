@@ -45,7 +45,7 @@ class Arrays:
 
 
 def load(images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[np.ndarray]:
-    """Arrays as they are and files as `prepare` reads them, uint8 [height, width, 3] RGB each.
+    """Returns arrays as they are and files as `prepare` reads them, uint8 [height, width, 3] RGB each.
 
     Raises:
       ValueError: an array is not uint8 [height, width, 3], a file is not an image, or `images` is a single one.

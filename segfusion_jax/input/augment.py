@@ -13,7 +13,7 @@ _MID_GREY = 127.5
 def augment(
     image: np.ndarray, mask: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask as `warp` takes and returns them, moved and recoloured by what is drawn."""
+    """Returns image and mask, moved and recoloured by what is drawn; shapes are those of `warp`."""
     height, width = mask.shape
     image, mask = warp(image, mask, draw(augmentation, height, width, rng, 1)[0])
     return recolour(image, draw_colours(augmentation, rng, 1)[0]), mask
@@ -87,7 +87,7 @@ def warp(image: np.ndarray, mask: np.ndarray, matrix: np.ndarray) -> tuple[np.nd
 
 
 def _overhang(matrix: np.ndarray, height: int, width: int) -> list[int]:
-    """How many pixels beyond the left, top, right and bottom of the input the output shows, and one more."""
+    """Returns how many pixels beyond the left, top, right and bottom of the input the output shows, and one more."""
     inverse = cv2.invertAffineTransform(matrix)
     corners = inverse[:, :2] @ [[0, width, 0, width], [0, 0, height, height]] + inverse[:, 2:]
     beyond = np.concatenate([-corners.min(1), corners.max(1) - [width, height]])

@@ -16,7 +16,7 @@ _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2
 
 
 def decode_image(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """JPEG or PNG bytes, upright as stored -> [height, width, 3] uint8 RGB.
+    """Decodes JPEG or PNG bytes, upright as stored, to [height, width, 3] uint8 RGB.
 
     Args:
       encoded: the bytes.
@@ -34,12 +34,12 @@ def decode_image(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndar
 def read(
     records: Prepared, row: Row, size: tuple[int, int] | None = None, *, annotated: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Image and annotated mask of a row, as they are stored; a copy, as it was augmented before splitting.
+    """Returns image and annotated mask of a row as stored; a copy of an image, as it was augmented before splitting.
 
     Args:
-      records: whose the row is.
-      row: what is read.
-      size: as of `decode_image`.
+      records: prepared records that the row is of.
+      row: the image that is read.
+      size: (height, width) that the image will be resized to, as in `decode_image`; None = not known.
       annotated: whether the mask is asked for.
 
     Returns:
@@ -57,7 +57,7 @@ def read(
 
 
 def decode_mask(encoded: bytes) -> np.ndarray:
-    """Greyscale PNG bytes -> [height, width] uint8.
+    """Decodes greyscale PNG bytes to [height, width] uint8.
 
     Raises:
       ValueError: the bytes are no image.
@@ -66,7 +66,7 @@ def decode_mask(encoded: bytes) -> np.ndarray:
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """[height, width] uint8 -> PNG bytes."""
+    """Encodes [height, width] uint8 as PNG bytes."""
     buffer = io.BytesIO()
     Image.fromarray(mask).save(buffer, "PNG")
     return buffer.getvalue()
@@ -80,7 +80,7 @@ def _decode(encoded: bytes, flags: int) -> np.ndarray:
 
 
 def _reduction(encoded: bytes, size: tuple[int, int]) -> int:
-    """What a JPEG's sides may be divided by; other formats are decoded in full in any case."""
+    """Returns what a JPEG's sides may be divided by; other formats are decoded in full in any case."""
     with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
         fitting = spare_factor((image.height, image.width), size) if image.format == "JPEG" else 1
     return max((factor for factor in _REDUCED if factor <= fitting), default=1)

@@ -38,11 +38,11 @@ class Source(Protocol):
 
     @property
     def rows(self) -> Sequence[Any]:
-        """One an example."""
+        """What each example is, in the order of the examples."""
         ...
 
     def __getitem__(self, index: int) -> Batch:
-        """An example: a batch without its first axis."""
+        """Returns an example: a batch without its first axis."""
         ...
 
 
@@ -51,10 +51,10 @@ class Examples:
     """Decoded, framed and resized examples in the order of `rows`; a source that Grain indexes.
 
     Attributes:
-      records: of the images and the annotated masks.
+      records: prepared records, which hold the images and the annotated masks.
       rows: the images, one an example.
       image_size: (height, width) in pixels.
-      masks: whose masks to take; None = the annotated ones, empty where there are none.
+      masks: store of the masks to take; None = the annotated ones, empty where there are none.
       bridge: its `frame` is applied before resizing; None = no framing.
       scaled_decoding: whether a large JPEG is decoded at a fraction of its size, where the whole of it is shown: for
         training, since it is faster, but some values are a grey level or two off those of the image decoded in full.
@@ -153,10 +153,10 @@ class TrainStream:
     """The endless stream of training batches, a function of the step; each example is augmented anew.
 
     Attributes:
-      examples: what to draw from.
-      augmentation: of each example.
-      batch_size: over all processes.
-      seed: of order and augmentation.
+      examples: examples to draw from.
+      augmentation: how far each example is moved and recoloured.
+      batch_size: examples in a batch, over all processes.
+      seed: seed of order and augmentation.
       on_device: whether the examples are on the devices already, so that a batch only says what to draw: in the same
         order and with the same augmentation, `index` int32 [steps, B], `matrix` float32 [steps, B, 2, 3] and `colours`
         float32 [steps, B, 3, 4] of up to STEPS_PER_BLOCK steps.
@@ -184,7 +184,7 @@ class TrainStream:
     def batches(
         self, start: int, stop: int, config: Input, *, process: int = 0, num_processes: int = 1
     ) -> Generator[Batch, None, None]:
-        """This process's share of the batches of the steps from `start` to `stop`, read ahead in threads or workers.
+        """Yields this process's share of the batches of steps `start` to `stop` - 1, read ahead in threads or workers.
 
         Whoever stops before the end calls `close()`.
         """
@@ -201,23 +201,23 @@ class TrainStream:
             yield from itertools.islice(read, stop - start)
 
     def indices(self, step: int) -> np.ndarray:
-        """Of the examples in the batch of `step`, over all processes: [B]."""
+        """Returns the numbers of the examples in the batch of `step`, over all processes: [B]."""
         return self.order(np.arange(step * self.batch_size, (step + 1) * self.batch_size))
 
     def image_ids(self, step: int) -> list[str]:
-        """Of the images in the batch of `step`."""
+        """Returns the ids of the images in the batch of `step`, over all processes."""
         return [self.examples.rows[index].image_id for index in self.indices(step)]
 
     @functools.cached_property
     def order(self) -> sampling.Order:
-        """Of the examples."""
+        """The order in which examples are drawn."""
         if self.weights is None:
             return sampling.shuffled(len(self.examples), self.seed)
         return sampling.weighted(self.weights, self.seed)
 
 
 def empty_batch(batch_size: int, image_size: tuple[int, int]) -> Batch:
-    """A batch of weight 1, its images, masks and labels not set."""
+    """Returns a batch of weight 1, its images, masks and labels not set."""
     shape = (batch_size, *image_size)
     return {
         "image": np.empty((*shape, 3), np.uint8),
@@ -228,7 +228,7 @@ def empty_batch(batch_size: int, image_size: tuple[int, int]) -> Batch:
 
 
 def decode_all(examples: Examples, config: Input, *, length: int = 0) -> Batch:
-    """All examples as one batch, followed by zeros up to `length`."""
+    """Returns all examples as one batch, followed by zeros up to `length`."""
     total = len(examples)
     batch = {name: np.zeros((max(total, length), *value.shape), value.dtype) for name, value in examples[0].items()}
     decoded = _read_ahead(grain.MapDataset.source(examples), _in_threads(config))
@@ -241,14 +241,14 @@ def decode_all(examples: Examples, config: Input, *, length: int = 0) -> Batch:
 def evaluation_batches(
     source: Source, batch_size: int, config: Input, *, process: int = 0, num_processes: int = 1
 ) -> Iterator[Batch]:
-    """This process's share of all examples, once and in order; the last batch is filled up with weight 0."""
+    """Yields this process's share of all examples, once and in order; the last batch is filled up with weight 0."""
     length = -(-len(source.rows) // batch_size) * batch_size
     dataset = grain.MapDataset.source(_Padded(source, length))[process::num_processes]
     return _read_ahead(dataset.batch(batch_size // num_processes), _in_threads(config))
 
 
 def _in_threads(config: Input) -> Input:
-    """For a single pass over the examples, or mere draws: starting worker processes costs more."""
+    """Returns the config without worker processes, whose start costs more than a single pass over the examples."""
     return dataclasses.replace(config, num_workers=0)
 
 

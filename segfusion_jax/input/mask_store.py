@@ -13,7 +13,7 @@ class MaskRow(NamedTuple):
     """What is known of a mask.
 
     Attributes:
-      image_id: of the image.
+      image_id: id of the image.
       unets: folds of the U-Nets that made it, joined by '+', none of which saw the image's group; or "annotation".
       area: share of the image that is lesion.
       fallback: why it is the whole image, "" where it is not.
@@ -37,7 +37,7 @@ class MaskStore:
         self._positions = {row.image_id: position for position, row in enumerate(self.rows)}
 
     def read(self, image_id: str) -> bytes:
-        """The encoded mask of an image.
+        """Returns the encoded mask of an image.
 
         Raises:
           KeyError: there is none of this image.

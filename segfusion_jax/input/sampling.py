@@ -12,12 +12,12 @@ _BLOCK = 4096  # numbers that are drawn at a time
 
 
 def shuffled(count: int, seed: int) -> Order:
-    """Passes over all examples, each in a new order."""
+    """Returns the order of passes over all examples, each pass in a new order."""
     return functools.partial(_shuffled, count, seed)
 
 
 def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
-    """Examples drawn with replacement, each in proportion to its weight; an example of weight 0 never.
+    """Returns an order of examples drawn with replacement, each in proportion to its weight; of weight 0 never.
 
     Raises:
       ValueError: a weight is negative or not finite, or all are 0.
@@ -31,7 +31,7 @@ def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
 
 
 def class_balanced(labels: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Weights with which each class of `labels` is drawn equally often in expectation: [len(labels)] float64."""
+    """Returns weights, [len(labels)] float64, with which each class is drawn equally often in expectation."""
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 1 / counts[classes]
 
@@ -41,13 +41,13 @@ def _shuffled(count: int, seed: int, places: np.ndarray) -> np.ndarray:
 
 
 def _weighted(cumulative: np.ndarray, seed: int, places: np.ndarray) -> np.ndarray:
-    """The first index whose cumulative weight exceeds the number drawn, which is below the total."""
+    """Returns the first index whose cumulative weight exceeds the number drawn, which is below the total."""
     drawn = _gathered(functools.partial(_uniform, seed), _BLOCK, places) * cumulative[-1]
     return np.searchsorted(cumulative, drawn, side="right")
 
 
 def _gathered(block: Callable[[int], np.ndarray], size: int, places: np.ndarray) -> np.ndarray:
-    """What stands at `places` in the endless row of blocks of `size`."""
+    """Returns what stands at `places` in the endless row of blocks of `size`."""
     numbers, offsets = np.divmod(places, size)
     found = {number: block(number) for number in np.unique(numbers).tolist()}
     return np.array([found[number][offset] for number, offset in zip(numbers.tolist(), offsets.tolist(), strict=True)])

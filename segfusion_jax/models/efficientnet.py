@@ -61,7 +61,7 @@ VARIANTS = {
 
 
 def plan(variant: str, *, width: float = 1.0, depth: float = 1.0) -> Plan:
-    """The network called `variant`, with `width` times its channels and `depth` times its numbers of blocks.
+    """Returns the network called `variant`, with `width` times its channels and `depth` times its numbers of blocks.
 
     Channels are rounded to multiples of 8, numbers of blocks up; the top is never narrower than B0's.
     """
@@ -88,7 +88,7 @@ class EfficientNet(ImageClassifier):
       depth: multiplies the variant's numbers of blocks.
       dropout: rate before the last layer; None for the variant's.
       drop_path: stochastic depth.
-      conventions: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
+      conventions: conventions of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
       **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 

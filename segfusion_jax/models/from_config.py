@@ -20,7 +20,7 @@ from segfusion_jax.runtime import locations
 def make_unet(
     config: configs.Segmenter, *, seed: int, dtype: jnp.dtype, axis_name: str | None = None, remat: bool = False
 ) -> Functional:
-    """A U-Net with initial weights drawn from `seed`; axis_name, remat as in `models.unet`."""
+    """Makes a U-Net with initial weights drawn from `seed`; axis_name and remat are those of `models.unet`."""
     options: dict[str, Any] = dict(
         filters=config.filters,
         dropout=config.dropout,
@@ -46,7 +46,7 @@ def make_classifier(
     remat: bool = False,
     num_logits: int = 1,
 ) -> Functional:
-    """A network with initial weights drawn from `seed`; in mode 'channel' it reads a fourth channel."""
+    """Makes a classifier with initial weights drawn from `seed`; in mode 'channel' it reads a fourth channel."""
     module = ImageClassifier(
         _plan(config.backbone, config.width, config.depth),
         num_classes=num_logits,
@@ -63,7 +63,7 @@ def make_classifier(
 
 
 def load_encoder(config: configs.Segmenter, unet: Functional) -> Functional:
-    """`unet`, the weights of its encoder from what the config names, if it names anything."""
+    """Returns `unet` with the weights of its encoder from the file that the config names, if it names any."""
     if not config.pretrained:
         return unet
     path = find_pretrained(config)
@@ -74,7 +74,7 @@ def load_encoder(config: configs.Segmenter, unet: Functional) -> Functional:
 
 
 def load_backbone(config: configs.Classifier, classifier: Functional) -> Functional:
-    """`classifier`, its weights before the last layer from what the config names, if it names anything."""
+    """Returns `classifier` with the weights before its last layer from the file that the config names, if any."""
     if not config.pretrained:
         return classifier
     classifier = load_pretrained(find_pretrained(config), classifier)
@@ -82,7 +82,7 @@ def load_backbone(config: configs.Classifier, classifier: Functional) -> Functio
 
 
 def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.Path:
-    """Path of the weight file that the config names; a published one is downloaded if it is not there.
+    """Returns the path of the weight file that the config names; a published one is downloaded if it is not there.
 
     Raises:
       FileNotFoundError: says where it was looked for.
@@ -129,7 +129,7 @@ def _check_published(config: configs.Segmenter | configs.Classifier) -> None:
 
 
 def _preprocessing(config: configs.Segmenter | configs.Classifier, of_file: Preprocessing) -> Preprocessing:
-    """The weights', of which a publisher says more than the file; but the size is what they are trained for now."""
+    """Returns the preprocessing of the weights, by their publisher rather than the file, at the config's image size."""
     by_name = _local_file(config.pretrained) is None
     theirs = published.PUBLISHED[config.pretrained].preprocessing if by_name else of_file
     return theirs._replace(image_size=config.image_size)

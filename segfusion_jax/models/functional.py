@@ -17,10 +17,10 @@ class Functional(NamedTuple):
     Attributes:
       apply: `apply(params, batch_stats, *args, method="__call__", **kwargs)` calls the module's method on those arrays
         and returns its output and the new batch-norm statistics.
-      params: parameters.
-      batch_stats: batch-norm statistics.
-      preprocessing: of images in [0, 1], before `apply` gets them.
-      conventions: of the weights that the module computes like, see `layers.Conventions`; "" where there are none.
+      params: parameters, float32.
+      batch_stats: batch-norm statistics, float32.
+      preprocessing: what is done to images in [0, 1] before `apply` gets them.
+      conventions: name of the `layers.Conventions` that the module computes by; "" where there are none.
     """
 
     apply: Callable[..., tuple[Any, Variables]]

@@ -17,17 +17,17 @@ Shape = tuple[int, ...]
 
 
 def he_normal(rngs: nnx.Rngs, shape: Shape) -> jax.Array:
-    """Truncated normal, variance 2 / fan-in (He et al., arXiv 1502.01852), as in Keras."""
+    """Draws from a truncated normal of variance 2 / fan-in (He et al., arXiv 1502.01852), as Keras does."""
     return _draw(rngs, shape, _truncated_normal, 2 / math.prod(shape[:-1]))
 
 
 def lecun_normal(rngs: nnx.Rngs, shape: Shape) -> jax.Array:
-    """Truncated normal, variance 1 / fan-in: what Flax gives a linear layer."""
+    """Draws from a truncated normal of variance 1 / fan-in: what Flax gives a linear layer."""
     return _draw(rngs, shape, _truncated_normal, 1 / math.prod(shape[:-1]))
 
 
 def fan_out_normal(rngs: nnx.Rngs, shape: Shape) -> jax.Array:
-    """Normal, variance 2 / fan-out, as EfficientNet's authors draw theirs."""
+    """Draws from a normal of variance 2 / fan-out, as EfficientNet's authors do."""
     return _draw(rngs, shape, np.random.Generator.standard_normal, 2 / (math.prod(shape[:-2]) * shape[-1]))
 
 
@@ -39,6 +39,6 @@ def _draw(rngs: nnx.Rngs, shape: Shape, standard: Callable, variance: float) -> 
 
 
 def _truncated_normal(generator, shape):
-    """Normal values between -2 and 2 standard deviations, scaled to variance 1."""
+    """Draws normal values between -2 and 2 standard deviations, scaled to variance 1."""
     values = special.ndtri(generator.uniform(special.ndtr(-2), special.ndtr(2), shape))
     return values / 0.8796256610342398

@@ -30,11 +30,11 @@ class Block(NamedTuple):
 
     Attributes:
       expanded: channels inside; the same as come in for none of the expansion.
-      size: of the depthwise kernel.
-      stride: of the depthwise convolution.
+      size: side of the depthwise kernel, in pixels.
+      stride: stride of the depthwise convolution.
       squeezed: channels in the middle of squeeze-and-excite; 0 for none of it.
       filters: channels that come out.
-      activation: after expansion and depthwise convolution.
+      activation: activation after expansion and depthwise convolution.
     """
 
     expanded: int
@@ -50,12 +50,12 @@ class Plan(NamedTuple):
 
     Attributes:
       stem: channels of the first convolution, 3x3 of stride 2.
-      blocks: in their order.
+      blocks: inverted residual blocks, in their order.
       top: channels of the last convolution, 1x1.
       hidden: features of the layer between pooling and the last layer; 0 for none.
-      activation: of stem, top and hidden layer.
+      activation: activation of stem, top and hidden layer.
       squeeze: activation inside squeeze-and-excite.
-      gate: what squeeze-and-excite multiplies by, in [0, 1].
+      gate: activation that makes what squeeze-and-excite multiplies by, in [0, 1].
     """
 
     stem: int
@@ -68,7 +68,7 @@ class Plan(NamedTuple):
 
 
 def round_filters(filters: float) -> int:
-    """The nearest multiple of 8, at least 8, that is not more than 10 % below `filters`."""
+    """Returns the nearest multiple of 8, at least 8, that is not more than 10 % below `filters`."""
     rounded = max(8, int(filters + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * filters else rounded
 
@@ -90,7 +90,7 @@ class ConvNorm(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, new height, new width, filters]."""
+        """Maps [batch, height, width, channels] to [batch, new height, new width, filters]."""
         return normalized(self.conv, self.norm, x, train=train, activation=self.activation)
 
 
@@ -104,7 +104,7 @@ class SqueezeExcite(nnx.Module):
         self.gate = plan.gate
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channels] -> the same."""
+        """Scales [batch, height, width, channels]; the shape stays."""
         convs = self.reduce, self.expand
         params = [(conv.kernel[...][0, 0], cast(nnx.Param, conv.bias)[...]) for conv in convs]
         params = jax.tree.map(lambda array: array.astype(x.dtype), params)
@@ -149,7 +149,7 @@ class InvertedResidual(nnx.Module):
         self.drop_path = drop_path
 
     def __call__(self, x: jax.Array, *, train: bool, key: jax.Array | None) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
+        """Maps [batch, height, width, channels] to [batch, ceil(height / stride), ceil(width / stride), filters]."""
         y = x if self.expand is None else self.expand(x, train=train)
         y = self.depthwise(y, train=train)
         y = y if self.excite is None else self.excite(y)
@@ -161,15 +161,15 @@ class Encoder(nnx.Module):
     """The stem and the blocks of a plan: image to feature maps.
 
     Args:
-      plan: of the network.
-      channels: of the image.
+      plan: table of the network's blocks.
+      channels: channels of the image.
       drop_path: block i of n is dropped with probability drop_path x i / n, from i = 0.
-      conventions: of the weights that it is to compute like.
-      axis_name: over which batch norm is synchronised; None for each device's own.
+      conventions: conventions of the weights that it is to compute like.
+      axis_name: axis of devices over which batch norm is synchronised; None for each device's own.
       remat: training keeps what each block makes and computes what is inside it again for the gradients: less memory,
         the same numbers.
-      dtype: of the computation.
-      rngs: of initial weights.
+      dtype: dtype of the computation.
+      rngs: keys that initial weights are drawn from.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Encoder(nnx.Module):
         self.remat = remat
 
     def outputs(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> list[jax.Array]:
-        """What the stem and each block make of x [batch, height, width, channels]."""
+        """Returns what the stem and each block make of x [batch, height, width, channels]."""
         keys = jax.random.split(key, len(self.blocks)) if key is not None else [None] * len(self.blocks)
 
         def run(block, x, key):
@@ -220,10 +220,10 @@ class ImageClassifier(Encoder):
     """Image to `num_classes` logits.
 
     Args:
-      plan: of the network.
-      num_classes: logits.
+      plan: table of the network's blocks.
+      num_classes: number of logits.
       dropout: rate before the last layer.
-      conventions, axis_name, dtype, rngs, **options: of `Encoder`.
+      conventions, axis_name, dtype, rngs, **options: arguments of `Encoder`.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class ImageClassifier(Encoder):
         Args:
           x: [batch, height, width, channels], normalised as the weights expect.
           train: whether batch norm uses, and updates, the statistics of this batch.
-          key: of dropout and stochastic depth; None for neither.
+          key: random key of dropout and stochastic depth; None for neither.
 
         Returns:
           [batch, num_classes] float32 logits.
@@ -262,15 +262,15 @@ class ImageClassifier(Encoder):
         return self.classify(self.features(x, train=train, key=body), key=head)
 
     def features(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
-        """What the last layer reads: [batch, height, width, channels] -> [batch, features] float32."""
+        """Maps [batch, height, width, channels] to what the last layer reads, [batch, features] float32."""
         return self.pool(self.maps(x, train=train, key=key))
 
     def maps(self, x: jax.Array, *, train: bool, key: jax.Array | None = None) -> jax.Array:
-        """The last convolution's: [batch, height, width, channels] -> [batch, height / 32, width / 32, top]."""
+        """Maps [batch, height, width, channels] to the top convolution's [batch, height / 32, width / 32, top]."""
         return self.top(self.outputs(x, train=train, key=key)[-1], train=train)
 
     def middle_features(self, x: jax.Array) -> jax.Array:
-        """Means of the last maps before the last halving, of 1/16 of the image's height and width, for prediction.
+        """Returns the means of the maps before the last halving, 1/16 of the image's height and width, for prediction.
 
         They tell what an image looks like better than what the last layer reads, which says what class it is of.
 
@@ -283,10 +283,10 @@ class ImageClassifier(Encoder):
         return self.outputs(x, train=False)[self.middle].mean((1, 2), dtype=jnp.float32)
 
     def pool(self, maps: jax.Array) -> jax.Array:
-        """Features of `maps`: [batch, height, width, top] -> [batch, features] float32."""
+        """Pools maps [batch, height, width, top] to features [batch, features] float32."""
         pooled = maps.mean((1, 2), dtype=jnp.float32)
         return pooled if self.hidden is None else self.activation(self.hidden(pooled))
 
     def classify(self, features: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """The last layer: [batch, features] -> [batch, num_classes] logits."""
+        """Applies the last layer: features [batch, features] to logits [batch, num_classes]."""
         return self.head(dropout(features, self.dropout, key=key))

@@ -34,7 +34,7 @@ class Conventions(NamedTuple):
       name: "tensorflow", "timm" or "torchvision".
       padding: "same", TensorFlow's, which puts the odd zero of a stride of 2 after the image; "symmetric", PyTorch's,
         as many zeros before as after.
-      epsilon: of batch norm.
+      epsilon: what batch norm adds to the variance.
     """
 
     name: str
@@ -48,7 +48,7 @@ TORCHVISION = Conventions("torchvision", "symmetric", 1e-5)
 
 
 def conventions_of(network: str, name: str) -> Conventions:
-    """What the network `network`, "efficientnet_b0" or another, follows by the conventions called `name`.
+    """Returns what the network `network`, "efficientnet_b0" or another, follows by the conventions called `name`.
 
     Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals.
 
@@ -102,18 +102,18 @@ class Conv(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), filters]."""
+        """Maps [batch, height, width, channels] to [batch, ceil(height / stride), ceil(width / stride), filters]."""
         bias = jnp.zeros(self.kernel.shape[-1:], jnp.float32) if self.bias is None else self.bias[...]
         return self.scaled(x, jnp.ones_like(bias), jnp.zeros_like(bias))
 
     def scaled(self, x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Activation = identity) -> jax.Array:
-        """activation(conv(x) * scale + shift), scale and shift [filters], which become part of the kernel."""
+        """Computes activation(conv(x) * scale + shift), scale and shift [filters], which become part of the kernel."""
         kernel, bias = self.kernel[...] * scale, shift if self.bias is None else self.bias[...] * scale + shift
         x, kernel, bias = x.astype(self.dtype), kernel.astype(self.dtype), bias.astype(self.dtype)
         return conv(x, kernel, bias, self.stride, self._padding(x), activation)
 
     def without_bias(self, x: jax.Array) -> tuple[jax.Array, Moments]:
-        """The convolution alone, and its moments."""
+        """Returns the convolution alone, and its moments."""
         x = x.astype(self.dtype)
         return conv_moments(x, self.kernel[...].astype(self.dtype), self.stride, self._padding(x))
 
@@ -140,17 +140,17 @@ class DepthwiseConv(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, ceil(height / stride), ceil(width / stride), channels]."""
+        """Maps [batch, height, width, channels] to [batch, ceil(height / stride), ceil(width / stride), channels]."""
         return self.without_bias(x)[0]
 
     def scaled(self, x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Activation = identity) -> jax.Array:
-        """activation(conv(x) * scale + shift), scale and shift [channels], which become part of the kernel."""
+        """Computes activation(conv(x) * scale + shift), scale and shift [channels], which become part of the kernel."""
         kernel = (self.kernel[...] * scale).astype(self.dtype)
         x, shift = x.astype(self.dtype), shift.astype(self.dtype)
         return depthwise_conv(x, kernel, shift, self.stride, self._padding(x), activation)
 
     def without_bias(self, x: jax.Array) -> tuple[jax.Array, Moments]:
-        """The convolution, and its moments."""
+        """Returns the convolution, and its moments."""
         x = x.astype(self.dtype)
         return depthwise_moments(x, self.kernel[...].astype(self.dtype), self.stride, self._padding(x))
 
@@ -166,7 +166,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((filters,), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., channels] -> [..., filters]."""
+        """Maps [..., channels] to [..., filters]."""
         return x.astype(jnp.float32) @ self.kernel[...] + self.bias[...]
 
 
@@ -179,7 +179,7 @@ class TransposedConv(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, 2 height, 2 width, filters]."""
+        """Maps [batch, height, width, channels] to [batch, 2 height, 2 width, filters]."""
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
         return transposed_conv_3x3(x.astype(self.dtype), kernel, bias)
 
@@ -201,18 +201,20 @@ class BatchNorm(nnx.Module):
         self.axis_name = axis_name
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[..., channels] -> the same, by the batch's statistics in training and by the running ones otherwise."""
+        """Normalises [..., channels], by the batch's statistics in training and by the running ones otherwise."""
         if not train:
             return scale_shift(x, *self.running(), identity)
         return self.train(x, channel_moments(x), identity)
 
     def running(self) -> tuple[jax.Array, jax.Array]:
-        """Scale and shift [channels] by the running statistics."""
+        """Returns scale and shift [channels] by the running statistics."""
         scale = self.scale[...] * lax.rsqrt(self.var[...] + self.epsilon)
         return scale, self.bias[...] - self.mean[...] * scale
 
     def train(self, x: jax.Array, moments: Moments, activation: Activation, offset: jax.Array | float = 0) -> jax.Array:
-        """Normalises by the batch's statistics, and moves the running ones towards those of x + offset [channels]."""
+        """Normalises by the batch's statistics, and moves the running ones towards those of x + offset, offset
+        [channels].
+        """
         norm = x, moments, self.scale[...], self.bias[...], self.epsilon, activation, self.axis_name
         y, mean, var = cast(tuple, batch_norm(*norm))
         mean = lax.stop_gradient(mean + offset)
@@ -224,7 +226,7 @@ class BatchNorm(nnx.Module):
 def normalized(
     conv: Conv | DepthwiseConv, norm: BatchNorm, x: jax.Array, *, train: bool, activation: Activation = identity
 ) -> jax.Array:
-    """activation(norm(conv(x))), in fewer passes.
+    """Computes activation(norm(conv(x))) in fewer passes.
 
     In training the convolution's bias is left out, since the norm takes any constant away again: only the running mean
     hears of it. Otherwise the norm is part of the convolution's kernel.
@@ -237,7 +239,7 @@ def normalized(
 
 
 def rematerialized(block: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`block(module, *arrays)` that keeps nothing for the backward pass but its arguments, and runs once more there.
+    """Returns `block(module, *arrays)` that keeps only its arguments for the backward pass, and runs once more there.
 
     Of each batch norm the moments are kept too: what devices have told each other once is not sent again.
     """
@@ -245,7 +247,7 @@ def rematerialized(block: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
 
 def drop_path(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:
-    """Stochastic depth (arXiv 1603.09382): dropout of whole examples, the first axis of x."""
+    """Applies stochastic depth (arXiv 1603.09382): dropout of whole examples, the first axis of x."""
     if key is None or rate == 0.0:
         return x
     keep = jax.random.bernoulli(key, 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))

@@ -69,7 +69,7 @@ VARIANTS = {
 
 
 def plan(variant: str, *, width: float = 1.0) -> Plan:
-    """The network called `variant`, with `width` times its channels; the hidden layer is never narrower."""
+    """Returns the network called `variant`, with `width` times its channels; the hidden layer is never narrower."""
     rows, hidden = VARIANTS[variant]
     blocks = []
     for row in rows:
@@ -91,7 +91,7 @@ class MobileNetV3(ImageClassifier):
       width: multiplies the channels.
       dropout: rate before the last layer.
       drop_path: stochastic depth.
-      conventions: of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
+      conventions: conventions of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
       **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 

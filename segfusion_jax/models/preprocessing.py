@@ -20,7 +20,7 @@ class Preprocessing(NamedTuple):
     image_size: tuple[int, ...] | None = None
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """[..., channels] in [0, 1] -> the same, normalised; channels after the third, a mask, stay as they are."""
+        """Normalises [..., channels], which is in [0, 1]; channels after the third, a mask, stay as they are."""
         colour = (images[..., :3] - jnp.array(self.mean)) / jnp.array(self.std)
         return jnp.concatenate([colour, images[..., 3:]], axis=-1)
 
@@ -28,6 +28,6 @@ class Preprocessing(NamedTuple):
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation over ImageNet's training images."""
 CENTRED = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""To [-1, 1]."""
+"""What takes images from [0, 1] to [-1, 1]."""
 NONE = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Stays in [0, 1]."""

@@ -31,9 +31,9 @@ def load_pretrained(
     """Fills a model with released weights.
 
     Args:
-      path: of a Keras `.h5` or `.weights.h5`, of a timm or torchvision `.safetensors` or `.pth`, of an `.npz` or `.pth`
-        with the names of lukemelas/EfficientNet-PyTorch, or of our own `.safetensors`.
-      model: whose arrays are filled. Where it reads four channels and the file three, the fourth starts at zero.
+      path: a Keras `.h5` or `.weights.h5`, a timm or torchvision `.safetensors` or `.pth`, an `.npz` or `.pth` with the
+        names of lukemelas/EfficientNet-PyTorch, or our own `.safetensors`.
+      model: what is filled. Where it reads four channels and the file three, the fourth starts at zero.
       drop: parts that are not read from the file, by what their names start with: "head", the last layer, "hidden", the
         layer before it in MobileNetV3, "top", "blocks.15", or what a file has of its own. The model, where it has them,
         keeps its.
@@ -71,8 +71,8 @@ def save_weights(path: pathlib.Path, model: Functional) -> None:
     """Writes one safetensors file of float32 arrays under their dotted paths, `blocks.0.expand.conv.kernel`.
 
     Args:
-      path: of the file.
-      model: whose arrays are written; its preprocessing and its conventions become metadata.
+      path: path of the file.
+      model: the model whose arrays are written; its preprocessing and its conventions become metadata.
 
     Raises:
       OSError: the file cannot be written, as on a full disk.
@@ -90,8 +90,8 @@ def release_weights(path: pathlib.Path, target: pathlib.Path) -> None:
     largest weight, as by overflow, or in a channel so faint that its batch norm must enlarge it.
 
     Args:
-      path: of the file.
-      target: of the copy.
+      path: path of the file.
+      target: path of the copy.
 
     Raises:
       ValueError: the file cannot be read.
@@ -102,7 +102,7 @@ def release_weights(path: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def stored_preprocessing(path: pathlib.Path) -> Preprocessing:
-    """What a file that `save_weights` wrote says of its preprocessing.
+    """Returns what a file that `save_weights` wrote says of its preprocessing.
 
     Raises:
       ValueError: the file cannot be read.
@@ -123,7 +123,7 @@ def load_weights(path: pathlib.Path, model: Functional) -> Functional:
 
 
 def flatten(variables: Variables) -> dict[str, jax.Array]:
-    """Nested dicts to dotted names."""
+    """Turns nested dicts into one dict with dotted names."""
     leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
     return {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
@@ -135,7 +135,7 @@ def _like(variables: Variables, arrays: Mapping[str, np.ndarray | jax.Array]) ->
 
 
 def _within(name: str, parts: Sequence[str]) -> bool:
-    """Whether a name, of components between dots or slashes, starts with one of `parts`."""
+    """Returns whether a name, of components between dots or slashes, starts with one of `parts`."""
     return any(f"{name}.".replace("/", ".").startswith(f"{part}.") for part in parts)
 
 
@@ -149,7 +149,7 @@ def _check_conventions(path: pathlib.Path, source: Source, conventions: str) -> 
 
 
 def _families(path: pathlib.Path, source: Source) -> tuple[str, ...]:
-    """Families of the networks that the weights can be of; of timm's, TensorFlow's are called `tf_...`."""
+    """Returns the families of the networks that the weights can be of; of timm's, TensorFlow's are called `tf_...`."""
     match source:
         case "torchvision":
             return ("torchvision",)
@@ -199,7 +199,7 @@ def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays, conventio
 
 
 def _keras_preprocessing(arrays: Arrays) -> Preprocessing:
-    """Of the layers inside the Keras model: EfficientNet's scale by 1/255, then normalise; MobileNetV3's centre.
+    """Reads the layers inside the Keras model: EfficientNet's scale by 1/255, then normalise; MobileNetV3's centre.
 
     Keras' own files store ImageNet's deviation where the layer reads a variance, and `EfficientNet(weights="imagenet")`
     divides by its root a second time; both together divide by the deviation. Other variances are what they say.
@@ -212,7 +212,7 @@ def _keras_preprocessing(arrays: Arrays) -> Preprocessing:
 
 
 def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, conventions: str) -> Preprocessing:
-    """What its `config.json` says; without one, what most of timm's weights expect."""
+    """Returns what its `config.json` says; without one, what most of timm's weights expect."""
     if config := _timm_config(path).get("pretrained_cfg"):
         return Preprocessing(tuple(config["mean"]), tuple(config["std"]), tuple(config["input_size"][1:]))
     is_mobilenet = "hidden.kernel" in arrays
@@ -220,7 +220,7 @@ def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, conventions: str) ->
 
 
 def _timm_config(path: pathlib.Path) -> dict:
-    """What timm publishes beside its weights on Hugging Face; {} without it."""
+    """Returns what timm publishes beside its weights on Hugging Face; {} without it."""
     config = path.with_name("config.json")
     try:
         values = json.loads(config.read_text()) if config.exists() else {}
@@ -235,7 +235,7 @@ def _timm_config(path: pathlib.Path) -> dict:
 
 
 def _read_own(path: pathlib.Path) -> tuple[Arrays, dict]:
-    """Arrays and metadata of a file that `save_weights` wrote."""
+    """Reads arrays and metadata of a file that `save_weights` wrote."""
     try:
         arrays, metadata = safetensors.numpy.load_file(path), _own_metadata(path)
         _stated_preprocessing(metadata)

@@ -62,7 +62,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def fetch(name: str, cache: pathlib.Path) -> pathlib.Path:
-    """Path in `cache` of a published file, which is downloaded if it is not there.
+    """Returns the path in `cache` of a published file, which is downloaded if it is not there.
 
     A file that is there is not checked again. Processes that ask at once download once.
 

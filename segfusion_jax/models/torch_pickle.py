@@ -174,7 +174,7 @@ def _legacy_storage(stream: IO[bytes], storage: _Storage) -> bytes:
 
 
 def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
-    """The next object of the stream, and the storages it mentions."""
+    """Reads the next object of the stream, and the storages it mentions."""
     start = stream.tell()
     try:
         for opcode, argument, position in pickletools.genops(stream):

@@ -36,7 +36,7 @@ class DoubleConv(nnx.Module):
         self.norm2 = BatchNorm(filters, epsilon=1e-3, axis_name=axis_name)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, height, width, channels] -> [batch, height, width, filters]."""
+        """Maps [batch, height, width, channels] to [batch, height, width, filters]."""
         x = normalized(self.conv1, self.norm1, x, train=train, activation=nnx.relu)
         return normalized(self.conv2, self.norm2, x, train=train, activation=nnx.relu)
 
@@ -80,7 +80,7 @@ class UNet(nnx.Module):
         Args:
           x: [batch, height, width, channels].
           train: whether batch norm uses, and updates, the statistics of this batch.
-          key: of the dropout; None for none.
+          key: random key of the dropout; None for none.
 
         Returns:
           [batch, height, width, 1] float32 logits of 'lesion'.
@@ -116,15 +116,15 @@ class EncoderUNet(nnx.Module):
     image's own), drops out and convolves twice.
 
     Args:
-      plan: of the encoder, with all its blocks.
-      filters: of the decoder at the image's own size; doubled at each of the three levels below.
+      plan: table of the encoder's blocks, all of them.
+      filters: filters of the decoder at the image's own size; doubled at each of the three levels below.
       dropout: rate, after each concatenation.
-      channels: of the image.
-      conventions: of the weights that the encoder is to compute like.
-      axis_name: over which batch norm is synchronised; None for each device's own.
-      remat: as `Encoder`'s, of both halves.
-      dtype: of the computation.
-      rngs: of initial weights.
+      channels: channels of the image.
+      conventions: conventions of the weights that the encoder is to compute like.
+      axis_name: axis of devices over which batch norm is synchronised; None for each device's own.
+      remat: training computes what is inside each block again for the gradients, as in `Encoder`.
+      dtype: dtype of the computation.
+      rngs: keys that initial weights are drawn from.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class EncoderUNet(nnx.Module):
         Args:
           x: [batch, height, width, channels], normalised as the encoder's weights expect.
           train: whether batch norm uses, and updates, the statistics of this batch.
-          key: of the dropout; None for none.
+          key: random key of the dropout; None for none.
 
         Returns:
           [batch, height, width, 1] float32 logits of 'lesion'.
@@ -188,6 +188,6 @@ class EncoderUNet(nnx.Module):
 
 
 def _cut(x, like):
-    """Of an odd size's half, doubled, the last row and column are one too many."""
+    """Cuts the last row and column, which are one too many where half an odd size was doubled."""
     rows = lax.slice_in_dim(x, 0, like.shape[1], axis=1)
     return lax.slice_in_dim(rows, 0, like.shape[2], axis=2)

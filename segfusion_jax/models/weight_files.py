@@ -132,7 +132,7 @@ def _read_hdf5(file: IO[bytes], size: int) -> dict[str, np.ndarray]:
 
 
 def _nodes(content: h5py.File) -> tuple[dict[str, h5py.Group], dict[str, h5py.Dataset]]:
-    """All groups, `/layers/`, and datasets, `/layers/conv2d/vars/0`; links, maybe to elsewhere, are not followed."""
+    """Lists all groups, `/layers/`, and datasets, `/layers/conv2d/vars/0`; follows no link, maybe to elsewhere."""
     groups: dict[str, h5py.Group] = {"/": content}
     datasets: dict[str, h5py.Dataset] = {}
 
@@ -180,7 +180,7 @@ def _keras(groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset]) -> 
 
 
 def _numbered(path: str) -> list[tuple[str, int]]:
-    """A key that puts conv2d before conv2d_1, conv2d_2 before conv2d_10."""
+    """Returns a sort key that puts conv2d before conv2d_1, and conv2d_2 before conv2d_10."""
     return [(name, int(number or 0)) for name, number in re.findall(r"([^/]*?)_?(\d*)(?:/|$)", path)]
 
 
@@ -190,7 +190,7 @@ def _values(dataset: h5py.Dataset) -> np.ndarray:
 
 
 def _strings(group: h5py.Group, attribute: str) -> list[str]:
-    """An attribute that Keras splits over numbered ones where it is longer than HDF5 allows."""
+    """Reads an attribute that Keras splits over numbered ones where it is longer than HDF5 allows."""
     numbered = itertools.takewhile(group.attrs.__contains__, (f"{attribute}{i}" for i in itertools.count()))
     names = [attribute] if attribute in group.attrs else list(numbered)
     values = [value for name in names for value in np.ravel(np.asarray(group.attrs[name]))]

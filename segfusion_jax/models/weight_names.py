@@ -27,7 +27,7 @@ def translate(arrays: Arrays) -> Translated:
     """Recognises whose names the arrays bear.
 
     Args:
-      arrays: as `weight_files.read` returns them.
+      arrays: arrays by foreign names, as `weight_files.read` returns them.
 
     Raises:
       ValueError: nobody's whose names are known here.
@@ -49,7 +49,7 @@ def translate(arrays: Arrays) -> Translated:
 
 
 def _from_torch(arrays: Arrays, module_of: Callable[[str], str | None]) -> Arrays:
-    """`module_of` translates the part of a name before its last dot. Counters of batches are no weights."""
+    """Translates names by `module_of`, which takes the part before the last dot. Counters of batches are no weights."""
     translated = {}
     for name, array in arrays.items():
         module, _, kind = name.rpartition(".")
@@ -71,7 +71,7 @@ _TORCH_NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "runni
 
 
 def _torch_kernel(array: np.ndarray, module: str) -> np.ndarray:
-    """[out, in, height, width] -> [height, width, in, out]; depthwise without 'in', of linear layers only [in, out]."""
+    """Turns [out, in, height, width] into [height, width, in, out]; depthwise into no 'in', linear into [in, out]."""
     if array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)
         if module.endswith("depthwise.conv") and array.shape[2] == 1:
@@ -128,7 +128,7 @@ _TIMM_INVERTED = {
 
 
 def _timm_modules(arrays: Arrays) -> Callable[[str], str | None]:
-    """MobileNetV3's last stage is the top convolution, and its `conv_head` the hidden layer."""
+    """Returns the translation of timm's names; MobileNetV3's last stage is our top, `conv_head` our hidden layer."""
     top = _TIMM | {"conv_head": "top.conv" if "bn2.weight" in arrays else "hidden"}
     matches = [re.fullmatch(r"(blocks\.\d+\.\d+)\.conv_dw\.weight", name) for name in arrays]
     numbers = _numbered(match[1] for match in matches if match)
@@ -147,7 +147,7 @@ def _timm_modules(arrays: Arrays) -> Callable[[str], str | None]:
 
 
 def _torchvision_modules(arrays: Arrays) -> Callable[[str], str | None]:
-    """A block's convolutions are told apart by their order: expansion where there is one, depthwise, projection."""
+    """Returns the translation of torchvision's names, which tell a block's convolutions apart by their order alone."""
     convs: dict[str, list[str]] = {}
     for name in arrays:
         if match := re.fullmatch(rf"({_TORCHVISION_BLOCK})\.block\.(\d)\.0\.weight", name):
@@ -177,7 +177,7 @@ _TORCHVISION_BLOCK = r"features\.\d+(?:\.\d+)?"
 
 
 def _numbered(prefixes: Iterable[str]) -> dict[str, int]:
-    """Consecutive numbers in the order of the numbers, then of the letters, in the prefixes."""
+    """Numbers the prefixes consecutively, in the order of the numbers in them, then of the letters."""
 
     def order(prefix: str) -> tuple[list[int], str]:
         return [int(number) for number in re.findall(r"\d+", prefix)], prefix
@@ -186,7 +186,7 @@ def _numbered(prefixes: Iterable[str]) -> dict[str, int]:
 
 
 def _from_keras(arrays: Arrays) -> Arrays:
-    """Layers of `keras.applications`; their variables by name, or by number in Keras 3."""
+    """Translates the layers of `keras.applications`; their variables by name, or by number in Keras 3."""
     module_of = _keras_modules({name.rpartition("/")[0] for name in arrays})
     translated = {}
     for name, array in arrays.items():
@@ -248,7 +248,7 @@ _KERAS_BLOCK = {
 
 
 def _keras_modules(layers: Iterable[str]) -> Callable[[str], str | None]:
-    """EfficientNet's layers are `block2a_dwconv`, MobileNetV3's `expanded_conv_1_depthwise`; Keras 2 wrote slashes."""
+    """Returns the translation of Keras' names, such as `block2a_dwconv` or `expanded_conv_1_depthwise`."""
 
     def split(layer: str) -> tuple[str, str]:
         flat = layer.lower().replace("/", "_").replace("batchnorm", "bn")

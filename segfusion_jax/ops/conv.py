@@ -18,7 +18,7 @@ def conv_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding)
     Args:
       x: [batch, height, width, channels].
       kernel: [size, size, channels, filters], of x's dtype; its size is 3, or 1 with a stride of 1.
-      stride: of both axes.
+      stride: step of the kernel along both axes.
       padding: zeros added ((above, below), (left, right)).
 
     Returns:
@@ -34,14 +34,14 @@ def conv_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding)
 def conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding, activation: Activation = identity
 ) -> jax.Array:
-    """activation(convolution + bias); x, kernel, stride, padding as in `conv_moments`, bias [filters] of x's dtype."""
+    """Computes activation(convolution + bias); arguments as in `conv_moments`, bias [filters] of x's dtype."""
     _check_size(kernel, stride)
     return with_activation(x, kernel, bias, _CONV, Window(stride, padding), activation)
 
 
 @jax.custom_vjp
 def transposed_conv_3x3(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """Transposed convolution with a 3x3 kernel, stride 2 and 'SAME' padding, as Keras' Conv2DTranspose defines it.
+    """Applies a transposed convolution as Keras' Conv2DTranspose defines it: 3x3 kernel, stride 2, padding 'SAME'.
 
     Args:
       x: [batch, height, width, channels].
@@ -85,7 +85,7 @@ def _is_built(size, stride):
 
 
 def _lax_linear(x, kernel, *, window):
-    """Of size 1 it is a matrix product, which is what it costs."""
+    """Convolves by XLA; for a kernel of size 1 by a matrix product, which is what it costs."""
     if kernel.shape[0] == 1:
         return x @ kernel[0, 0]
     strides = (window.stride, window.stride)
@@ -101,7 +101,7 @@ def _native_gradients(x, kernel, gradient, *, window):
 
 
 def _input_gradient(x, kernel, gradient, window):
-    """Of stride 1 it is the convolution of the gradient with the kernel turned round.
+    """Returns the gradient of x; for stride 1 it is the convolution of the gradient with the kernel turned round.
 
     Of another stride it is left to XLA: the only such convolution is a network's first, whose input needs no gradient.
     """
@@ -129,7 +129,7 @@ def _native_transposed_conv(x, kernel, bias):
 
 
 def _native_transposed_gradients(x, kernel, gradient):
-    """What a convolution of stride 2 with the same kernel, from y to x, has as its value and its kernel's gradient."""
+    """Computes both gradients by a convolution of stride 2 from y to x with the same kernel."""
     inverse = kernel.swapaxes(2, 3)
     window = Window(2, ((0, 1), (0, 1)))
     dx = native_linear("conv", gradient, inverse, window)
@@ -143,7 +143,7 @@ def _jax_transposed_gradients(x, kernel, gradient):
 
 
 def _jax_transposed_conv(x, kernel, bias):
-    """One matrix product makes what each input pixel adds to its 3x3 neighbourhood.
+    """Makes, by one matrix product, what each input pixel adds to its 3x3 neighbourhood, and adds it up.
 
     The output's even rows and columns receive from two inputs, the odd ones from one. `lax.conv_transpose` computes the
     same, with a gradient that is many times slower on a CPU and a GPU.

@@ -25,7 +25,7 @@ def depthwise_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Pad
     Args:
       x: [batch, height, width, channels].
       kernel: [size, size, channels], of x's dtype.
-      stride: of both axes.
+      stride: step of the kernel along both axes.
       padding: zeros added ((above, below), (left, right)).
 
     Returns:
@@ -41,7 +41,7 @@ def depthwise_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Pad
 def depthwise_conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, padding: Padding, activation: Activation = identity
 ) -> jax.Array:
-    """activation(convolution + bias); x, kernel, stride, padding as above, bias [channels] of x's dtype."""
+    """Computes activation(convolution + bias); arguments as in `depthwise_moments`, bias [channels] of x's dtype."""
     _check_axes(kernel)
     return with_activation(x, kernel, bias, _DEPTHWISE, Window(stride, padding), activation)
 
@@ -103,7 +103,7 @@ def _shifted_gradients(x, kernel, gradient, *, window):
 
 
 def _input_gradient(x, kernel, gradient, window):
-    """The gradient, spread out by the stride and padded back, convolved with the flipped kernel."""
+    """Spreads the gradient out by the stride, pads it back, and convolves it with the flipped kernel."""
     last, stride = kernel.shape[0] - 1, window.stride
     config = [(0, 0, 0)]
     for length, steps, (before, _) in zip(x.shape[1:3], gradient.shape[1:3], window.padding, strict=True):
@@ -115,7 +115,7 @@ def _input_gradient(x, kernel, gradient, window):
 
 
 def _kernel_gradient(x, kernel, gradient, window):
-    """All taps in one variadic reduction: one by one, XLA:CPU's column sums cost several times as much."""
+    """Sums all taps in one variadic reduction: one by one, XLA:CPU's column sums cost several times as much."""
     gradient = gradient.astype(jnp.float32)
     taps = _taps(_pad(x, window.padding), kernel.shape[0], window.stride)
     products = [inputs.astype(jnp.float32) * gradient for _, _, inputs in taps]

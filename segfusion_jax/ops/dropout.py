@@ -22,7 +22,7 @@ def dropout(x: jax.Array, rate: float, *, key: jax.Array | None) -> jax.Array:
 
 
 def concatenate_dropout(parts: Sequence[jax.Array], rate: float, *, key: jax.Array | None) -> jax.Array:
-    """`dropout` of one or two arrays [..., channels] put together along their channels.
+    """Applies `dropout` to one or two arrays [..., channels] put together along their channels.
 
     Raises:
       ValueError: the arrays differ in more than their channels, or `rate` is not in [0, 1).

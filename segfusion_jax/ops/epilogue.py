@@ -19,11 +19,11 @@ class Convolution(NamedTuple):
     """In what one kind of convolution differs from another. Its functions take arrays, and a `window` by name.
 
     Attributes:
-      name: of its native kernel.
+      name: name of its native kernel.
       is_built: `(size of the kernel, stride)` -> whether there are native kernels for them.
       linear: `(x, kernel)` -> the convolution alone, by XLA.
       gradients: `(x, kernel, gradient)` -> those of x and of the kernel, by XLA.
-      native_gradients: the same by native kernels.
+      native_gradients: `(x, kernel, gradient)` -> the same by native kernels.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Convolution(NamedTuple):
 def with_moments(
     x: jax.Array, kernel: jax.Array, convolution: Convolution, window: Window
 ) -> tuple[jax.Array, Moments]:
-    """The convolution, and the moments of what it makes, through which no gradient goes.
+    """Returns the convolution, and the moments of what it makes, through which no gradient goes.
 
     Raises:
       ValueError: the kernel does not fit the image.
@@ -66,7 +66,7 @@ with_moments.defvjp(_moments_forward, _moments_backward)
 def with_activation(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, convolution: Convolution, window: Window, activation: Activation
 ) -> jax.Array:
-    """activation(convolution + bias).
+    """Computes activation(convolution + bias).
 
     Raises:
       ValueError: the kernel does not fit the image, or the bias the kernel.
@@ -95,7 +95,7 @@ with_activation.defvjp(_activation_forward, _activation_backward)
 
 
 def native_linear(name: str, x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """The convolution alone, by the native kernel of that name."""
+    """Computes the convolution alone, by the native kernel called `name`."""
     return _native(name, x, kernel, jnp.zeros((0,), x.dtype), window, activation=0, moments=0)[0]
 
 

@@ -16,11 +16,11 @@ def squeeze_excite(x: jax.Array, params: Any, gate: Callable[[Any, jax.Array], j
 
     Args:
       x: [batch, height, width, channels].
-      params: of `gate`, a pytree.
+      params: a pytree, the first argument of `gate`.
       gate: `(params, means) -> scales`, both [batch, channels], of x's dtype.
 
     Returns:
-      Of x's shape and dtype.
+      An array of x's shape and dtype.
     """
     return _forward(x, params, gate)[0]
 

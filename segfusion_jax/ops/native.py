@@ -29,7 +29,7 @@ from segfusion_jax.runtime.locations import cache_folder
 _SOURCES = pathlib.Path(__file__).parent / "cpu"
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
 PREFIX = "segfusion_"
-"""Of the kernels' names in a compiled program."""
+"""What the names of all our kernels begin with in a compiled program."""
 
 _NAMES = (
     "moments",
@@ -55,7 +55,7 @@ _allowed = contextvars.ContextVar("native kernels are allowed", default=True)
 
 @functools.cache
 def available() -> bool:
-    """Whether the kernels are there: compiles and registers them at the first call."""
+    """Returns whether the kernels are there: compiles and registers them at the first call."""
     try:
         library = _library()
     except (OSError, RuntimeError) as error:  # no folder to write to, no home, a disk from which nothing may be run
@@ -71,7 +71,7 @@ def available() -> bool:
 
 @contextlib.contextmanager
 def disabled() -> Iterator[None]:
-    """What is traced within has the JAX form of every operation: for a program that is to run without our kernels.
+    """Gives what is traced within the JAX form of every operation: for a program that is to run without our kernels.
 
     What JAX has traced before, and remembers, keeps the form that it has: trace a function that is new.
     """
@@ -85,13 +85,13 @@ def disabled() -> Iterator[None]:
 def either(kernel: Callable, fallback: Callable, *arrays: jax.Array, is_built: bool = True) -> Any:
     """Calls `kernel` for float32 where the CPU is the backend and the kernels are there; else `fallback`, its equal.
 
-    Of empty arrays too it is the fallback: the kernels divide by their sides. And within `disabled`, where sizes may be
-    symbols.
+    For empty arrays it is the fallback, too, since the kernels divide by their sides; and within `disabled`, where
+    sizes may be symbols.
 
     Args:
-      kernel: of `arrays`, with `call` in it.
-      fallback: of the same, in JAX.
-      *arrays: what decides, by dtype and size.
+      kernel: function of `arrays` that runs a kernel by `call`.
+      fallback: function of the same arrays that computes the same in JAX.
+      *arrays: arguments; their dtypes and sizes decide.
       is_built: whether there is a kernel for what else is asked.
     """
     is_served = is_built and _allowed.get() and all(array.dtype == jnp.float32 and array.size for array in arrays)
@@ -118,7 +118,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Of all that decides what the compiler makes: sources, flags, compiler, processor, XLA's headers."""
+    """Hashes all that decides what the compiler makes: sources, flags, compiler, processor, XLA's headers."""
     version = subprocess.run([compiler, "--version"], capture_output=True).stdout
     target = subprocess.run(
         [compiler, "-march=native", "-E", "-v", "-x", "c++", os.devnull], capture_output=True

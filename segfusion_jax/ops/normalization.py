@@ -25,7 +25,7 @@ Moments = tuple[jax.Array, jax.Array]
 
 
 def identity(x: jax.Array) -> jax.Array:
-    """No activation."""
+    """Returns x as it is: no activation."""
     return x
 
 
@@ -34,7 +34,7 @@ NATIVE_ACTIVATIONS = {identity: 0, jax.nn.relu: 1, jax.nn.silu: 2, jax.nn.hard_s
 
 
 def channel_moments(x: jax.Array) -> Moments:
-    """Of x [..., channels]; no gradient goes through them."""
+    """Sums x [..., channels] and its square over all axes but the last; no gradient goes through the sums."""
     return native.either(_native_moments, _jax_moments, lax.stop_gradient(x))
 
 
@@ -47,16 +47,16 @@ def check_channels(channels: int, **arrays: jax.Array) -> None:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def scale_shift(x: jax.Array, scale: jax.Array, shift: jax.Array, activation: Activation) -> jax.Array:
-    """activation(x * scale + shift), computed in float32.
+    """Computes activation(x * scale + shift) in float32.
 
     Args:
       x: [..., channels].
-      scale: [channels] float32.
-      shift: [channels] float32.
-      activation: of each element.
+      scale: [channels] float32, what values are multiplied by.
+      shift: [channels] float32, what is added then.
+      activation: activation of each element.
 
     Returns:
-      Of x's shape and dtype.
+      An array of x's shape and dtype.
     """
     check_channels(x.shape[-1], scale=scale, shift=shift)
     return _either(_native_apply, _jax_apply, activation, x, scale, shift)
@@ -87,16 +87,16 @@ def batch_norm(
     activation: Activation,
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Batch norm by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then the activation.
+    """Normalises by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then applies the activation.
 
     Args:
       x: [..., channels].
-      moments: of x. The gradient of x is that of the whole: none goes through them.
-      scale: [channels] float32.
-      bias: [channels] float32.
+      moments: sums over x that `channel_moments` makes. The gradient of x is that of the whole: none goes through them.
+      scale: [channels] float32, what values are multiplied by.
+      bias: [channels] float32, what is added then.
       epsilon: added to the variance.
-      activation: of each element.
-      axis_name: of the devices that share their statistics; None for each device's own.
+      activation: activation of each element.
+      axis_name: axis of the devices that share their statistics; None for each device's own.
 
     Returns:
       Output of x's shape and dtype; mean and variance over all axes but the last, [channels] float32. They are for
@@ -117,7 +117,7 @@ def _batch_norm_forward(x, moments, scale, bias, epsilon, activation, axis_name)
 
 
 def _batch_norm_backward(epsilon, activation, axis_name, residuals, cotangents):
-    """With g the gradient after the activation's: dx = slope (g - mean(g) - x^ mean(g x^)), x^ the normalised x."""
+    """Computes dx = slope (g - mean(g) - x^ mean(g x^)), g the gradient after the activation's, x^ the normalised x."""
     x, mean, var, scale, bias = residuals
     gradient = cotangents[0]
     rate = lax.rsqrt(var + epsilon)

@@ -8,7 +8,7 @@ from segfusion_jax.ops import native
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """The largest of each 2x2 block: [batch, height, width, channels] -> [batch, height/2, width/2, channels].
+    """Takes the largest of each 2x2 block: [batch, height, width, channels] to [batch, height/2, width/2, channels].
 
     Half an odd side is rounded up: its last block is half a one. The gradient goes to the first of equal values, the
     left column's before the right one's. That of `x.max` divides by how many values equal the largest, which is none,
@@ -51,7 +51,7 @@ def _jax_max_pool(x):
 
 
 def _alternating(x, axis):
-    """Every second one, from the first and from the second; `x[:, ::2]` would gather where the batch is a symbol."""
+    """Yields every second one, from the first, then from the second; `x[:, ::2]` would gather for a symbolic batch."""
     return (lax.slice_in_dim(x, first, None, 2, axis) for first in range(2))
 
 

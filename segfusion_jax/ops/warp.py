@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def warp_affine(images: jax.Array, matrices: jax.Array) -> jax.Array:
-    """What `cv2.warpAffine` does to each image with INTER_LINEAR and BORDER_REPLICATE, in float32 throughout.
+    """Warps each image as `cv2.warpAffine` does with INTER_LINEAR and BORDER_REPLICATE, in float32 throughout.
 
     OpenCV may round coordinates to 1/32 pixel, so that its values differ by up to 1/32 of those between neighbours.
 
@@ -21,7 +21,7 @@ def warp_affine(images: jax.Array, matrices: jax.Array) -> jax.Array:
 
 
 def recolour(images: jax.Array, matrices: jax.Array) -> jax.Array:
-    """What `cv2.transform` does to each image: [batch, height, width, 3] uint8, by matrices [batch, 3, 4] float32."""
+    """Recolours images [batch, height, width, 3] uint8 as `cv2.transform` does, by matrices [batch, 3, 4] float32."""
     linear = jnp.einsum("bhwc,bdc->bhwd", images.astype(jnp.float32), matrices[..., :3], precision="highest")
     moved = linear + matrices[:, None, None, :, 3]
     return jnp.clip(jnp.round(moved), 0, 255).astype(jnp.uint8)
@@ -47,7 +47,7 @@ def _warp(image, matrix):
 
 
 def _sources(matrix, height, width):
-    """Where each pixel of the output comes from. Sums instead of `@`, which accelerators round to fewer bits."""
+    """Returns where each output pixel comes from, by sums instead of `@`, which accelerators round to fewer bits."""
     (a, b, shift_x), (c, d, shift_y) = matrix
     determinant = a * d - b * c
     x, y = jnp.arange(width) - shift_x, jnp.arange(height)[:, None] - shift_y

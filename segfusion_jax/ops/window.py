@@ -15,7 +15,7 @@ class Window(NamedTuple):
     padding: Padding
 
     def check(self, x: jax.Array, kernel: jax.Array) -> None:
-        """That a kernel [size, size, channels, ...] can be laid over x [batch, height, width, channels] at least once.
+        """Checks that a kernel [size, size, channels, ...] fits x [batch, height, width, channels] at least once.
 
         Raises:
           ValueError: it cannot, or what is added to a side is as wide as the kernel.
@@ -34,7 +34,7 @@ class Window(NamedTuple):
             )
 
     def output_shape(self, x: jax.Array, kernel: jax.Array) -> tuple[int, ...]:
-        """[batch, new height, new width, the kernel's last axis]."""
+        """Returns [batch, new height, new width, the kernel's last axis]."""
         sides = (
             (side + sum(pair) - kernel.shape[0]) // self.stride + 1
             for side, pair in zip(x.shape[1:3], self.padding, strict=True)
@@ -42,6 +42,6 @@ class Window(NamedTuple):
         return x.shape[0], *sides, kernel.shape[-1]
 
     def attributes(self, size: int) -> dict[str, int]:
-        """As the native kernels take it, for a kernel of that size."""
+        """Returns the window as the native kernels take it, for a kernel of that size."""
         (top, _), (left, _) = self.padding
         return {"size": size, "stride": self.stride, "top": top, "left": left}

@@ -32,7 +32,7 @@ class Scale(NamedTuple):
 
 
 Cell = str | int | float | Estimate | Scale | None
-"""Of a table: text, a count, a number (3 digits), a number with its interval, a drawing, or nothing to say."""
+"""A cell of a table: text, a count, a number (3 digits), a number with its interval, a drawing, or nothing to say."""
 
 
 class Figure(NamedTuple):
@@ -139,10 +139,10 @@ class Page:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A share of 1 as percentage."""
+    """Writes a share of 1 as percentage."""
     return f"{100 * value:.{digits}f} %"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """`value` with `digits` after the point and thousands apart; a dash for NaN."""
+    """Writes `value` with `digits` after the point and thousands apart; a dash for NaN."""
     return "–" if math.isnan(value) else f"{round(value, digits) + 0.0:,.{digits}f}"  # no minus before a zero

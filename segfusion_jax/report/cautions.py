@@ -7,17 +7,17 @@ from segfusion_jax.report.blocks import percent
 from segfusion_jax.report.finished_run import FinishedRun
 
 SHORTCUT_AUC = 0.6
-"""From which on a fact that tells the classes apart is worth a warning."""
+"""ROC-AUC from which on a fact that tells the classes apart is worth a warning."""
 MAX_ECE = 0.1
 """Expected calibration error above which probabilities should not be read as such."""
 MIN_PLACES = 16
-"""Of the evidence's grid; on a coarser one a lesion cannot be told from its surroundings."""
+"""Places a side of the evidence's grid; on a coarser one a lesion cannot be told from its surroundings."""
 MIN_POSITIVES = 100
-"""Of test images; with fewer, sensitivity is known to some 0.1 at best."""
+"""Number of positive test images; with fewer, sensitivity is known to some 0.1 at best."""
 
 
 def cautions(run: FinishedRun) -> list[str]:
-    """Sentences."""
+    """Returns what a reader must know, in whole sentences, the gravest first."""
     return [
         *_data(run),
         *_discrimination(run),
@@ -78,7 +78,7 @@ def _calibration(run: FinishedRun) -> Iterator[str]:
 
 
 def _promised(run: FinishedRun) -> Iterator[str]:
-    """Where validation images promised more than test images keep."""
+    """Says where validation images promised more than test images keep."""
     promised, kept = run.metrics.get("validation", {}).get("roc_auc"), run.metrics["classification"]["roc_auc"]
     if promised and kept.get("high", 1.0) < promised["value"]:
         yield (

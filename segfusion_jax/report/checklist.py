@@ -19,10 +19,10 @@ class Item:
     """A topic that a paper must speak of.
 
     Attributes:
-      topic: in short.
-      guidelines: that ask for it; for TRIPOD+AI with the item's number.
+      topic: what it is about, in short.
+      guidelines: the guidelines that ask for it; TRIPOD+AI with the item's number.
       status: ANSWERED, PARTLY or AUTHORS.
-      answer: what the run knows, and what is left to say.
+      answer: text of what the run knows, and of what is left to say.
     """
 
     topic: str
@@ -32,15 +32,8 @@ class Item:
 
 
 def checklist(run: FinishedRun) -> list[Item]:
-    """The items in the order of a paper."""
-    return [
-        *_study(run),
-        *_data(run),
-        *_models(run),
-        *_analysis(run),
-        *_results(run),
-        *_openness(run),
-    ]
+    """Returns the items in the order of a paper."""
+    return [*_study(run), *_data(run), *_models(run), *_analysis(run), *_results(run), *_openness(run)]
 
 
 def _study(run: FinishedRun) -> Iterator[Item]:

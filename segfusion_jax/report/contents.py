@@ -33,7 +33,7 @@ PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def page(run: FinishedRun) -> Page:
-    """What the run came to, from the verdict to the config."""
+    """Makes the page of what the run came to, from the verdict to the config."""
     return Page(
         title=f"SegFusion on {run.collection}",
         verdict=verdict(run),
@@ -68,7 +68,7 @@ def _data(run: FinishedRun) -> Section:
 
 
 def _steps(run: FinishedRun) -> list[Step]:
-    """From the images found to those that take part, where there is a difference."""
+    """Returns the steps from the images found to those that take part, where there is a difference."""
     audit, splits = run.audit, run.audit["splits"]
     unusable = {f"left out: {kind}": count for kind, count in audit["left_out"].items()}
     apart = {
@@ -147,7 +147,7 @@ def _classification(run: FinishedRun) -> Section:
 
 
 def _novelty(run: FinishedRun) -> list[Text]:
-    """How many test images are flagged."""
+    """Says how many test images are flagged."""
     section = run.metrics.get("novelty")
     if not section:
         return []
@@ -178,7 +178,7 @@ def _operating_points(run: FinishedRun) -> Section:
 
 
 def _elsewhere(run: FinishedRun) -> Table:
-    """Predictive values where other shares of the images are positive."""
+    """Makes the table of predictive values where other shares of the images are positive."""
     sensitivity, specificity = (run.metrics["classification"][name]["value"] for name in ("sensitivity", "specificity"))
     rows = []
     for prevalence in PREVALENCES:
@@ -216,7 +216,7 @@ def _calibration(run: FinishedRun) -> Section:
 
 
 def _diagnoses(run: FinishedRun) -> Section:
-    """Empty unless the classifier names diagnoses."""
+    """Makes the section of diagnoses, which is empty unless the classifier names some."""
     blocks: list[Block] = []
     if "diagnosis" in run.metrics:
         table = labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
@@ -288,7 +288,7 @@ def _subgroups(run: FinishedRun) -> Section:
 
 
 def _failures(run: FinishedRun) -> Section:
-    """The most certain errors first, missed positive ones before false alarms; then the worst masks."""
+    """Makes the section of the most certain errors, missed ones before false alarms, and of the worst masks."""
     overlaps = {line["image_id"]: line for line in run.overlaps}
     wrong = [
         line for line in run.predictions if (float(line["probability"]) >= run.threshold) != (line["label"] == "1")

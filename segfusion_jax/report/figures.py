@@ -37,19 +37,19 @@ _TRAINING = re.compile(r"training_curves_(classifier|unet)(?:_(\d+))?")
 
 
 def find(folder: Path, names: Sequence[str]) -> list[Figure]:
-    """Those of `names`, file names without '.png', that are there."""
+    """Returns those of `names`, file names without '.png', that are there."""
     paths = (folder / f"{name}.png" for name in names)
     return [_figure(path) for path in paths if path.exists()]
 
 
 def training(folder: Path) -> list[Figure]:
-    """The curves of all trainings, of the classifier first."""
+    """Returns the curves of all trainings, of the classifier first."""
     paths = (path for path in folder.glob("training_curves_*.png") if _TRAINING.fullmatch(path.stem))
     return [_figure(path) for path in sorted(paths, key=lambda path: _order(path.stem))]
 
 
 def others(folder: Path) -> list[Figure]:
-    """Figures that this module does not know."""
+    """Returns the figures that this module does not know."""
     names = sorted(path.stem for path in folder.glob("*.png"))
     return find(folder, [name for name in names if name not in _TEXTS and not _TRAINING.fullmatch(name)])
 

@@ -26,11 +26,11 @@ class FinishedRun:
     """What is known of a finished run.
 
     Attributes:
-      config: the run's.
-      metrics: of evaluation/metrics.json; "classification" and "segmentation" (empty without annotations) must be
-        there, every other key may be missing.
-      audit: of splits/audit.json.
-      classes: names, by number.
+      config: config of the run.
+      metrics: content of evaluation/metrics.json; "classification" and "segmentation" (empty without annotations) must
+        be there, every other key may be missing.
+      audit: content of splits/audit.json.
+      classes: names of the classes, by number.
       binary_names: what the classes of label 0 and those of label 1 are called.
       collection: what the collection is called.
       address: where it is published.
@@ -76,7 +76,7 @@ class FinishedRun:
 
 
 def verdict(run: FinishedRun) -> str:
-    """The outcome in some sentences."""
+    """Says the outcome in some sentences."""
     metrics, (negative, positive) = run.metrics, run.binary_names
     text = (
         f"{negative.capitalize()} against {positive} on {run.num_test:,} held-out images ({percent(run.prevalence)} "
@@ -97,7 +97,7 @@ def verdict(run: FinishedRun) -> str:
 
 
 def sample(run: FinishedRun) -> str:
-    """How many images, how many of them positive, and where the threshold lies."""
+    """Says how many images there are, how many of them positive, and where the threshold lies."""
     groups = run.metrics["classification"].get("groups")
     of_groups = f" of {groups['value']:,.0f} groups (lesions, patients, duplicates)" if groups else ""
     parts = [
@@ -111,7 +111,7 @@ def sample(run: FinishedRun) -> str:
 
 
 def headlines(run: FinishedRun) -> list[Headline]:
-    """The metrics at the top of the page."""
+    """Returns the metrics at the top of the page."""
     found = ((run.metrics.get(section, {}).get(name), name, short) for section, name, short in _HEADLINES)
     return [Headline(short, labels.estimate(name, entry)) for entry, name, short in found if entry][:_TILES]
 

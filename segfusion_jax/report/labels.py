@@ -60,17 +60,17 @@ _OFF_SCALE = ("threshold", "log_loss", "partial_auc", *_DIGITS)  # not a share o
 
 
 def label(name: str) -> str:
-    """What a metric is called."""
+    """Returns what a metric is called."""
     return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
 def estimate(name: str, entry: Mapping[str, float]) -> Estimate:
-    """The entry of a metric."""
+    """Returns the entry of a metric."""
     return Estimate(entry["value"], entry.get("low"), entry.get("high"), _DIGITS.get(name, 3))
 
 
 def metrics_table(title: str, section: Entries, note: str = "") -> Table:
-    """A row a metric: value, interval, and both drawn between 0 and 1."""
+    """Makes a table with a row for each metric: value, interval, and both drawn between 0 and 1."""
     rows = []
     for name, entry in section.items():
         shown = estimate(name, entry)
@@ -85,5 +85,5 @@ def metrics_table(title: str, section: Entries, note: str = "") -> Table:
 
 
 def estimates(names: Iterable[str], section: Mapping[str, Any]) -> list[Estimate | None]:
-    """The entries of the metrics `names`; None for what the section does not have."""
+    """Returns the entries of the metrics `names`; None for what the section does not have."""
     return [estimate(name, section[name]) if name in section else None for name in names]

@@ -35,12 +35,12 @@ _WIDE = 1.5  # width by height of a figure that takes the whole row
 
 
 def anchor(title: str) -> str:
-    """Of a section, for links."""
+    """Returns the name by which links find a section."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def section(content: Section) -> str:
-    """A section with its heading; "" without blocks."""
+    """Returns a section with its heading; "" without blocks."""
     if not content.blocks:
         return ""
     intro = f'<p class="intro">{escape(content.intro)}</p>\n' if content.intro else ""
@@ -49,7 +49,7 @@ def section(content: Section) -> str:
 
 
 def headlines(items: Sequence[Headline], note: str) -> str:
-    """The numbers at the top, each with its interval drawn."""
+    """Returns the numbers at the top, each with its interval drawn."""
     if not items:
         return ""
     tiles = "".join(
@@ -61,7 +61,7 @@ def headlines(items: Sequence[Headline], note: str) -> str:
 
 
 def _blocks(blocks: Sequence[Block]) -> Iterable[str]:
-    """Figures that follow each other stand side by side."""
+    """Yields the HTML of the blocks; figures that follow each other stand side by side."""
     for is_figure, members in itertools.groupby(blocks, lambda block: isinstance(block, Figure)):
         rendered = "\n".join(map(_block, members))
         yield f'<div class="figures">\n{rendered}\n</div>' if is_figure else rendered
@@ -173,7 +173,7 @@ def _content(cell: Cell) -> str:
 
 
 def _scale(scale: Scale) -> str:
-    """Nothing where it lies outside of 0 and 1."""
+    """Draws a value and its interval; nothing where it lies outside of 0 and 1."""
     value = scale.value
     low, high = (value if end is None else end for end in (scale.low, scale.high))
     if not (0 <= low <= high <= 1 and 0 <= value <= 1):

@@ -20,7 +20,7 @@ def write(path: Path, content: Page) -> None:
 
     Args:
       path: HTML file to write; its folder is created.
-      content: what to show.
+      content: the page that is shown.
 
     Raises:
       FileNotFoundError: a figure's file does not exist.

@@ -25,7 +25,7 @@ _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<
 
 
 def table(metrics: Mapping[str, labels.Entries]) -> str:
-    """The metrics as aligned plain text: one line each with metric, value and 95 % interval.
+    """Writes the metrics as aligned plain text: one line each with metric, value and 95 % interval.
 
     Args:
       metrics: section -> metric -> entry; of metrics.json only `labels.SECTIONS`.
@@ -45,7 +45,7 @@ def table(metrics: Mapping[str, labels.Entries]) -> str:
 
 
 def markdown(page: Page, folder: Path) -> str:
-    """The page as Markdown, as it lies in `folder`; without what must be opened to be seen."""
+    """Writes the page as Markdown, as it lies in `folder`; without what must be opened to be seen."""
     parts = [f"# {_plain(page.title)}", _plain(page.verdict), _plain(page.sample)]
     if page.headlines:
         shown = Table("", ("Metric", "Value", "95 % interval"), [_headline(*headline) for headline in page.headlines])
@@ -114,5 +114,5 @@ def _cell(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escapes text so that Markdown shows it as it is."""
     return text.translate(_SPECIAL)

@@ -50,5 +50,5 @@ def _sync(path: pathlib.Path) -> None:
 
 
 def temporary_name(path: pathlib.Path) -> pathlib.Path:
-    """A name beside `path` that no other process or thread uses."""
+    """Returns a name beside `path` that no other process or thread uses."""
     return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")

@@ -71,7 +71,7 @@ class Devices:
             processes.wait_for_all(name)
 
     def any_process(self, flag: bool) -> jax.Array | np.bool_:
-        """Whether any process says so; all call it at the same point, such as the same step of a loop.
+        """Returns whether any process says so; all call it at the same point, such as the same step of a loop.
 
         It is queued like a step: the caller goes on, and reads the result some steps later, with `bool`.
         """
@@ -81,7 +81,7 @@ class Devices:
         return self._in_turn(_any(self.mesh)(self._shard({"flags": flags})["flags"]))
 
     def describe(self) -> str:
-        """How many devices of what kind, and how many processes."""
+        """Returns how many devices of what kind there are, and how many processes, as text."""
         return f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}, {self.num_processes} process(es)"
 
     def check_batch_size(self, name: str, batch_size: int, microbatches: int = 1) -> None:
@@ -91,18 +91,18 @@ class Devices:
             raise ValueError(f"{name} = {batch_size}: must be divisible by the {self.mesh.size} devices{parts}")
 
     def round_up(self, batch_size: int) -> int:
-        """The smallest batch of at least `batch_size` that can be shared evenly."""
+        """Returns the smallest batch of at least `batch_size` that can be shared evenly."""
         return -(-batch_size // self.mesh.size) * self.mesh.size
 
     def compute_dtype(self, name: str) -> jnp.dtype:
-        """The dtype that config.compute_dtype means here."""
+        """Returns the dtype that the config's `compute_dtype` means here."""
         if name == "auto":
             name = "float32" if self.is_cpu else "bfloat16"
         return jnp.dtype(name)
 
     @property
     def compiler_options(self) -> dict[str, str] | None:
-        """Of train steps: on a CPU, XLA keeps the barriers before what `jax.checkpoint` computes again.
+        """Options for compiling train steps: on a CPU, XLA is to keep the barriers that `jax.checkpoint` relies on.
 
         It drops them before it orders the operations, and then computes again what has not been freed yet.
         """
@@ -123,12 +123,12 @@ class Devices:
         return lambda state, batch: self._in_turn(mapped(state, place(batch)))
 
     def lower_train_step(self, step: Callable, state: Any, batch: Mapping[str, Any]) -> jax.stages.Lowered:
-        """The program of `compile_train_step`, not compiled yet.
+        """Returns the program of `compile_train_step`, not compiled yet.
 
         Args:
-          step: that is lowered.
+          step: the step that is lowered.
           state: arrays, or their shapes and dtypes, which alone count.
-          batch: likewise, of this process's share.
+          batch: this process's share of a batch: arrays, or their shapes and dtypes.
         """
         replicated, shared = NamedSharding(self.mesh, P()), NamedSharding(self.mesh, P(AXIS))
         state = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated), state)
@@ -142,8 +142,8 @@ class Devices:
         """Compiles many steps on examples that are on the devices: `(examples, state, draws) -> (state, metrics)`.
 
         Args:
-          step: as the result, of one device's share of the draws of one step.
-          most: steps that one call may make.
+          step: makes one step, of one device's share of its draws: `(examples, state, draws) -> (state, metrics)`.
+          most: number of steps that one call may make.
 
         Returns:
           A function of examples and state that are on every device, the state donated, and of this process's share of
@@ -212,7 +212,7 @@ class Devices:
         )
 
     def _in_turn(self, outputs):
-        """On CPUs of several processes, waits: programs in flight at once take each other's threads and lock up."""
+        """Waits, on CPUs of several processes: programs in flight at once take each other's threads and lock up."""
         if self.num_processes > 1 and self.is_cpu:
             jax.block_until_ready(outputs)
         return outputs
@@ -229,7 +229,7 @@ def _any(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 
 def make_devices(config: Parallel) -> Devices:
-    """All devices that this program sees.
+    """Returns all devices that this program sees.
 
     Raises:
       ValueError: "pmap" is asked for on several processes.

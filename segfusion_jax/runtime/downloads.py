@@ -75,15 +75,15 @@ class Remote:
 
 
 def fetch(remote: Remote, folder: pathlib.Path) -> pathlib.Path:
-    """Path in `folder` of a file, which is downloaded if it is not there.
+    """Returns the path in `folder` of a file, which is downloaded if it is not there.
 
     A file that is there is not checked again. Processes that ask at once download once. What came before a failure
     stays in a `.part` file, and the next call goes on from there. A zip of which no checksum is known is checked by
     the CRC-32 of each of its members.
 
     Args:
-      remote: which file.
-      folder: made if it is missing.
+      remote: the file that is wanted.
+      folder: where the file goes; made if it is missing.
 
     Raises:
       ValueError: what came has another size or checksum, or is a broken zip; it is not kept.
@@ -103,7 +103,7 @@ def fetch(remote: Remote, folder: pathlib.Path) -> pathlib.Path:
 
 
 def announced_size(remote: Remote) -> int:
-    """Bytes of a file as its server announces them, without fetching it; 0 where it does not.
+    """Returns the size in bytes that a file's server announces, without fetching it; 0 where it announces none.
 
     Raises:
       OSError: there is no such file, or no answer.
@@ -120,7 +120,7 @@ def announced_size(remote: Remote) -> int:
 
 
 def kept_size(remote: Remote, folder: pathlib.Path) -> int:
-    """Bytes that are kept of a download that did not come to its end."""
+    """Returns how many bytes are kept of a download that did not come to its end."""
     return _size(_part(folder / remote.filename))
 
 
@@ -141,7 +141,7 @@ def _download(remote: Remote, path: pathlib.Path) -> None:
 
 
 def _retried(work: Callable[[], _Result], *, what: str, arrived: Callable[[], int] = lambda: 0) -> _Result:
-    """The result of `work`, which is tried again while that may help; `arrived` counts the bytes that it brought."""
+    """Returns the result of `work`, tried again while that may help; `arrived` counts the bytes that it brought."""
     failures, before = 0, arrived()
     while True:
         try:
@@ -158,7 +158,7 @@ def _retried(work: Callable[[], _Result], *, what: str, arrived: Callable[[], in
 
 
 def _pause(error: Exception, failures: int) -> float | None:
-    """Seconds until another attempt, after so many failures before this one; None where none would help."""
+    """Returns the seconds until another attempt, after so many failures before this one; None where none would help."""
     if isinstance(error, urllib.error.HTTPError):
         if error.code not in _BUSY:
             return None
@@ -200,7 +200,7 @@ def _receive(remote: Remote, part: pathlib.Path) -> None:
 
 
 def _state(size: int, total: int, rate: float) -> str:
-    """How far a file of `total` bytes, 0 if unknown, is when `size` are there and `rate` come a second."""
+    """Says how far a file of `total` bytes, 0 if unknown, is when `size` are there and `rate` come a second."""
     if not total:
         return f"{size / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s"
     left = datetime.timedelta(seconds=round((total - size) / max(rate, 1.0)))
@@ -208,7 +208,7 @@ def _state(size: int, total: int, rate: float) -> str:
 
 
 def _open(url: str, start: int) -> tuple[http.client.HTTPResponse, int]:
-    """The answer to a request for the bytes from `start` on, and where it really starts: there or at 0."""
+    """Returns the answer to a request for the bytes from `start` on, and where it really starts: there or at 0."""
     try:
         response = _request(url, {"Range": f"bytes={start}-"} if start else {})
     except urllib.error.HTTPError as error:
@@ -259,7 +259,7 @@ def _size(path: pathlib.Path) -> int:
 
 
 def _fault(remote: Remote, path: pathlib.Path) -> str:
-    """What is wrong with a downloaded file; "" if nothing is."""
+    """Returns what is wrong with a downloaded file; "" if nothing is."""
     if remote.size and _size(path) != remote.size:
         return f"has {_size(path)} bytes, expected {remote.size}"
     for name, algorithm, expected in (("SHA-256", "sha256", remote.sha256), ("MD5", "md5", remote.md5)):

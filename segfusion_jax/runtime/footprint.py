@@ -32,7 +32,7 @@ class Collective(NamedTuple):
 
     Attributes:
       kind: "all-reduce", "all-gather", "reduce-scatter", "collective-permute", ...
-      num_bytes: of the arrays that one device gets from it.
+      num_bytes: bytes of the arrays that one device gets from it.
       times: how often one run of the program executes it.
     """
 
@@ -43,7 +43,7 @@ class Collective(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Footprint:
-    """Of one run of a program on one device.
+    """What one run of a program needs of one device.
 
     Attributes:
       arguments: bytes of its inputs.
@@ -52,10 +52,10 @@ class Footprint:
       temporary: bytes of scratch, for activations above all.
       flops: floating-point operations; None where the backend does not count. The body of a loop counts once, a custom
         call only if XLA knows it.
-      bytes_accessed: read and written, counted likewise.
+      bytes_accessed: bytes read and written, counted like `flops`.
       custom_calls: how many calls there are of each function that XLA did not generate.
-      collectives: in the order of the program.
-      compile_seconds: what compiling took; next to nothing if the program was found in the compile cache.
+      collectives: exchanges between devices, in the order of the program.
+      compile_seconds: seconds that compiling took; next to nothing if the program was found in the compile cache.
     """
 
     arguments: int
@@ -70,7 +70,7 @@ class Footprint:
 
     @property
     def memory(self) -> int:
-        """Bytes in all while it runs."""
+        """Bytes that the program takes in all while it runs."""
         return self.arguments + self.outputs - self.aliased + self.temporary
 
 
@@ -100,10 +100,10 @@ def measure(lowered: jax.stages.Lowered) -> Footprint:
 
 
 def find_collectives(hlo_text: str) -> list[Collective]:
-    """The collectives of a compiled program.
+    """Returns the collectives of a compiled program.
 
     Args:
-      hlo_text: of the optimised program, as `jax.stages.Compiled.as_text` gives it.
+      hlo_text: text of the optimised program, as `jax.stages.Compiled.as_text` gives it.
 
     Returns:
       One an instruction; of an asynchronous pair the end, whose result is that of the collective. One in a loop whose
@@ -120,12 +120,12 @@ def find_collectives(hlo_text: str) -> list[Collective]:
 
 
 def tree_bytes(tree: Any) -> int:
-    """Of all arrays, or shapes, of a tree."""
+    """Returns the bytes of all arrays, or shapes, of a tree."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _num_bytes(shape: str) -> int:
-    """Of an array `f32[2,3]{1,0}` or of a tuple of arrays; a part of a byte counts as one."""
+    """Returns the bytes of an array `f32[2,3]{1,0}` or of a tuple of arrays; a part of a byte counts as one."""
     total = 0
     for letters, bits, dimensions in _ARRAY.findall(shape):
         size = math.prod(int(dimension.lstrip("<=")) for dimension in dimensions.split(",") if dimension)
@@ -135,7 +135,7 @@ def _num_bytes(shape: str) -> int:
 
 
 def _times(hlo_text: str) -> dict[str, int]:
-    """How often each computation runs, by its name."""
+    """Returns how often each computation runs, by its name."""
     callers: dict[str, list[tuple[str, int]]] = {}
     computation = ""
     for line in hlo_text.splitlines():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 GRACE_SECONDS = 25.0
-"""After which the process ends in any case: less than the 30 s that schedulers commonly leave until SIGKILL."""
+"""Seconds after a signal in which the process ends in any case; schedulers commonly send SIGKILL after 30."""
 
 STATUSES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 """Exit statuses. 75 is EX_TEMPFAIL of sysexits.h: the same command goes on. 130 is a shell's own for Ctrl-C."""
@@ -20,7 +20,7 @@ class Stopped(BaseException):
     """This process was asked to stop. Not an `Exception`, as KeyboardInterrupt is none.
 
     Attributes:
-      status: to exit with.
+      status: exit status of the process.
       together: whether all processes of the run stop at this point.
     """
 
@@ -49,7 +49,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Within it the first signal only counts: yields a function that says whether there was one. After it, it stops."""
+    """Yields a function that says whether a signal came, which within only counts; one that came stops afterwards."""
     _Asked.deferred = True
     try:
         yield lambda: bool(_Asked.number)

@@ -5,18 +5,18 @@ import pathlib
 
 
 def find(name: str) -> pathlib.Path | None:
-    """The file or folder called `name`: as a path, else as `find_data` finds it."""
+    """Returns the file or folder called `name`: as a path, else as `find_data` finds it."""
     path = pathlib.Path(name).expanduser()
     return path if path.exists() else find_data(name)
 
 
 def find_data(name: str) -> pathlib.Path | None:
-    """The file or folder called `name` in the folders of SEGFUSION_DATA, a list like PATH, or one level below them."""
+    """Returns what is called `name` in the folders of SEGFUSION_DATA, a list like PATH, or one level below them."""
     folders = [pathlib.Path(f) for f in os.environ.get("SEGFUSION_DATA", "").split(os.pathsep) if f]
     candidates = (path for folder in folders for path in (folder / name, *sorted(folder.glob(f"*/{name}"))))
     return next((path for path in candidates if path.exists()), None)
 
 
 def cache_folder() -> pathlib.Path:
-    """Where this user's compiled programs, downloads and prepared data lie: in $XDG_CACHE_HOME, else in ~/.cache."""
+    """Returns where this user's compiled programs, downloads and prepared data lie: $XDG_CACHE_HOME, else ~/.cache."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segfusion_jax"

@@ -13,7 +13,7 @@ from absl import logging
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
-    """Holds the lock file `path`, made if missing; waits, and logs so, while another process, which `what`, has it."""
+    """Holds the lock file `path`, made if missing; while another process, called `what`, has it, waits and logs so."""
     with _opened(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

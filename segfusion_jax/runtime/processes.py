@@ -18,7 +18,7 @@ from absl import logging
 from jax._src import distributed  # the service's client is public nowhere: neither its barrier nor its keys
 
 SECONDS_TO_END = 30
-"""After a process has died or frozen, the others have ended."""
+"""Seconds within which, after a process has died or frozen, the others have ended."""
 
 HEARTBEAT_SECONDS = 20  # after which a silent process is dead; process 0 is missed after up to 1.5 times this
 _SILENCE_SECONDS = 15  # after which the watch takes process 0 for dead, before the service's client does
@@ -83,7 +83,7 @@ def leave(message: str, *, others_first: bool = False, status: int = 1) -> None:
       message: printed at once; "error: ..." where it is one.
       others_first: whether the death of another process may be the cause; then its name is waited for, with which the
         service or the watch ends this process.
-      status: to exit with.
+      status: exit status of the process.
     """
     print(message, file=sys.stderr, flush=True)
     if others_first:

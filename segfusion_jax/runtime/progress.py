@@ -13,11 +13,11 @@ def logged(items: Iterable[_Item], *, total: int, what: str, first: int = 0, sec
     """Yields `items`; every `seconds` it logs how many of `total` are done, the rate and the time left.
 
     Args:
-      items: those from number `first` on.
+      items: the items from number `first` on.
       total: items in all.
       what: is done to them.
       first: items done before.
-      seconds: between lines.
+      seconds: time between lines.
     """
     start = last = time.monotonic()
     done = first

@@ -51,7 +51,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
 
 def lesion_pairs(root: Folder) -> list[tuple[str, str]]:
-    """The published pairs of image ids that show one lesion under two lesion ids; none where the list is absent."""
+    """Returns the published pairs of image ids of one lesion under two lesion ids; none where the list is absent."""
     table = official.table(root, "newly_discovered_duplicates.csv")
     rows = official.rows(table, ("from_img", "to_img")) if table else []
     return [(row["from_img"].removesuffix(".jpg"), row["to_img"].removesuffix(".jpg")) for row in rows]

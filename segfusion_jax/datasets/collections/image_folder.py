@@ -81,7 +81,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
 
 def _content(root: Folder) -> Folder:
-    """`root`, or, where it holds but one folder that is no class, as many archives do, that one."""
+    """Returns `root`, or, where it holds but one folder that is no class, as many archives do, that one."""
     inner = root.folders()
     if root.files() or len(inner) != 1 or not (inner[0].folders() or _tables(inner[0])):
         return root
@@ -102,7 +102,7 @@ def _table(root: Folder) -> File | None:
 
 
 def _table_rows(table: File, tree: "_Tree") -> list[official.Row]:
-    """Rows with the names of columns that this module's docstring lists first, and "path", the image's path."""
+    """Returns rows with the names of columns that this module's docstring lists first, and "path", the image's path."""
     written = {name.lower(): name for name in official.header(table)}
     columns = {names[0]: name for names in _NAMES for name in reversed(names) if name in written}
     columns |= {name: name for name in _OTHERS if name in written}
@@ -128,7 +128,7 @@ def _leaves(path: str) -> bool:
 
 
 def _found(path: str, tree: "_Tree") -> str:
-    """The path of an image that the table calls `path`; `path` itself if there is none."""
+    """Returns the path of an image that the table calls `path`; `path` itself if there is none."""
     suffixes = ("", *official.IMAGE_SUFFIXES, *(suffix.upper() for suffix in official.IMAGE_SUFFIXES))
     path = posixpath.normpath(path)
     candidates = (f"{folder}{path}{suffix}" for folder in ("", "images/") for suffix in suffixes)
@@ -161,7 +161,7 @@ def _class_rows(root: Folder, tree: "_Tree") -> list[official.Row]:
 
 
 def _pictures(rows: list[official.Row], tree: "_Tree") -> dict[str, list[File]]:
-    """Images by path, in the folders where rows have some; masks that lie beside them are none."""
+    """Returns images by path, in the folders where rows have some; masks that lie beside them are left out."""
     masks = {posixpath.normpath(row["mask"]) for row in rows if row.get("mask")}
     folders = {"", "images", *(posixpath.dirname(row["path"]) for row in rows)}
     paths = {posixpath.join(folder, name): file for folder in folders for name, file in tree.files(folder).items()}
@@ -174,7 +174,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _ids(paths: Iterable[str]) -> dict[str, str]:
-    """The id of the image at each path: the shortest of name, path and path with suffix that no other has."""
+    """Returns the id of the image at each path: the shortest of name, path and path with suffix that no other has."""
     choices = {}
     for path in paths:
         stem = posixpath.splitext(path)[0]
@@ -224,7 +224,7 @@ def _record(row: official.Row, image_id: str, image: File, mask: File | None, re
 
 
 def _label(text: str) -> tuple[str, int]:
-    """Diagnosis and whether it is malignant; ("", -1) where unknown."""
+    """Returns the diagnosis and whether it is malignant (0 or 1); ("", -1) where unknown."""
     value = official.known(text).lower().replace("_", " ")
     if value in _CODES:
         return _CODES[value], taxonomy.DIAGNOSES[_CODES[value]]
@@ -241,14 +241,14 @@ class _Tree:
         self._files: dict[str, dict[str, File]] = {}
 
     def files(self, folder: str) -> dict[str, File]:
-        """The files of a folder by name; none where there is no such folder."""
+        """Returns the files of a folder by name; none where there is no such folder."""
         if folder not in self._files:
             found = self._folder(folder)
             self._files[folder] = {file.name: file for file in found.files()} if found else {}
         return self._files[folder]
 
     def file(self, path: str) -> File | None:
-        """The file at `path`."""
+        """Returns the file at `path`."""
         folder, name = posixpath.split(path)
         return self.files(folder).get(name)
 

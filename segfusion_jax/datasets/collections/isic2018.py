@@ -103,7 +103,7 @@ def _task3(root: Folder, part: str, relabelled: dict[str, str]) -> tuple[list[Re
 
 
 def _groupings(root: Folder, part: str) -> dict[str, official.Row]:
-    """Lesion and confirmation of each image; published for the training part, whose images would leak without them."""
+    """Returns lesion and confirmation of each image of the training part; without them images would leak."""
     name = f"ISIC2018_Task3_{part}_LesionGroupings.csv"
     table = official.table(root, name)
     if table is None and part == "Training":
@@ -113,7 +113,7 @@ def _groupings(root: Folder, part: str) -> dict[str, official.Row]:
 
 
 def _merged(record: Record, other: Record) -> Record:
-    """One record of two: the mask, and with it the image, of the one that has it; the diagnosis of the other."""
+    """Returns one record of two: mask and image of the one that has a mask, the diagnosis of the other."""
     annotated, diagnosed = (record, other) if record.mask else (other, record)
     partition = max(record.partition, other.partition, key=_ORDER.index)
     return dataclasses.replace(diagnosed, image=annotated.image, mask=annotated.mask, partition=partition)

@@ -40,7 +40,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
 
 def diagnoses() -> dict[str, str]:
-    """The diagnosis of each training image, from the ground truth alone.
+    """Returns the diagnosis of each training image, from the ground truth alone.
 
     Raises:
       FileNotFoundError: it is not found where the collection "isic2019" is looked for.

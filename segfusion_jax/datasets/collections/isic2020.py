@@ -50,7 +50,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
 
 def duplicate_pairs(root: Folder) -> list[tuple[str, str]]:
-    """The published pairs of ids that show the same picture; none, with a warning, where the list is absent."""
+    """Returns the published pairs of ids that show the same picture; none, with a warning, where the list is absent."""
     table = official.table(root, "ISIC_2020_Training_Duplicates.csv")
     if table is None:
         logging.warning("%s: no ISIC_2020_Training_Duplicates.csv in %s; published at %s", TITLE, root, ADDRESS)

@@ -50,7 +50,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
 
 def _images(root: Folder) -> dict[str, list[File]] | None:
-    """The images by id; None where there are none of either form."""
+    """Returns the images by id; None where there are none of either form."""
     packed = official.table(root, "train-image.hdf5")
     if isinstance(packed, DiskFile):
         return {member.name: [member] for member in files.hdf5_members(packed.path)}

@@ -20,7 +20,7 @@ _OLDEST = 130  # years
 
 
 def missing(what: str, *, root: Folder | None, title: str, address: str, collection: str) -> FileNotFoundError:
-    """The error for a folder or table that is not there: what, where it is published, and which option names it."""
+    """Returns the error for a folder or table that is not there: what, where it is published, which option names it."""
     place = f"in {root}" if root else "here or in any folder of SEGFUSION_DATA"
     if root and root.path.suffix.lower() == ".zip":
         place += " (archives in an archive are not looked into; unpack the outer one)"
@@ -33,7 +33,7 @@ def missing(what: str, *, root: Folder | None, title: str, address: str, collect
 
 
 def folders(root: Folder, *names: str) -> list[Folder]:
-    """Folders and zip archives called like one of `names`, in any case, in the order of `names`.
+    """Returns folders and zip archives called like one of `names`, in any case, in the order of `names`.
 
     They are looked for in `root` and, as far as need be, below it. Where unpacking has put a folder into one of its own
     name, the inner one counts.
@@ -46,7 +46,7 @@ def folders(root: Folder, *names: str) -> list[Folder]:
 
 
 def table(root: Folder, *names: str) -> File | None:
-    """The first file called like one of `names`, in any case, in `root` or, as far as need be, below it."""
+    """Returns the first file called like one of `names`, in any case, in `root` or, as far as need be, below it."""
     levels = [[root], *_levels(root)]
     by_level = [
         {file.name.lower(): file for folder in reversed(level) for file in folder.files(*names)} for level in levels
@@ -64,12 +64,12 @@ def header(file: File) -> list[str]:
 
 
 def rows(file: File, columns: Sequence[str], *, optional: Sequence[str] = ()) -> list[Row]:
-    """Rows of a UTF-8 table with any line ends, separated by commas, semicolons or tabs; values stripped.
+    """Reads the rows of a UTF-8 table with any line ends, separated by commas, semicolons or tabs; values stripped.
 
     Args:
       file: the table.
-      columns: those it must have.
-      optional: those that are read where it has them. All others are left out.
+      columns: columns that the table must have.
+      optional: columns that are read where the table has them; all others are left out.
 
     Raises:
       OSError: it cannot be read.
@@ -87,7 +87,7 @@ def rows(file: File, columns: Sequence[str], *, optional: Sequence[str] = ()) ->
 
 
 def only_rows(table_rows: Iterable[Row], *, column: str) -> dict[str, Row]:
-    """Rows by id, without those whose id has several."""
+    """Returns rows by id, without those whose id has several."""
     table_rows = list(table_rows)
     count = collections.Counter(row[column] for row in table_rows)
     return {row[column]: row for row in table_rows if count[row[column]] == 1}
@@ -96,7 +96,7 @@ def only_rows(table_rows: Iterable[Row], *, column: str) -> dict[str, Row]:
 def images(
     where: Iterable[Folder], *, suffixes: tuple[str, ...] = IMAGE_SUFFIXES, ending: str = ""
 ) -> dict[str, list[File]]:
-    """Files by id: the name without `ending` and suffix. One id has several files if several folders hold it."""
+    """Returns files by id, the name without `ending` and suffix. An id has several files if several folders hold it."""
     found: dict[str, list[File]] = collections.defaultdict(list)
     for folder in where:
         for file in folder.files():
@@ -109,12 +109,12 @@ def images(
 def masks(
     where: Iterable[Folder], *, suffixes: tuple[str, ...] = (".png",), ending: str = "_segmentation"
 ) -> dict[str, File]:
-    """The annotation of each id."""
+    """Returns the annotation of each id."""
     return {image_id: found[0] for image_id, found in images(where, suffixes=suffixes, ending=ending).items()}
 
 
 def match(ids: Sequence[str], found: Mapping[str, Sequence[File]]) -> tuple[dict[str, File], list[Problem]]:
-    """The image file of every id that has one row and one picture, and a problem for each of the others.
+    """Returns the image file of every id that has one row and one picture, and a problem for each of the others.
 
     The same file in two folders (Kaggle's copy of HAM10000 has every folder twice, in two cases) is one picture; it is
     told by its size.
@@ -140,12 +140,12 @@ def match(ids: Sequence[str], found: Mapping[str, Sequence[File]]) -> tuple[dict
 def records(
     table_rows: Iterable[Row], make: Callable[[Row], Record], *, column: str
 ) -> tuple[list[Record], list[Problem]]:
-    """`make` of each row, and a problem for each of which it says, by ValueError, why it cannot be used.
+    """Makes a record of each row, and a problem of each of which `make` says, by ValueError, why it cannot be used.
 
     Args:
       table_rows: one an image.
-      make: a row to a record.
-      column: of the image id.
+      make: turns a row into a record.
+      column: the column that holds the image id.
     """
     made, problems = [], []
     for row in table_rows:
@@ -157,12 +157,12 @@ def records(
 
 
 def known(text: str) -> str:
-    """`text`, or "" where it says that the value is unknown."""
+    """Returns `text`, or "" where it says that the value is unknown."""
     return "" if text.lower() in _UNKNOWN else text
 
 
 def sex(text: str) -> str:
-    """ "female", "male", or "" where unknown.
+    """Returns "female", "male", or "" where unknown.
 
     Raises:
       ValueError: something else.
@@ -174,7 +174,7 @@ def sex(text: str) -> str:
 
 
 def age(text: str) -> float:
-    """Years; NaN where unknown. Collections also write 0 for unknown, and "85+".
+    """Returns the age in years; NaN where unknown. Collections also write 0 for unknown, and "85+".
 
     Raises:
       ValueError: not a number of years.
@@ -191,7 +191,7 @@ def age(text: str) -> float:
 
 
 def _levels(root: Folder) -> Iterator[list[Folder]]:
-    """The folders in `root`, the folders in those, and so on."""
+    """Yields the folders in `root`, the folders in those, and so on."""
     level = [root]
     for _ in range(_DEPTH):
         level = [inner for folder in level for inner in folder.folders()]
@@ -210,7 +210,7 @@ def _same(name: str, other: str) -> bool:
 
 
 def _lines(file: File) -> Iterator[list[str]]:
-    """The names of the columns, then the values of each row that is not empty."""
+    """Yields the names of the columns, then the values of each row that is not empty."""
     content = file.read()
     delimiter = max(",;\t", key=content[:4096].splitlines()[0].decode(errors="replace").count) if content else ","
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""), delimiter=delimiter)

@@ -59,7 +59,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
 
 def _rows(table: File) -> list[official.Row]:
-    """Rows of the table that is drawn with bars; what stands around it, title and legend, is passed over."""
+    """Returns the rows of the table that is drawn with bars, without title and legend around it."""
     text = table.read().decode("utf-8-sig", errors="replace")
     lines = [
         [value.strip() for value in line.strip().strip("|").split("||")] for line in text.splitlines() if "||" in line

@@ -110,7 +110,7 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, cells: int, size: tuple[int, int] = (_GRID, _GRID)) -> np.ndarray:
-    """Smooth noise of zero mean and unit variance with about `cells` bumps along a side."""
+    """Draws smooth noise of zero mean and unit variance with about `cells` bumps along a side."""
     coarse = rng.standard_normal((cells, cells), np.float32)
     fine = cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
     return (fine - fine.mean()) / (fine.std() + 1e-6)
@@ -118,14 +118,14 @@ def _noise(rng: np.random.Generator, cells: int, size: tuple[int, int] = (_GRID,
 
 @functools.cache
 def _plane() -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates x and y of the lesion's frame, in mean lesion radii."""
+    """Returns coordinates x and y of the lesion's frame, in mean lesion radii."""
     axis = np.linspace(-_EXTENT, _EXTENT, _GRID, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     return x, y
 
 
 def _border_distance(rng: np.random.Generator, *, irregularity: float, warp: float) -> np.ndarray:
-    """Distance to a closed curve of random harmonics; `warp` bends the plane, which tears the symmetry."""
+    """Returns the distance to a closed curve of random harmonics; `warp` bends the plane, which tears the symmetry."""
     x, y = _plane()
     x, y = x + warp * _noise(rng, 5), y + warp * _noise(rng, 5)
     stretch = math.exp(0.5 * rng.normal(0.12, 0.1))
@@ -141,7 +141,7 @@ def _border_distance(rng: np.random.Generator, *, irregularity: float, warp: flo
 
 
 def _network(rng: np.random.Generator, *, disorder: float) -> np.ndarray:
-    """A honeycomb of lines in [0, 1]: three plane waves, bent and faded by `disorder`."""
+    """Draws a honeycomb of lines in [0, 1]: three plane waves, bent and faded by `disorder`."""
     x, y = _plane()
     bend = 0.02 + 0.06 * disorder
     x, y = x + bend * _noise(rng, 12), y + bend * _noise(rng, 12)
@@ -153,7 +153,7 @@ def _network(rng: np.random.Generator, *, disorder: float) -> np.ndarray:
 
 
 def _patch(rng: np.random.Generator, *, reach: float, size: float) -> np.ndarray:
-    """A cloud in [0, 1] of radius `size` at a random place within `reach` of the centre."""
+    """Draws a cloud in [0, 1] of radius `size` at a random place within `reach` of the centre."""
     x, y = _plane()
     angle, distance = rng.uniform(0, 2 * np.pi), reach * np.sqrt(rng.random())
     away = cv2.magnitude(x - float(distance * np.cos(angle)), y - float(distance * np.sin(angle)))
@@ -176,7 +176,7 @@ def _skin_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _camera(rng: np.random.Generator, radius: float) -> np.ndarray:
-    """Affine map from the lesion's frame to a view: zoom, turn, mirror and shift."""
+    """Draws an affine map from the lesion's frame to a view: zoom, turn, mirror and shift."""
     zoom = radius * np.exp(rng.normal(0, 0.08)) * 2 * _EXTENT / _GRID
     turn = rng.uniform(0, 2 * np.pi)
     linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -188,7 +188,7 @@ def _camera(rng: np.random.Generator, radius: float) -> np.ndarray:
 
 
 def _skin_texture(rng: np.random.Generator) -> np.ndarray:
-    """Uneven pigment of the skin itself [HEIGHT, WIDTH, 1], of zero mean: clouds, pores and furrows."""
+    """Draws uneven pigment of the skin itself [HEIGHT, WIDTH, 1], of zero mean: clouds, pores and furrows."""
     size = (HEIGHT, WIDTH)
     grain = cv2.GaussianBlur(rng.standard_normal(size, np.float32), (0, 0), 1.1)
     furrows = np.abs(_noise(rng, 18, size)) - 0.8
@@ -197,7 +197,7 @@ def _skin_texture(rng: np.random.Generator) -> np.ndarray:
 
 
 def _light(rng: np.random.Generator) -> np.ndarray:
-    """Brightness of each pixel [HEIGHT, WIDTH, 1]: exposure, a slope, a vignette, sometimes a black rim."""
+    """Draws the brightness of each pixel [HEIGHT, WIDTH, 1]: exposure, a slope, a vignette, sometimes a black rim."""
     y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j].astype(np.float32)
     light = np.exp(rng.normal(0.0, 0.07)) * (1 + x * rng.normal(0, 0.04) + y * rng.normal(0, 0.04))
     away = np.hypot(x * WIDTH / HEIGHT, y)

@@ -49,7 +49,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
 
 
 def _photographs(seed: int, number: int, *, first: int) -> list[Record]:
-    """All views of lesion `number`, whose images are numbered from `first`."""
+    """Returns all views of lesion `number`, whose images are numbered from `first`."""
     malignant = _malignant(np.random.default_rng((seed, 1, number)))
     rng = np.random.default_rng((seed, 3, number))
     age, sex = float(np.clip(5 * round(rng.normal(50, 16) / 5), 15, 85)), str(rng.choice(["female", "male"]))
@@ -111,7 +111,7 @@ def _lesion(seed: int, number: int) -> rendering.Lesion:
 
 
 def _malignant(rng: np.random.Generator) -> int:
-    """Whether a lesion is malignant: the first that is drawn of it."""
+    """Draws whether a lesion is malignant, the first thing that is drawn of it."""
     return int(rng.random() < MALIGNANT_SHARE)
 
 

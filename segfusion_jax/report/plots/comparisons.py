@@ -79,7 +79,7 @@ def forest(
 
 
 def _places(rows: Sequence[Row]) -> tuple[list[int], dict[int, str]]:
-    """The line of each row, and the headings by their lines."""
+    """Returns the line of each row, and the headings by their lines."""
     places, headings, above = [], {}, ""
     for row in rows:
         if row.heading and row.heading != above:

@@ -163,17 +163,17 @@ def _unit_square(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def _model(
-    axes: Axes, band: tuple[np.ndarray, ...], line: tuple[np.ndarray, np.ndarray], drawstyle: str = "default"
+    axes: Axes, band: Sequence[np.ndarray], line: tuple[np.ndarray, np.ndarray], drawstyle: str = "default"
 ) -> None:
     """Draws the band (places, lower edge, upper edge) and over it the line of all images."""
-    axes.fill_between(*band, color=style.BLUE, alpha=style.BAND, linewidth=0, label="95 % band")
+    places, low, high = band
+    axes.fill_between(places, low, high, color=style.BLUE, alpha=style.BAND, linewidth=0, label="95 % band")
     axes.plot(*line, color=style.BLUE, linewidth=1.8, drawstyle=drawstyle, label="Model")
 
 
 def _operating_point(axes: Axes, x: float, y: float, threshold: float) -> None:
-    label = f"Threshold {threshold:.3f}"
-    look = {"markersize": 8, "markeredgecolor": "white", "clip_on": False, "zorder": 3}
-    axes.plot(x, y, "o", color=style.VERMILLION, label=label, **look)
+    (point,) = axes.plot(x, y, "o", color=style.VERMILLION, markersize=8, label=f"Threshold {threshold:.3f}")
+    point.set(markeredgecolor="white", clip_on=False, zorder=3)
 
 
 def _saved(figure: Figure, path: Path, legend: LegendLocType) -> Figure:

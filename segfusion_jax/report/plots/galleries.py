@@ -177,14 +177,14 @@ def augmentation_sheet(path: Path, rows: Sequence[Sequence[tuple[np.ndarray, np.
 
 
 def _gallery(images: Sequence[np.ndarray], columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure and the cells of `images`, row by row."""
+    """Returns a figure and the cells of `images`, row by row."""
     columns = max(1, min(columns, len(images)))
     figure, grid = _grid(images, -(-len(images) // columns), columns, 2)
     return figure, list(grid.flat)[: len(images)]
 
 
 def _grid(images: Sequence[np.ndarray], rows: int, columns: int, lines: int) -> tuple[Figure, np.ndarray]:
-    """A figure of cells without ticks, in the aspect of the tallest of `images`, with `lines` of text at each."""
+    """Returns a figure of cells in the aspect of the tallest of `images`, with `lines` of text at each."""
     if not images:
         raise ValueError("panels is empty: there is no image to draw")
     aspect = max(image.shape[0] / image.shape[1] for image in images)

@@ -33,7 +33,7 @@ def confusion_matrix(
       path: PNG file to write; the SVG goes beside it.
       targets: [n] bool or integers, number of each image's class.
       decisions: [n] bool or integers, number of the class that it is given.
-      names: [classes] of the classes, at least two.
+      names: [classes] name of each class, at least two.
 
     Raises:
       ValueError: there are no images or fewer than two classes, shapes differ, or a number is not of a class.
@@ -93,7 +93,7 @@ def probability_histogram(
       labels: [n] 0 benign, 1 malignant; both present.
       probabilities: [n] of malignancy, in [0, 1].
       threshold: probability from which an image is called malignant.
-      names: of labels 0 and 1.
+      names: names of labels 0 and 1.
 
     Raises:
       ValueError: as `classification.check`.

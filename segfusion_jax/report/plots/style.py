@@ -30,18 +30,18 @@ _settings = threading.Lock()  # of matplotlib, which knows the two for SVG only 
 
 
 def drawing(width: float, height: float) -> Figure:
-    """An empty figure of `width` times `height` inches."""
+    """Returns an empty figure of `width` times `height` inches."""
     return Figure(figsize=(width, height), dpi=DRAWING_DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
 
 def gallery(width: float, height: float) -> Figure:
-    """An empty figure for images in cells, which fill `width` or `height`, in inches."""
+    """Returns an empty figure for images in cells, which fill `width` or `height`, in inches."""
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, compress=True)
     return Figure(figsize=(width, height), dpi=GALLERY_DPI, layout=layout)
 
 
 def single(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    """A square figure with one pair of axes."""
+    """Returns a square figure with one pair of axes."""
     figure = drawing(*SQUARE)
     axes = figure.subplots()
     dress(axes, title, x_label, y_label)
@@ -49,7 +49,7 @@ def single(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
-    """Title, labels, faint grid, no box."""
+    """Gives axes a title, labels and a faint grid, and no box."""
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_title(title, fontsize=11, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
@@ -70,7 +70,7 @@ def legend_above(figure: Figure, lines: Mapping[str, tuple[str, LineStyleType]],
     Args:
       figure: has a constrained or compressed layout.
       lines: name -> colour and line style.
-      outlined: as contours over photographs are.
+      outlined: whether lines have a dark rim, as contours over photographs have.
     """
     effects = [patheffects.withStroke(linewidth=3, foreground="black", alpha=0.5)] if outlined else []
     handles = [
@@ -86,7 +86,7 @@ def save_drawing(figure: Figure, path: Path) -> None:
     Equal figures give equal bytes.
 
     Args:
-      figure: what to write.
+      figure: the figure that is written.
       path: ends in ".png"; its folder is created.
 
     Raises:
@@ -102,7 +102,7 @@ def save_gallery(figure: Figure, path: Path) -> None:
     """Writes `path`, a PNG of 150 dpi, without empty margins.
 
     Args:
-      figure: what to write.
+      figure: the figure that is written.
       path: ends in ".png"; its folder is created.
 
     Raises:

@@ -50,6 +50,6 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _means(points: Sequence[tuple[float, float]], most: int = 40) -> tuple[list[float], list[float]]:
-    """Of neighbours, so that there are at most `most`: the last epoch of each mean, and the mean value."""
+    """Returns means of neighbours, at most `most` of them: the last epoch of each, and the mean value."""
     parts = np.array_split(points, min(len(points), most))
     return [float(part[-1, 0]) for part in parts], [float(part[:, 1].mean()) for part in parts]
