@@ -85,7 +85,7 @@ def entries(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Returns values with their intervals, as `evaluation/metrics.json` holds them.
+    """Returns values with their intervals, as `evaluate/metrics.json` holds them.
 
     Args:
       values: metric to its value; one that is NaN is left out.

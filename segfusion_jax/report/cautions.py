@@ -138,7 +138,7 @@ def _undefined(run: FinishedRun) -> Iterator[str]:
 def _left_out(run: FinishedRun) -> Iterator[str]:
     if run.audit["left_out"]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
-        yield f"Left out as unusable: {left_out}; splits/problems.csv lists them."
+        yield f"Left out as unusable: {left_out}; prepare/problems.csv lists them."
     fallbacks, masks = sum(n for reason, n in run.fallbacks.items() if reason), sum(run.fallbacks.values())
     if fallbacks:
         yield f"{fallbacks:,} of {masks:,} images had no usable mask: of these the classifier saw the whole image."

@@ -104,7 +104,7 @@ def _data(run: FinishedRun) -> Iterator[Item]:
         "CLAIM; TRIPOD+AI 12",
         ANSWERED,
         f"Divided by {unit}, stratified by collection and class, protocol '{splits.protocol}', seed {splits.seed}: "
-        f"{_parts(run)}. Test images with relatives in training or validation: {percent(here)}. splits/splits.csv "
+        f"{_parts(run)}. Test images with relatives in training or validation: {percent(here)}. prepare/splits.csv "
         "lists every image.",
     )
 
@@ -252,7 +252,7 @@ def _results(run: FinishedRun) -> Iterator[Item]:
         "Flow of images; who they are of",
         "CLAIM; TRIPOD+AI 20",
         PARTLY,
-        "The flow from files to splits is above. Ages, sexes and sites: in splits/splits.csv where published, to "
+        "The flow from files to splits is above. Ages, sexes and sites: in prepare/splits.csv where published, to "
         "tabulate.",
     )
     yield Item(
@@ -312,5 +312,5 @@ def _openness(run: FinishedRun) -> Iterator[Item]:
         "Availability of the data",
         "CLAIM; TRIPOD+AI 18",
         PARTLY,
-        f"{run.collection}: {run.address}. splits/splits.csv has the split; licences: to add.",
+        f"{run.collection}: {run.address}. prepare/splits.csv has the split; licences: to add.",
     )

@@ -314,14 +314,14 @@ def _failures(run: FinishedRun) -> Section:
             "Misclassified",
             ("Image", "Group", "Label", f"Probability of '{run.binary_names[1]}'", "Dice"),
             classified,
-            f"{_of(len(classified), len(wrong))}; missed ones first, evaluation/predictions.csv has all.",
+            f"{_of(len(classified), len(wrong))}; missed ones first, evaluate/predictions.csv has all.",
         ),
         Table(
             "Failed segmentations",
             ("Image", "Group", "Dice", "Jaccard"),
             segmented,
             f"{_of(len(segmented), len(failed))} with a Jaccard index below {FAILURE_JACCARD}; "
-            "evaluation/segmentation.csv has all.",
+            "score/segmentation.csv has all.",
         ),
     ]
     return Section("Failures", [table for table in tables if table.rows])

@@ -1,4 +1,4 @@
-"""The figures of evaluation/figures that a run may have: titles and captions."""
+"""The figures of evaluate/figures that a run may have: titles and captions."""
 
 import re
 from collections.abc import Sequence

@@ -27,16 +27,16 @@ class FinishedRun:
 
     Attributes:
       config: config of the run.
-      metrics: content of evaluation/metrics.json; "classification" and "segmentation" (empty without annotations) must
+      metrics: content of evaluate/metrics.json; "classification" and "segmentation" (empty without annotations) must
         be there, every other key may be missing.
-      audit: content of splits/audit.json.
+      audit: content of prepare/audit.json.
       classes: names of the classes, by number.
       binary_names: what the classes of label 0 and those of label 1 are called.
       collection: what the collection is called.
       address: where it is published.
       fallbacks: how many images the bridge took whole, by reason; under "" those that have a mask.
-      predictions: rows of evaluation/predictions.csv.
-      overlaps: rows of evaluation/segmentation.csv.
+      predictions: rows of evaluate/predictions.csv.
+      overlaps: rows of score/segmentation.csv.
       figures: folder of the figures, PNG files.
       facts: date, devices, versions, times: name to text.
     """

@@ -1,4 +1,4 @@
-"""What the metrics of evaluation/metrics.json are called, and with how many digits they are shown."""
+"""What the metrics of evaluate/metrics.json are called, and with how many digits they are shown."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
