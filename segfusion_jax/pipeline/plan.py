@@ -38,7 +38,7 @@ class _Model:
     batch_bytes: int
     num_images: int | None
     needs: Footprint
-    pace: Pace | None
+    pace: Callable[[], Pace]
 
 
 def plan(run: Run) -> str:
@@ -123,22 +123,24 @@ def _compile(name, section, network: Functional, step_and_optimizer, num_images,
     logging.info("compiling the train step of the %s", name)
     needs = footprint.measure(devices.lower_train_step(step, state, batch))
     batch_bytes = footprint.tree_bytes(batch) * devices.num_processes // devices.mesh.size
-    pace = None
-    if devices.memory_bytes is None or needs.memory <= devices.memory_bytes:
+
+    def pace() -> Pace:
         logging.info("timing some steps of the %s", name)
         batches, reading = training_batches(stream, training.batch_size, section.image_size, run)
-        making = time_steps(devices.compile_train_step(step), devices.replicate(fresh()), batches)
         variables = devices.replicate((network.params, network.batch_stats))
         predicting = time_predictions(devices.compile_predict(predict), variables, batches[0])
-        pace = Pace(needs.compile_seconds, making + reading if devices.is_cpu else max(making, reading), predicting)
+        making = time_steps(devices.compile_train_step(step), devices.replicate(fresh()), batches)
+        return Pace(needs.compile_seconds, making + reading if devices.is_cpu else max(making, reading), predicting)
+
     return _Model(training, section.image_size, state, batch_bytes, num_images, needs, pace)
 
 
 def _times(run: Run, work: Workload | None, models: Sequence[_Model]) -> list[str]:
-    unet, classifier = (model.pace for model in models)
-    if work is None or unet is None or classifier is None:
+    limit = run.devices.memory_bytes
+    if work is None or (limit and any(model.needs.memory > limit for model in models)):
         return []
-    storing = 0.0 if run.is_prepared else time_storing(run.config, run.config.input.num_threads)
+    unet, classifier = (model.pace() for model in models)
+    storing = 0.0 if run.is_prepared else time_storing(run.config)
     seconds = estimate(run, work, unet, classifier, storing)
     left = {name: 0.0 if run.done(name) else value for name, value in seconds.items()}
     rows = [(name, "done" if run.done(name) else f"about {duration(value)}") for name, value in seconds.items()]

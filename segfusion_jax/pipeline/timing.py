@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -72,14 +73,14 @@ def training_batches(
     return batches, (time.perf_counter() - start) / len(batches)
 
 
-def time_storing(config: Config, threads: int) -> float:
-    """Returns the seconds that the stage `prepare` takes for an image; in several threads, each has its share."""
+def time_storing(config: Config) -> float:
+    """Returns the seconds that the stage `prepare` takes for an image, which it does on all cores at once."""
     records = collect(config.data).records
     some = [records[place] for place in np.linspace(0, len(records) - 1, min(_STORED, len(records))).astype(int)]
     start = time.perf_counter()
     for record in some:
         images.store(record, config.data)
-    return (time.perf_counter() - start) / len(some) / threads
+    return (time.perf_counter() - start) / len(some) / (os.cpu_count() or 1)
 
 
 def estimate(run: Run, work: Workload, unet: Pace, classifier: Pace, storing: float) -> dict[str, float]:
@@ -99,15 +100,15 @@ def estimate(run: Run, work: Workload, unet: Pace, classifier: Pace, storing: fl
         return _batches(number, training.batch_size) * pace.predict
 
     tests, validated = work.tests, sum(work.classifier_validation)
-    looks = 2 * tests + 2 * validated + tests + min(sum(work.classifier_training), _FAMILIARITY_IMAGES)
+    looks = 3 * tests + 2 * validated + min(sum(work.classifier_training), _FAMILIARITY_IMAGES)
+    unets = epochs(work.unet_training, work.unet_validation, segmenting, unet)
+    classifiers = epochs(work.classifier_training, work.classifier_validation, classifying, classifier)
     return {
         "prepare": work.stored * storing,
-        "segment": unet.compile
-        + segmenting.epochs * epochs(work.unet_training, work.unet_validation, segmenting, unet),
+        "segment": unet.compile + segmenting.epochs * unets,
         "score": folds * predicted(work.annotated_tests, segmenting, unet),
         "bridge": predicted(work.masked - tests, segmenting, unet) + folds * predicted(tests, segmenting, unet),
-        "classify": classifier.compile
-        + phases * epochs(work.classifier_training, work.classifier_validation, classifying, classifier),
+        "classify": classifier.compile + phases * classifiers,
         "evaluate": predicted(looks, classifying, classifier),
     }
 
