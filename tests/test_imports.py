@@ -27,7 +27,7 @@ import importlib, json, logging, pkgutil, sys
 import absl.flags, absl.logging, cv2, flax.nnx, grain, jax, jax.experimental.multihost_utils, matplotlib, optax
 import array_record.python.array_record_module, ml_collections, orbax.checkpoint, safetensors.numpy, scipy.ndimage
 import sklearn.metrics, tensorflow_datasets
-from jax._src import xla_bridge
+from jax._src import xla_bridge  # whether devices were started is public nowhere
 
 def state():
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]

@@ -136,6 +136,11 @@ def read_audit(splits_folder: pathlib.Path) -> dict[str, Any]:
 def load_dataset(collection: str, root: str = "", records: str = "", **fields: Any) -> Prepared:
     """Prepares a collection where needed, and opens it. Splits may lack a class.
 
+    >>> images = load_dataset("synthetic", records=folder, synthetic_images=40)
+    >>> len(images.rows), images.rows[0].image_id
+    (40, 'SYN_0000000')
+    >>> image, mask = images.read(0)  # encoded as JPEG and as PNG
+
     Args:
       collection: a name of `config.COLLECTIONS`.
       root: folder or zip of the official files; "" looks in the folders of SEGFUSION_DATA.

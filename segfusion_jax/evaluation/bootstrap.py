@@ -2,6 +2,12 @@
 
 A resample is a row of weights: how often each image's group was drawn. A statistic (see `weighted`) maps many rows to
 as many numbers, so that nothing is sorted or copied a thousand times and all statistics share the same draws.
+
+>>> from segfusion_jax.evaluation import weighted
+>>> labels, probabilities = np.array([0, 0, 1, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.2, 0.8, 0.7])
+>>> low, high, undefined = interval(weighted.roc_auc(labels, probabilities), groups=["a", "b", "c", "d", "e", "f"])
+>>> print(f"{low:.2f} to {high:.2f}, undefined in {undefined} of 2,000 resamples")
+0.50 to 1.00, undefined in 57 of 2,000 resamples
 """
 
 import math

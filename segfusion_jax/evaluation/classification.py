@@ -1,6 +1,12 @@
 """Benign or malignant: thresholds, chosen on validation data, and the metrics of the decisions and the scores.
 
 Everywhere, label 1 is malignant and an image is called malignant when its probability is at least the threshold.
+
+>>> labels, probabilities = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.8])
+>>> threshold = choose_threshold(labels, probabilities)  # on validation images
+>>> found = metrics(labels, probabilities, threshold)  # on test images
+>>> found["roc_auc"], found["sensitivity"], found["specificity"]
+(0.75, 1.0, 0.5)
 """
 
 import math

@@ -80,7 +80,13 @@ def plan(variant: str, *, width: float = 1.0, depth: float = 1.0) -> Plan:
 
 
 class EfficientNet(ImageClassifier):
-    """Image to logits. B0 has 4,007,548 parameters before the last layer.
+    """EfficientNet: image to logits. B0 has 4,007,548 parameters before the last layer.
+
+    >>> from flax import nnx
+    >>> import jax.numpy as jnp
+    >>> network = EfficientNet("efficientnet_b0", width=0.25, depth=0.25, num_classes=7, rngs=nnx.Rngs(0))
+    >>> network(jnp.zeros((2, 32, 32, 3)), train=False).shape
+    (2, 7)
 
     Args:
       variant: a key of `VARIANTS`, "efficientnet_b0" to "efficientnet_b7".

@@ -31,7 +31,14 @@ class Functional(NamedTuple):
 
 
 def functional(module: nnx.Module, preprocessing: Preprocessing = IMAGENET) -> Functional:
-    """Splits a module once, so that steps carry plain dicts and never traverse its object graph."""
+    """Splits a module once, so that steps carry plain dicts and never traverse its object graph.
+
+    >>> import jax.numpy as jnp
+    >>> model = functional(nnx.Linear(3, 1, rngs=nnx.Rngs(0)))
+    >>> output, batch_stats = model.apply(model.params, model.batch_stats, jnp.zeros((2, 3)))
+    >>> output.shape, batch_stats
+    ((2, 1), {})
+    """
     graph, params, batch_stats = nnx.split(module, nnx.Param, nnx.BatchStat)
 
     def apply(params: Variables, batch_stats: Variables, *args, method: str = "__call__", **kwargs):

@@ -30,6 +30,9 @@ def load_pretrained(
 ) -> Functional:
     """Fills a model with released weights.
 
+        model = functional(EfficientNet("efficientnet_b0", num_classes=1, rngs=nnx.Rngs(0)))
+        model = load_pretrained("efficientnetb0_notop.h5", model)  # all but the last layer
+
     Args:
       path: a Keras `.h5` or `.weights.h5`, a timm or torchvision `.safetensors` or `.pth`, an `.npz` or `.pth` with the
         names of lukemelas/EfficientNet-PyTorch, or our own `.safetensors`.

@@ -42,13 +42,28 @@ class DoubleConv(nnx.Module):
 
 
 class UNet(nnx.Module):
-    """The paper's (arXiv 2408.00772): image to one logit a pixel.
+    """The SegFusion paper's U-Net (arXiv 2408.00772): image to one logit a pixel.
+
+    >>> from flax import nnx
+    >>> import jax.numpy as jnp
+    >>> network = UNet(filters=4, rngs=nnx.Rngs(0))
+    >>> network(jnp.zeros((2, 48, 64, 3)), train=False).shape
+    (2, 48, 64, 1)
 
     Four levels down (double convolution, 2x2 max-pool, dropout), a double convolution at the bottom, four levels up
     (transposed convolution, concatenation with the level's output on the way down, dropout, double convolution), and a
     1x1 convolution. Filters double at each level. With 16 filters it has 2,164,593 parameters and statistics, as Keras
-    counts them. With `remat`, training keeps what each level makes and computes what is inside it again for the
-    gradients: less memory, the same numbers.
+    counts them.
+
+    Args:
+      filters: filters at the image's own size.
+      dropout: rate of the dropout.
+      channels: channels of the image.
+      axis_name: axis of devices over which batch norm is synchronised; None for each device's own.
+      remat: training keeps what each level makes and computes what is inside it again for the gradients: less memory,
+        the same numbers.
+      dtype: dtype of the computation.
+      rngs: keys that initial weights are drawn from.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def test_a_released_model_becomes_files(finished, tmp_path, capsys):
 
 
 def test_a_package_that_is_missing_is_named(finished, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)  # importing it fails, as where it is not installed
     command = ["export", "--model", str(finished), "--output", str(tmp_path), "--format", "onnx"]
     assert main.main(command) == 1
     assert "onnx" in (told := capsys.readouterr().err) and "pip install 'segfusion_jax[export]'" in told

@@ -5,6 +5,7 @@ import pathlib
 import resource
 import shutil
 import tempfile
+import types
 
 import jax
 import jax.numpy as jnp
@@ -220,7 +221,7 @@ def test_what_a_killed_save_leaves_is_cleared_away(copied):
 
 
 def test_too_little_space_is_noticed_before_writing(copied, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 50))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=50))
     message = r"the checkpoint of step 16 cannot be written: 0.0 MB are free, it takes 2.1 MB; that of step 12 is kept"
     with opened(copied) as checkpoints, pytest.raises(OSError, match=message):
         checkpoints.save(16, arrays(16), FACTS)
