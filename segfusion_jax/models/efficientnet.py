@@ -95,6 +95,7 @@ class EfficientNet(ImageClassifier):
       dropout: rate before the last layer; None for the variant's.
       drop_path: stochastic depth.
       conventions: conventions of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
+      family: the old name of `conventions`, which still works in this version.
       **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 
@@ -107,12 +108,13 @@ class EfficientNet(ImageClassifier):
         dropout: float | None = None,
         drop_path: float = 0.2,
         conventions: str = "tensorflow",
+        family: str = "",
         **options,
     ):
         super().__init__(
             plan(variant, width=width, depth=depth),
             dropout=VARIANTS[variant].dropout if dropout is None else dropout,
             drop_path=drop_path,
-            conventions=conventions_of(variant, conventions),
+            conventions=conventions_of(variant, conventions, family=family),
             **options,
         )

@@ -4,6 +4,7 @@ Kernels are [height, width, in, out] ('HWIO'); images are [batch, height, width,
 statistics are float32; a layer computes in its `dtype`.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Literal, NamedTuple, cast
 
@@ -47,14 +48,18 @@ TIMM = Conventions("timm", "symmetric", 1e-5)
 TORCHVISION = Conventions("torchvision", "symmetric", 1e-5)
 
 
-def conventions_of(network: str, name: str) -> Conventions:
+def conventions_of(network: str, name: str, *, family: str = "") -> Conventions:
     """Returns what the network `network`, "efficientnet_b0" or another, follows by the conventions called `name`.
 
-    Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals.
+    Torchvision trained MobileNetV3 and EfficientNet-B5 to B7 with the epsilon of the originals. A `family`, as version
+    0.1 called the conventions, takes the place of `name` and is warned of.
 
     Raises:
       ValueError: the name is not known.
     """
+    if family:
+        warnings.warn("family is called conventions now: the next version does not know it", FutureWarning, 3)
+        name = family
     known = {conventions.name: conventions for conventions in (TENSORFLOW, TIMM, TORCHVISION)}
     if name not in known:
         raise ValueError(f"conventions = {name!r}: must be one of {', '.join(known)}")

@@ -92,6 +92,7 @@ class MobileNetV3(ImageClassifier):
       dropout: rate before the last layer.
       drop_path: stochastic depth.
       conventions: conventions of the weights that it is to compute like: "tensorflow", "timm" or "torchvision".
+      family: the old name of `conventions`, which still works in this version.
       **options: `num_classes` and `rngs`, and what else `ImageClassifier` takes.
     """
 
@@ -103,12 +104,13 @@ class MobileNetV3(ImageClassifier):
         dropout: float = 0.2,
         drop_path: float = 0.0,
         conventions: str = "tensorflow",
+        family: str = "",
         **options,
     ):
         super().__init__(
             plan(variant, width=width),
             dropout=dropout,
             drop_path=drop_path,
-            conventions=conventions_of(variant, conventions),
+            conventions=conventions_of(variant, conventions, family=family),
             **options,
         )

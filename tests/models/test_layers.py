@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 from scipy import signal
 
+from segfusion_jax.models.efficientnet import EfficientNet
 from segfusion_jax.models.layers import (
     BatchNorm,
     Conv,
@@ -273,3 +274,9 @@ class TestDropPath:
         x = jnp.arange(6.0).reshape(2, 3)
         assert drop_path(x, 0.5, key=None) is x
         assert drop_path(x, 0.0, key=jax.random.key(0)) is x
+
+
+def test_conventions_may_still_be_called_family():
+    with pytest.warns(FutureWarning, match="family is called conventions now"):
+        network = EfficientNet(width=0.25, depth=0.25, num_classes=1, family="timm", rngs=nnx.Rngs(0))
+    assert network.conventions == "timm"
