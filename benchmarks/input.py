@@ -89,7 +89,7 @@ def _enlarged(image: bytes, mask: bytes) -> tuple[bytes, bytes]:
 
 
 def _write(folder: pathlib.Path, examples) -> None:
-    """An image folder that both sides read: ours prepares it first."""
+    """Writes an image folder that both sides read: ours prepares it first."""
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="") as file:

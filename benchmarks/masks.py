@@ -61,7 +61,7 @@ def _print(title: str, rates: dict[str, list[float]]) -> None:
 
 
 def _prediction(args, config: Config, devices: Devices, prepared: Prepared, folder: pathlib.Path) -> dict:
-    """The U-Net's step alone, and the bridge stage's way with all that is around it."""
+    """Times the U-Net's step alone, and the bridge stage's way with all that is around it."""
     weights = folder / "unet.safetensors"
     unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
     save_weights(weights, unet)
@@ -86,7 +86,7 @@ def _prediction(args, config: Config, devices: Devices, prepared: Prepared, fold
 
 
 def _training(args, config: Config, devices: Devices, prepared: Prepared, folder: pathlib.Path) -> dict:
-    """Steps on whole images, and on bridged ones, each with its own stream."""
+    """Times steps on whole images, and on bridged ones, each with its own stream."""
     masks = mask_store.MaskStore(folder / "masks")
     rows = prepared.rows[: args.images]
     size = config.classifier.image_size

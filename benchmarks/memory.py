@@ -34,7 +34,7 @@ WAYS = {
 
 
 def make_step(network: str, devices: Devices, *, remat: bool, microbatches: int) -> tuple[Callable, TrainState]:
-    """The train step and its first state."""
+    """Makes the train step and its first state."""
     common: dict[str, Any] = dict(seed=0, dtype=devices.compute_dtype("auto"), axis_name=AXIS, remat=remat)
     if network == "unet":
         model = make_unet(Segmenter(), **common)
@@ -51,13 +51,13 @@ def make_step(network: str, devices: Devices, *, remat: bool, microbatches: int)
 
 
 def compile_step(step: Callable, state: Any, batch: Any, devices: Devices) -> jax.stages.Compiled:
-    """As `Devices.compile_train_step` does."""
+    """Compiles a step as `Devices.compile_train_step` does."""
     mapped = jax.shard_map(step, mesh=devices.mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False)
     return jax.jit(mapped, donate_argnums=0, compiler_options=devices.compiler_options).lower(state, batch).compile()
 
 
 def draw_batch(size: tuple[int, int], number: int) -> dict[str, np.ndarray]:
-    """Noise."""
+    """Draws a batch of noise."""
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, 256, (number, *size, 3), np.uint8),
@@ -68,7 +68,7 @@ def draw_batch(size: tuple[int, int], number: int) -> dict[str, np.ndarray]:
 
 
 def measure(network: str, number: int, devices: Devices, rounds: int) -> list[list[str]]:
-    """Rows of the table."""
+    """Returns rows of the table."""
     size = Segmenter().image_size if network == "unet" else Classifier().image_size
     batch, compiled, states = jax.device_put(draw_batch(size, number)), {}, {}
     for way, (remat, microbatches) in WAYS.items():

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def limits_of_machine(torch: str) -> dict[str, float]:
-    """Operations and bytes a second: the larger of what JAX and PyTorch, run by the Python `torch`, reach."""
+    """Returns operations and bytes a second: the larger of what JAX and PyTorch, run by the Python `torch`, reach."""
     peers = {"ours": Peer(sys.executable, "our_limits.py")}
     if torch:
         peers["torch"] = Peer(torch, "torch_limits.py")
@@ -66,7 +66,7 @@ def limits_of_machine(torch: str) -> dict[str, float]:
 
 
 def _measure(args, network: str, mode: str, batch: int) -> list[tuple[str, int, float, dict, dict]]:
-    """Peer, batch, images a second, last answer, what it said first."""
+    """Returns peer, batch, images a second, last answer, and what the peer said first."""
     height, width = SIZES[network]
     case = ["--network", network, "--mode", mode, "--batch", batch, "--size", height, width]
     peers = {"ours": Peer(sys.executable, "our_networks.py", *case)}
@@ -88,7 +88,7 @@ def _measure(args, network: str, mode: str, batch: int) -> list[tuple[str, int, 
 
 
 def _lines(network, mode, rows, limits, bytes_per_value) -> list[str]:
-    """Of each peer its best batch."""
+    """Returns the line of each peer at its best batch."""
     best = {name: max((row for row in rows if row[0] == name), key=lambda row: row[2]) for name, *_ in rows}
     height, width = SIZES[network]
     needed = work(network, height, width, train=mode == "train", bytes_per_value=bytes_per_value)

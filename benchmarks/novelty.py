@@ -104,7 +104,7 @@ def _read(path: pathlib.Path) -> np.ndarray:
 
 
 def _window(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A quarter to seven tenths of the largest window of 3 to 4, anywhere."""
+    """Cuts out a quarter to seven tenths of the largest window of 3 to 4, anywhere."""
     rows, columns, _ = image.shape
     height = int(rng.uniform(0.25, 0.7) * min(rows, columns * 3 / 4))
     width = height * 4 // 3
@@ -119,7 +119,7 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _shuffled(image: np.ndarray) -> np.ndarray:
-    """Of 4 by 4 pieces in reverse order."""
+    """Puts 4 by 4 pieces together in reverse order."""
     rows = [np.concatenate(np.array_split(row, 4, 1)[::-1], 1) for row in np.array_split(image, 4)]
     return np.concatenate(rows[::-1])
 
@@ -160,7 +160,7 @@ def _gaussian_noise(rng: np.random.Generator) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator, channels: int, blur: float) -> np.ndarray:
-    """Blurred noise of mean 0 and standard deviation 1."""
+    """Draws blurred noise of mean 0 and standard deviation 1."""
     noise = cv2.GaussianBlur(rng.normal(size=(HEIGHT, WIDTH, channels)), (0, 0), blur).reshape(HEIGHT, WIDTH, channels)
     return (noise - noise.mean()) / noise.std()
 
@@ -174,7 +174,7 @@ def _skin_coloured(rng: np.random.Generator) -> np.ndarray:
 
 
 def _skin_and_disc(rng: np.random.Generator) -> np.ndarray:
-    """What a child would draw as a lesion."""
+    """Draws what a child would draw as a lesion."""
     image = _pixels(np.full((HEIGHT, WIDTH, 3), rng.uniform(0.8, 1.1) * SKIN))
     centre = int(rng.normal(WIDTH / 2, 20)), int(rng.normal(HEIGHT / 2, 15))
     colour = (rng.uniform(0.3, 0.6) * SKIN).tolist()
@@ -206,7 +206,7 @@ def _text_page(rng: np.random.Generator) -> np.ndarray:
 
 
 def _plots(rng: np.random.Generator) -> np.ndarray:
-    """As in a screenshot of a dashboard."""
+    """Draws plots as in a screenshot of a dashboard."""
     drawn = figure.Figure(figsize=(4, 3), dpi=100, facecolor=rng.choice(["white", "#222222", "#eeeeee"]))
     canvas, steps = FigureCanvasAgg(drawn), rng.normal(size=60).cumsum()
     for axes in drawn.subplots(*[(1, 1), (1, 2), (2, 2)][rng.integers(3)], squeeze=False).flat:

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _write(path: pathlib.Path, seed: int, width: int, height: int) -> pathlib.Path:
-    """A drawn lesion, enlarged, with the noise of a camera."""
+    """Writes a drawn lesion, enlarged, with the noise of a camera."""
     rng = np.random.default_rng(seed)
     drawing, _ = rendering.view(rng, rendering.lesion(rng, severity=1.0))
     large = np.asarray(Image.fromarray(drawing).resize((width, height), Image.Resampling.BICUBIC), np.float32)

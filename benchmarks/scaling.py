@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _train(network: str, batch: int, size: tuple[int, int], rounds: int) -> tuple[float, int]:
-    """Images a second, and the most memory."""
+    """Returns images a second, and the most memory."""
     peer = Peer(
         sys.executable, "our_networks.py", "--network", network, "--mode", "train", "--batch", batch, "--size", *size
     )

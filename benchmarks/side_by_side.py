@@ -37,11 +37,11 @@ class Peer:
         self.about: dict = {}
 
     def wait(self) -> None:
-        """Until it is ready."""
+        """Waits until it is ready."""
         self.about = self._read()
 
     def ask(self, line: object) -> dict:
-        """Its answer to a line."""
+        """Sends a line and returns the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
@@ -69,11 +69,11 @@ def in_turns(peers: Mapping[str, Peer], line: object, rounds: int) -> dict[str, 
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value."""
+    """Returns the middle value."""
     return statistics.median(values)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Writes a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

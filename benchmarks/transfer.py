@@ -33,7 +33,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
 
 
 def describe(name: str, workdir: pathlib.Path) -> str:
-    """A line of the table."""
+    """Returns a line of the table."""
     metrics = json.loads((workdir / "evaluate/metrics.json").read_text())["classification"]
     seconds = json.loads((workdir / "classify/done.json").read_text())["seconds"]
     cells = [f"{m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})" for m in (metrics["roc_auc"], metrics["pr_auc"])]

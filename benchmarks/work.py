@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
 
 def efficientnet_b0(height: int, width: int) -> Iterator[Layer]:
-    """Its convolutions without squeeze-and-excite, which works on 1x1 maps."""
+    """Yields B0's convolutions without squeeze-and-excite, which works on 1x1 maps."""
     plan = efficientnet.plan("efficientnet_b0")
     pixels, channels = _half(height) * _half(width), plan.stem
     height, width = _half(height), _half(width)
@@ -47,7 +47,7 @@ def efficientnet_b0(height: int, width: int) -> Iterator[Layer]:
 
 
 def unet(height: int, width: int, filters: int = 16) -> Iterator[Layer]:
-    """The paper's."""
+    """Yields the convolutions of the paper's U-Net."""
     channels = 3
     for level in range(NUM_LEVELS + 1):
         pixels, deep = (height >> level) * (width >> level), filters << level
@@ -61,7 +61,7 @@ def unet(height: int, width: int, filters: int = 16) -> Iterator[Layer]:
 
 
 def work(network: str, height: int, width: int, *, train: bool, bytes_per_value: int) -> Work:
-    """Of one image in a training or a prediction step."""
+    """Counts the work of one image in a training or a prediction step."""
     layers = list({"efficientnet_b0": efficientnet_b0, "unet": unet}[network](height, width))
     passes = 3 if train else 1
     values = sum(layer.read + layer.written for layer in layers)

@@ -25,7 +25,7 @@ PASSES = ("forward", "input gradient", "kernel gradient")
 
 
 def batch() -> int:
-    """Images, from the command line."""
+    """Returns the number of images from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, required=True)
     return parser.parse_args().batch

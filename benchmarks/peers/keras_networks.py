@@ -12,7 +12,7 @@ from steps import arguments, serve_steps  # noqa: E402
 
 
 def double_conv(x, filters):
-    """Twice: 3x3 convolution, batch norm, ReLU."""
+    """Applies 3x3 convolution, batch norm and ReLU, twice."""
     for _ in range(2):
         x = layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal")(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
@@ -20,7 +20,7 @@ def double_conv(x, filters):
 
 
 def unet(size, filters=16, dropout=0.1):
-    """The paper's, as segfusion_jax.UNet."""
+    """Makes the paper's U-Net, as segfusion_jax.UNet is."""
     x = inputs = keras.Input((*size, 3))
     skips = []
     for level in range(4):

@@ -55,7 +55,7 @@ def _compiled(axis_name: str | None) -> str:
 
 
 def _count(text: str) -> tuple[int, int]:
-    """All-reduces of the HLO, and the bytes that each device puts into them."""
+    """Returns the number of all-reduces in the HLO, and the bytes that each device puts into them."""
     results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
     shapes = [shape for result in results for shape in re.findall(r"f32\[([\d,]*)\]", result)]
     return len(results), sum(4 * math.prod(int(n) for n in shape.split(",") if n) for shape in shapes)

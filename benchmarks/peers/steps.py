@@ -9,7 +9,7 @@ from serving import serve
 
 
 def arguments() -> argparse.Namespace:
-    """Which network, in which mode and at which size: what every peer is told."""
+    """Reads which network, in which mode and at which size: what every peer is told."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--network", choices=("efficientnet_b0", "unet"), required=True)
     parser.add_argument("--mode", choices=("train", "predict"), required=True)

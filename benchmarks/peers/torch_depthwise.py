@@ -5,7 +5,7 @@ from depthwise_passes import batch, serve_passes
 
 
 def main() -> None:
-    """Serves it."""
+    """Serves PyTorch's depthwise convolution."""
     images = batch()
     gpu = torch.cuda.is_available()
     torch.backends.cudnn.benchmark = True

@@ -43,7 +43,7 @@ class UNet(nn.Module):
         self.dropout = dropout
 
     def forward(self, x):
-        """[batch, 3, height, width] -> [batch, 1, height, width] logits."""
+        """Maps [batch, 3, height, width] to [batch, 1, height, width] logits."""
         skips = []
         for block in self.down:
             skips.append(block(x))

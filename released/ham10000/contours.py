@@ -28,7 +28,7 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def panels(root: pathlib.Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, str]]:
-    """Of `segmentation_overlays`: plain grey instead of the image, annotation, prediction, what it is."""
+    """Returns the panels of `segmentation_overlays`: plain grey instead of the image, annotation, prediction, title."""
     tested = {
         pathlib.PurePosixPath(row["image_id"]).name for row in _read(HERE / "split.csv") if row["split"] == "test"
     }

@@ -40,7 +40,7 @@ def _read(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def measure(workdir: pathlib.Path, width: str) -> dict[str, Any]:
-    """Sections of metrics.json, of the test images that are so wide."""
+    """Returns the sections of metrics.json over the test images that are so wide."""
     widths = {row["image_id"]: row["width"] for row in _read(workdir / "prepare/splits.csv")}
     metrics = json.loads((workdir / "evaluate/metrics.json").read_text())
     rows = [row for row in _read(workdir / "evaluate/predictions.csv") if widths[row["image_id"]] == width]
