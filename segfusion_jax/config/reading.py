@@ -8,7 +8,7 @@ from typing import Any
 
 
 def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """The fields of a config, or of a part of it, as nested dicts, by their dotted names."""
+    """Returns the fields of a config, or of a part of it, as nested dicts, by their dotted names."""
     flat = {}
     for name, value in values.items():
         flat |= flatten(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}

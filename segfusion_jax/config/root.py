@@ -62,16 +62,16 @@ class Config:
         return reading.from_dict(cls, values, "config", warn=False)
 
     def to_json(self) -> str:
-        """The config as indented JSON."""
+        """Returns the config as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     def to_config_dict(self) -> "ml_collections.ConfigDict":
-        """The config as a ConfigDict that configs and flags may change field by field."""
+        """Returns the config as a ConfigDict that configs and flags may change field by field."""
         import ml_collections
 
         return ml_collections.ConfigDict(dataclasses.asdict(self))
 
 
 def default() -> "ml_collections.ConfigDict":
-    """All fields at their defaults: what a file in `configs/` starts from."""
+    """Returns all fields at their defaults: what a file in `configs/` starts from."""
     return Config().to_config_dict()

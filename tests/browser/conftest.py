@@ -30,11 +30,11 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=service)
 
     def command(self, name: str, **parameters):
-        """Of the Chrome DevTools protocol."""
+        """Sends a command of the Chrome DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, parameters)
 
     def open(self, path, *, width: int = 1280, scheme: str = "light", media: str = "") -> None:
-        """Afresh, and forgets what was logged before."""
+        """Opens a page afresh, and forgets what was logged before."""
         colours = {"name": "prefers-color-scheme", "value": scheme}
         self.command("Emulation.setEmulatedMedia", media=media, features=[colours])
         self.command(

@@ -29,7 +29,7 @@ def column(browser, table: str, heading: str) -> list[str]:
 
 
 def direction(browser, table: str) -> dict[str, str]:
-    """Of the headings that say how their table is sorted."""
+    """Returns `aria-sort` of those headings that say how their table is sorted."""
     sorted_cells = "[...table.tHead.rows[0].cells].filter(cell => cell.ariaSort)"
     entries = f"{sorted_cells}.map(cell => [cell.textContent, cell.ariaSort])"
     return browser.run(f"{SORT} return Object.fromEntries({entries});", table, "")

@@ -3,5 +3,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
-    """Of compiled programs, for all runs."""
+    """The folder of compiled programs, for all runs."""
     return tmp_path_factory.mktemp("cache")

@@ -31,7 +31,7 @@ STAGES = ("prepare", "segment", "score", "bridge", "classify")
 
 @dataclasses.dataclass
 class Run:
-    """Of one workdir; `start` it as often as you like.
+    """A run in one workdir; `start` it as often as you like.
 
     Attributes:
       folder: of the workdir and what is recorded beside it.
@@ -138,14 +138,14 @@ class Run:
 
 
 def free_port() -> int:
-    """Of this machine."""
+    """Returns a port of this machine that nobody listens at."""
     with socket.socket() as a_socket:
         a_socket.bind(("localhost", 0))
         return a_socket.getsockname()[1]
 
 
 def check_same(one: Run, other: Run) -> None:
-    """Bit for bit: weights, masks, metrics, and the order of the input."""
+    """Checks that weights, masks, metrics and the order of the input are the same bit for bit."""
     ours, theirs = one.results(), other.results()
     assert ours.keys() == theirs.keys()
     differing = [name for name in ours if ours[name] != theirs[name]]

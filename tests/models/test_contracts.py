@@ -163,7 +163,7 @@ PUBLISHED_PARAMETERS = {
     "mobilenet_v3_small": 2_542_856,
     "mobilenet_v3_large": 5_483_032,
 }
-"""Of torchvision's documentation, with 1,000 classes; Keras and timm have the same of EfficientNet."""
+"""As torchvision documents them, with 1,000 classes; Keras and timm have the same numbers of EfficientNet."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)

@@ -41,7 +41,7 @@ def conv(x, kernel, stride, padding):
 
 
 def conv_gradients(x, kernel, stride, padding, gradient):
-    """Of x and of the kernel: every product of the sum goes back where it came from."""
+    """Returns the gradients of x and of the kernel: every product of the sum goes back where it came from."""
     kernel, gradient = np.asarray(kernel, np.float64), np.asarray(gradient, np.float64)
     size, alone = len(kernel), kernel.ndim == 3
     terms = "nhwcij,nhwc->ijc" if alone else "nhwcij,nhwf->ijcf"

@@ -65,7 +65,7 @@ class TorchPeer:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the arrays in the file."""
+        """The shapes of the arrays in the file."""
         return {name: array.shape for name, array in self._arrays.items()}
 
     def save(self, folder: pathlib.Path) -> pathlib.Path:

@@ -31,7 +31,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width=
 
 
 def config() -> Config:
-    """Of HAM10000, with all that has a sentence of its own."""
+    """Returns a config of HAM10000, with all that has a sentence of its own."""
     return tiny.config(
         "ham10000",
         data__target="diagnosis",

@@ -103,7 +103,7 @@ ENTRY %main (a: f32[2]) -> f32[2] {
 
 
 def compiled(function, *shapes, count: int = 4) -> footprint.Footprint:
-    """Of `function` on each device's share of float32 arrays; the first argument is donated."""
+    """Returns the footprint of `function` on each device's share of float32 arrays; the first argument is donated."""
     mapped = jax.shard_map(function, mesh=toy.devices(count).mesh, in_specs=P(toy.AXIS), out_specs=P(), check_vma=False)
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return footprint.measure(jax.jit(mapped, donate_argnums=0).lower(*arrays))

@@ -232,7 +232,7 @@ def mean_inputs(params, batch_stats, images, *, train, **_):
 
 
 MALIGNANT = (True, True, True, False, False, False, False)
-"""Of seven diagnoses."""
+"""Which of seven diagnoses are malignant."""
 
 
 def shares_of(logits: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ TURNS = [(quarter, mirror) for mirror in (False, True) for quarter in range(4)]
 
 
 def turned(array: np.ndarray, turn: tuple[int, bool]) -> np.ndarray:
-    """Of [batch, height, width, ...]."""
+    """Returns [batch, height, width, ...] after quarter turns, mirrored if the turn says so."""
     quarters, mirror = turn
     array = np.rot90(array, quarters, axes=(1, 2))
     return array[:, :, ::-1] if mirror else array
@@ -79,7 +79,7 @@ def test_what_is_said_of_a_turned_image_is_turned_with_it(size):
 
 
 def program(views: int, size: tuple[int, int]) -> str:
-    """Of a network that is one `tanh`."""
+    """Returns the program, as text, of a network that is one `tanh`."""
 
     def predict(images):
         return jnp.tanh(images).mean((1, 2, 3))

@@ -22,7 +22,7 @@ SOFTMAX = Classes(("nevus", "melanoma", "bcc"), (False, True, True), 3)
 
 
 def make_model(folder: pathlib.Path, classes: Classes = SIGMOID, members: int = 1, **overrides) -> SegFusion:
-    """Of as many U-Nets and classifiers; `overrides` as of `tiny.config`."""
+    """Makes a model of so many U-Nets and classifiers; `overrides` are those of `tiny.config`."""
     config: Config = tiny.config(**{"segmenter__image_size": (32, 32), "bridge__min_area": 0.02} | overrides)
     dtype = np.dtype("float32")
     unets, classifiers = [], []
