@@ -1,6 +1,7 @@
 """Leakage and shortcut figures against simulation, hand-made tables and the published figures."""
 
 import collections
+import dataclasses
 import json
 
 import numpy as np
@@ -77,12 +78,16 @@ def test_shortcuts_are_found_and_noise_is_not():
         shown = malignant if rng.random() < 0.8 else 1 - malignant
         right[malignant].append(shown == malignant)
         facts = dict(origin="AB"[shown], width=int(rng.integers(500, 600)), file_bytes=1000 + 500 * malignant)
+        facts["height"] = 300 if malignant and i % 7 == 0 else 450
         rows.append(row(i, malignant=malignant, **facts))
     found = audit.shortcuts(rows)
-    assert set(found) == {"origin", "width", "file size"}
+    assert set(found) == {"origin", "width", "height", "file size"}
     assert found["origin"] == pytest.approx(np.mean([np.mean(some) for some in right]), abs=0.01)  # (TPR + TNR) / 2
     assert found["width"] == pytest.approx(0.5, abs=0.04)
     assert found["file size"] == 1.0
+    assert found["height"] == pytest.approx(0.5 + 1 / 14, abs=0.02)
+    copies = [dataclasses.replace(one, copy=1, origin="AB"[one.malignant]) for one in rows]
+    assert audit.shortcuts(rows + copies) == found
 
 
 def test_a_fact_of_one_group_only_predicts_nothing():

@@ -99,11 +99,13 @@ def test_every_stratum_is_divided_evenly():
             assert abs(folds / folds.sum() - 0.25).max() < max(0.05, 2 * granularity)
 
 
-def test_a_rare_diagnosis_of_a_class_is_divided_like_the_others():
+@pytest.mark.parametrize("facts", [{"diagnosis": "dermatofibroma"}, {"has_mask": False}])
+def test_what_is_rare_in_a_class_is_divided_like_the_rest(facts):
     """40 dermatofibromas among 1000 benign lesions: dealt together with the nevi, a split would have 8 +- 3 of them."""
-    rows = [row(i, diagnosis="nevus" if i % 25 else "dermatofibroma") for i in range(1000)]
+    rows = [row(i, **{} if i % 25 else facts) for i in range(1000)]
+    rare_ids = {f"I{i:04d}" for i in range(0, 1000, 25)}
     for seed in range(5):
-        rare = [one for one in splits.deal(rows, dataclasses.replace(SPLITS, seed=seed)) if one.diagnosis != "nevus"]
+        rare = [one for one in splits.deal(rows, dataclasses.replace(SPLITS, seed=seed)) if one.image_id in rare_ids]
         count = collections.Counter(one.split for one in rare)
         assert abs(count["test"] - 8) <= 1 and abs(count["validation"] - 4) <= 1
         folds = np.bincount([one.fold for one in rare if one.fold >= 0], minlength=4)
@@ -187,8 +189,10 @@ def test_of_equal_pictures_one_takes_part():
     rows = [row(i) for i in range(60)]
     rows += [row(60, picture="I0003", group="I0003", has_mask=False)]
     rows += [row(61, picture="I0004", group="I0004", target=1)]
+    rows += [row(62, picture="I0005", group="I0005", file_bytes=2000)]
     after = dealt(rows)
     assert after["I0060"] == ("unused", -1) and after["I0003"][0] != "unused"
+    assert after["I0005"] == ("unused", -1) and after["I0062"][0] != "unused"  # the larger file
     assert after["I0061"] == after["I0004"] == ("unused", -1)  # they contradict each other
 
 
@@ -202,7 +206,10 @@ def test_of_equal_pictures_one_may_bring_the_target_and_one_the_mask():
 def test_an_official_test_set_stays_apart():
     rows = [row(i, partition="train") for i in range(60)] + [row(100 + i, partition="test") for i in range(20)]
     rows += [row(200, partition="train", group="I0100")]  # of a lesion of the test set
+    rows += [row(120, partition="test", has_mask=False), row(220, partition="train", picture="I0120", group="I0120")]
     after = dealt(rows)
+    assert after.pop("I0120") == ("official_test", -1) and after.pop("I0220") == ("unused", -1)
+    rows = rows[:-2]
     assert {after[f"I{100 + i:04d}"][0] for i in range(20)} == {"official_test"}
     assert after["I0200"][0] == "unused"
     assert 11 <= collections.Counter(split for split, _ in after.values())["test"] <= 13

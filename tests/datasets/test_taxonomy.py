@@ -28,6 +28,13 @@ def test_every_code_has_a_known_diagnosis():
     assert named == set(taxonomy.DIAGNOSES)
 
 
+def test_lesions_that_the_isic_archive_names_apart_and_ham10000_does_not():
+    keratoses = {"seborrheic keratosis", "solar lentigo", "lichenoid keratosis", "lentigo NOS"}
+    assert {code for code, name in taxonomy.ISIC2020.items() if name == "benign keratosis"} == keratoses
+    assert {code for code, name in taxonomy.ISIC2020.items() if name == "nevus"} == {"nevus"}
+    assert {code for code, name in taxonomy.ISIC2020.items() if name == "melanoma"} == {"melanoma"}
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

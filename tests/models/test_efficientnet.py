@@ -19,7 +19,7 @@ def test_b0_has_the_published_number_of_parameters():
 def test_b3s_plan_by_hand():
     plan = efficientnet.plan("efficientnet_b3")
     assert (plan.stem, plan.top, len(plan.blocks)) == (40, 1536, 26)
-    blocks = [(block.expanded, block.size, block.stride, block.reduced, block.filters) for block in plan.blocks]
+    blocks = [(block.expanded, block.size, block.stride, block.squeezed, block.filters) for block in plan.blocks]
     assert blocks[:4] == [(40, 3, 1, 10, 24), (24, 3, 1, 6, 24), (144, 3, 2, 6, 32), (192, 3, 1, 8, 32)]
     assert blocks[-1] == (2304, 3, 1, 96, 384)
 

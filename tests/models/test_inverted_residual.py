@@ -14,8 +14,8 @@ from tests.models.filled import filled
 PLAN = Plan(
     stem=4,
     blocks=(
-        Block(expanded=4, size=3, stride=1, reduced=2, filters=4, activation=nnx.relu),
-        Block(expanded=8, size=5, stride=2, reduced=0, filters=6, activation=nnx.silu),
+        Block(expanded=4, size=3, stride=1, squeezed=2, filters=4, activation=nnx.relu),
+        Block(expanded=8, size=5, stride=2, squeezed=0, filters=6, activation=nnx.silu),
     ),
     top=10,
     hidden=7,
@@ -74,7 +74,7 @@ def test_classifier_goes_from_block_to_block_to_the_head(classifier):
 
 @functools.cache
 def block(channels: int, stride: int, drop_path: float):
-    shape = Block(expanded=2 * channels, size=3, stride=stride, reduced=2, filters=8, activation=nnx.silu)
+    shape = Block(expanded=2 * channels, size=3, stride=stride, squeezed=2, filters=8, activation=nnx.silu)
     options = dict(drop_path=drop_path, conventions=TENSORFLOW, axis_name=None, dtype=np.float32)
     return filled(lambda: InvertedResidual(channels, shape, PLAN, **options, rngs=nnx.Rngs(0)))
 

@@ -10,7 +10,7 @@ def test_smalls_plan_by_hand():
     assert (plan.stem, plan.top, plan.hidden, len(plan.blocks)) == (16, 576, 1024, 11)
     assert plan.blocks[0] == (16, 3, 2, 8, 16, nnx.relu)
     assert plan.blocks[3] == (96, 5, 2, 24, 40, nnx.hard_swish)
-    assert [block.reduced for block in plan.blocks] == [8, 0, 0, 24, 64, 64, 32, 40, 72, 144, 144]
+    assert [block.squeezed for block in plan.blocks] == [8, 0, 0, 24, 64, 64, 32, 40, 72, 144, 144]
 
 
 def test_larges_plan_by_hand():

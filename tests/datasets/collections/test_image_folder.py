@@ -1,5 +1,6 @@
 """Anybody's own images: tables, class folders, masks, groups, and paths that lead nowhere good."""
 
+import collections
 import pathlib
 
 import pytest
@@ -232,13 +233,14 @@ def test_akiec_by_isic2019(tmp_path, monkeypatch):
     assert [record.diagnosis for record in records] == ["squamous cell carcinoma", taxonomy.HAM10000["akiec"]]
 
 
-def test_real_crops_as_they_are():
-    records, problems = read(official.real("ham10000_crop224"))
-    assert problems == [] and len(records) == 5_984
-    assert all(record.mask is not None and record.mask.name.startswith(record.image_id) for record in records)
-    assert len({record.lesion_id for record in records}) == 5_984
-    assert sum(record.malignant for record in records) == 491 + 264 + 183
-    assert records[0].site == "trunk"
+def test_the_real_archive_as_it_is():
+    records, problems = read(official.real("isic_archive"))
+    assert problems == [] and len(records) == 2_956
+    count = collections.Counter(record.diagnosis for record in records)
+    assert (count["melanoma"], count["nevus"], count[""]) == (879, 1_517, 523)
+    assert sum(record.malignant for record in records) == 879 + 6 + 4  # squamous cell carcinomas, actinic keratoses
+    groups = collections.Counter(record.patient_id for record in records)
+    assert groups["group:IDS"] == 639 and len(groups) == 1_005
 
 
 def test_folders_in_classes_are_refused(tmp_path):
