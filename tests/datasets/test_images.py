@@ -205,6 +205,9 @@ def test_letterbox_keeps_shapes_and_crop_cuts_the_sides():
     cropped = store(picture, mask, size=(100, 100), aspect="crop")
     assert pixels(cropped.mask).shape == (300, 300)
     np.testing.assert_array_equal(pixels(cropped.mask), pixels(mask)[:, 150:450])
+    picture, mask = a_marked_picture(300, 600)
+    cropped = store(picture, mask, size=(100, 100), aspect="crop")
+    np.testing.assert_array_equal(pixels(cropped.mask), pixels(mask)[150:450])
 
 
 def test_turned_and_odd_images_become_upright_rgb():

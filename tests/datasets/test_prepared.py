@@ -239,6 +239,8 @@ def test_masks_of_another_collection(tmp_path):
         row = by_id[image_id]
         assert (row.source, row.malignant) == ("isic2019", drawn[i].malignant)
         assert row.has_mask == ("_downsampled" not in image_id)
+        if row.has_mask:  # where ISIC 2019 names no lesion, HAM10000 does
+            assert row.lesion_id == f"HAM_{drawn[i].lesion_id[-7:]}"
         assert opened.read(row.position)[1] == (contents(drawn[i])[1] if row.has_mask else b"")
     masks_only = [row for row in opened.rows if row.source == "ham10000"]
     assert len(masks_only) == 80 - sum("_downsampled" not in image_id for image_id in ids)

@@ -101,8 +101,9 @@ def test_boundary_iou_of_a_hand_worked_case():
     outer, inner = box(10, 10, 5, 5), box(11, 11, 3, 3)
     assert segmentation.score(inner, outer)["boundary_iou"] == 0
     # Twice as large an image: 2 pixels wide, 24 of 25 pixels against all 9, 8 of which are among the 24.
-    outer, inner = box(10, 10, 5, 5, (60, 80)), box(11, 11, 3, 3, (60, 80))
-    assert segmentation.score(inner, outer)["boundary_iou"] == pytest.approx(8 / 25)
+    for shape in ((60, 80), (57, 76)):  # 2 % of 95 are 1.9 pixels
+        outer, inner = box(10, 10, 5, 5, shape), box(11, 11, 3, 3, shape)
+        assert segmentation.score(inner, outer)["boundary_iou"] == pytest.approx(8 / 25)
     # At the image's corner the border counts as outside: still a whole ring.
     assert segmentation.score(box(0, 0, 3, 3), box(0, 0, 5, 5))["boundary_iou"] == pytest.approx(5 / 19)
 
@@ -148,6 +149,12 @@ def test_a_lesion_that_is_not_there_scores_zero():
     scores = segmentation.score(np.ones((3, 3), bool), np.zeros((3, 3), bool))
     assert scores["dice"] == scores["jaccard"] == scores["specificity"] == 0.0
     assert scores["sensitivity"] == 1.0  # nothing was there to be missed: ISIC 2018 scores 0/0 as 1
+
+
+def test_a_jaccard_of_065_is_no_failure():
+    assert segmentation.score(box(0, 0, 1, 13), box(0, 0, 1, 20))["thresholded_jaccard"] == 0.65
+    columns = segmentation.columns([{"jaccard": value} for value in (0.65, 0.649, 0.0)])
+    assert columns["failure_rate"].tolist() == [0, 1, 1] and columns["zero_rate"].tolist() == [0, 0, 1]
 
 
 def test_official_rules_of_isic_2018():

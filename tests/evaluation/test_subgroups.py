@@ -86,6 +86,10 @@ def test_small_subgroups_tell_their_size_only():
     assert female["withheld"] and female["n"] == 100
     assert female["classification"] == female["segmentation"] == male["segmentation"] == {}
     assert not male["withheld"] and male["classification"]
+    female, _ = subgroups.by_subgroup(
+        {"sex": facts["sex"]}, labels, probabilities, 0.5, groups, min_size=100, resamples=9
+    )
+    assert not female["withheld"] and female["classification"]
 
 
 def test_one_class_and_one_group_keep_what_is_defined():

@@ -210,6 +210,17 @@ class TestColours:
         angles = np.rad2deg(np.arctan2(after[:, 2], after[:, 1]) - np.arctan2(before[2], before[1]))
         assert angles.min() == pytest.approx(-30, abs=1.5) and angles.max() == pytest.approx(30, abs=1.5)
 
+    def test_hue_and_saturation_turn_and_scale_all_chroma_alike(self):
+        matrices = self.drawn(hue=30.0, saturation=0.5)
+        chroma = []
+        for colour in ([200.0, 120.0, 90.0], [90.0, 110.0, 150.0]):
+            before, after = (
+                np.array([complex(*colorsys.rgb_to_yiq(*c / 255)[1:]) for c in colours])
+                for colours in (np.array([colour]), matrices @ [*colour, 1])
+            )
+            chroma.append(after / before)
+        np.testing.assert_allclose(*chroma, atol=0.02)  # factor and angle
+
     def test_white_balance_scales_each_channel_by_itself_and_comes_first(self):
         matrices = self.drawn(white_balance=0.2)
         gains = matrices[:, [0, 1, 2], [0, 1, 2]]

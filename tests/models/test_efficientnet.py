@@ -1,6 +1,7 @@
 """EfficientNet's tables. Its numbers are held against NumPy in test_pretrained.py and against peers in tests/parity."""
 
 import numpy as np
+import pytest
 from flax import nnx
 
 from segfusion_jax.models import efficientnet
@@ -14,6 +15,31 @@ def test_b0_has_the_published_number_of_parameters():
     assert count(b0.params) - count(b0.params["head"]) == 4_007_548
     assert count(b0.batch_stats) == 42_016
     assert len(b0.params["blocks"]) == 16
+
+
+@pytest.mark.parametrize(
+    ("number", "parameters", "dropout", "resolution"),
+    [
+        (1, 7_794_184, 0.2, 240),
+        (2, 9_109_994, 0.3, 260),
+        (3, 12_233_232, 0.3, 300),
+        (4, 19_341_616, 0.4, 380),
+        (5, 30_389_784, 0.4, 456),
+        (6, 43_040_704, 0.5, 528),
+        (7, 66_347_960, 0.5, 600),
+    ],
+)
+def test_the_other_variants_are_as_published(number, parameters, dropout, resolution):
+    """Numbers of parameters as torchvision and timm tell them; the rest is Google's table of variants."""
+    plan, variant = efficientnet.plan(f"efficientnet_b{number}"), efficientnet.VARIANTS[f"efficientnet_b{number}"]
+    total, channels = 27 * plan.stem + 2 * plan.stem, plan.stem
+    for block in plan.blocks:
+        inner, squeezed = block.expanded, block.squeezed
+        total += (channels + 2) * inner * (inner != channels) + (block.size**2 + 2) * inner
+        total += (2 * inner + 1) * squeezed + inner + (inner + 2) * block.filters
+        channels = block.filters
+    assert total + (channels + 2) * plan.top + 1000 * plan.top + 1000 == parameters
+    assert (variant.dropout, variant.resolution) == (dropout, resolution)
 
 
 def test_b3s_plan_by_hand():
