@@ -219,7 +219,10 @@ class TestColours:
                 for colours in (np.array([colour]), matrices @ [*colour, 1])
             )
             chroma.append(after / before)
-        np.testing.assert_allclose(*chroma, atol=0.02)  # factor and angle
+        np.testing.assert_allclose(*chroma, atol=0.02)
+        factors, angles = np.abs(chroma[0]), np.rad2deg(np.angle(chroma[0]))
+        assert factors.min() == pytest.approx(0.5, abs=0.02) and factors.max() == pytest.approx(1.5, abs=0.02)
+        assert angles.min() == pytest.approx(-30, abs=1.5) and angles.max() == pytest.approx(30, abs=1.5)
 
     def test_white_balance_scales_each_channel_by_itself_and_comes_first(self):
         matrices = self.drawn(white_balance=0.2)

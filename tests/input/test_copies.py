@@ -22,6 +22,20 @@ def test_a_copy_is_augmented_and_always_the_same():
     assert not np.array_equal(copies[0], copies[1])
 
 
+def test_no_two_copies_are_moved_alike(monkeypatch):
+    drawn = []
+
+    def augment(image, mask, augmentation, rng):
+        drawn.append(rng.random())
+        return image, mask
+
+    monkeypatch.setattr(decode, "augment", augment)
+    for position in (3, 4):
+        for copy in (1, 2):
+            decode.read(fakes.Records(), fakes.Row(position, "id", 0, copy))  # pyright: ignore[reportArgumentType]
+    assert len(set(drawn)) == 4
+
+
 def test_the_bridges_mask_of_a_copy_is_not_moved_again():
     rows = [fakes.Row(3, "id3", 0, copy) for copy in (0, 1)]
     examples = Examples(fakes.Records(), rows, fakes.SIZE, masks=fakes.Masks())  # pyright: ignore[reportArgumentType]

@@ -104,6 +104,9 @@ class TestTrainStream:
         assert_equal(stream().batches(0, 5, THREADS), list(stream().batches(0, 5, Input(num_threads=1))))
         orders = [[stream(seed=seed).image_ids(step) for step in range(5)] for seed in (3, 4)]
         assert orders[0] != orders[1]
+        options = dict(augmentation=Augmentation(brightness=0.2), on_device=True)
+        first, second = (next(stream(seed=seed, **options).batches(0, 1, THREADS)) for seed in (3, 4))
+        assert all(np.abs(first[name] - second[name]).max() > 0.01 for name in ("matrix", "colours"))
 
     @pytest.mark.parametrize("start", [1, 2, 6])  # 7 examples, 4 a batch: epochs end inside of batches
     def test_it_resumes_anywhere(self, start):

@@ -131,7 +131,8 @@ def test_compiled_equals_eager(run):
 
 
 def test_examples_do_not_meet_in_inference(run):
-    np.testing.assert_allclose(infer(run.model, IMAGES[2:]), run.logits[2:], rtol=1e-4, atol=1e-5)
+    others = np.concatenate([IMAGES[2:], IMAGES[2:]])  # as many, so that the same program runs
+    np.testing.assert_allclose(infer(run.model, others)[2:], run.logits[2:], rtol=1e-4, atol=1e-5)
 
 
 def test_the_key_and_nothing_else_decides_what_is_dropped(run):
@@ -151,27 +152,8 @@ def test_initial_weights_are_a_function_of_the_seed(run):
     assert len({float(kernel.ravel()[0]) for kernel in kernels.values()}) == len(kernels)
 
 
-PUBLISHED_PARAMETERS = {
-    "efficientnet_b0": 5_288_548,
-    "efficientnet_b1": 7_794_184,
-    "efficientnet_b2": 9_109_994,
-    "efficientnet_b3": 12_233_232,
-    "efficientnet_b4": 19_341_616,
-    "efficientnet_b5": 30_389_784,
-    "efficientnet_b6": 43_040_704,
-    "efficientnet_b7": 66_347_960,
-    "mobilenet_v3_small": 2_542_856,
-    "mobilenet_v3_large": 5_483_032,
-}
-"""As torchvision documents them, with 1,000 classes; Keras and timm have the same numbers of EfficientNet."""
-
-
-@pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
-def test_published_numbers_of_parameters(name):
-    def make():
-        if name in mobilenet_v3.VARIANTS:
-            return MobileNetV3(name, num_classes=1000, rngs=nnx.Rngs(0))
-        return EfficientNet(name, num_classes=1000, rngs=nnx.Rngs(0))
-
-    module = nnx.eval_shape(make)
-    assert count(nnx.to_pure_dict(nnx.state(module, nnx.Param))) == PUBLISHED_PARAMETERS[name]
+@pytest.mark.parametrize(("name", "parameters"), [("mobilenet_v3_small", 2_542_856), ("mobilenet_v3_large", 5_483_032)])
+def test_published_numbers_of_parameters(name, parameters):
+    """As torchvision documents them, with 1,000 classes; EfficientNet's are counted in its own tests, from its tables."""
+    module = nnx.eval_shape(lambda: MobileNetV3(name, num_classes=1000, rngs=nnx.Rngs(0)))
+    assert count(nnx.to_pure_dict(nnx.state(module, nnx.Param))) == parameters

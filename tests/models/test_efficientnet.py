@@ -61,3 +61,9 @@ def test_the_rate_of_dropout_is_the_variants():
 def test_stochastic_depth_grows_with_depth():
     model = nnx.eval_shape(lambda: EfficientNet(drop_path=0.32, rngs=nnx.Rngs(0)))
     np.testing.assert_allclose([block.drop_path for block in model.blocks], 0.02 * np.arange(16))
+
+
+def test_images_are_described_before_the_last_of_four_halvings():
+    model = nnx.eval_shape(lambda: EfficientNet(rngs=nnx.Rngs(0)))
+    assert [number for number, block in enumerate(model.blocks) if block.depthwise.conv.stride == 2] == [1, 3, 5, 11]
+    assert model.middle == 11

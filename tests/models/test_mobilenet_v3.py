@@ -22,3 +22,5 @@ def test_larges_plan_by_hand():
 def test_narrower_networks_keep_their_hidden_layer():
     plan = mobilenet_v3.plan("mobilenet_v3_small", width=0.5)
     assert (plan.stem, plan.blocks[-1].filters, plan.top, plan.hidden) == (8, 48, 288, 1024)
+    assert [block.expanded for block in plan.blocks] == [8, 40, 48, 48, 120, 120, 64, 72, 144, 288, 288]
+    assert [block.squeezed for block in plan.blocks] == [8, 0, 0, 16, 32, 32, 16, 24, 40, 72, 72]  # of those
