@@ -154,6 +154,6 @@ def test_initial_weights_are_a_function_of_the_seed(run):
 
 @pytest.mark.parametrize(("name", "parameters"), [("mobilenet_v3_small", 2_542_856), ("mobilenet_v3_large", 5_483_032)])
 def test_published_numbers_of_parameters(name, parameters):
-    """As torchvision documents them, with 1,000 classes; EfficientNet's are counted in its own tests, from its tables."""
+    """As torchvision documents them, with 1,000 classes; EfficientNet's are counted from its tables."""
     module = nnx.eval_shape(lambda: MobileNetV3(name, num_classes=1000, rngs=nnx.Rngs(0)))
     assert count(nnx.to_pure_dict(nnx.state(module, nnx.Param))) == parameters
