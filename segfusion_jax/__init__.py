@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from segfusion_jax.models.unet import EncoderUNet, UNet
     from segfusion_jax.serving.segfusion import Prediction, SegFusion
 
+__version__ = "0.2.0"
+
 __all__ = [
     "Config",
     "EfficientNet",

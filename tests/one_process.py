@@ -1,38 +1,31 @@
-"""One of a test's processes: main.py with a scenario of this module in the place of the experiment.
+"""One of a test's processes: what `segfusion train` is, with a scenario of this module in the place of the experiment.
 
 `start` starts all of them, from a test; `python -m tests.one_process` is one.
 """
 
+import argparse
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 import time
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
 
-_UNUSED = ("segfusion_jax.pipeline.experiment", "segfusion_jax.pipeline.stages.evaluate")
-sys.modules |= {name: types.ModuleType(name) for name in _UNUSED}  # main.py needs them, and they take seconds
-sys.modules[_UNUSED[0]].__dict__["STAGES"] = {}
-
-import main  # noqa: E402
-from segfusion_jax import config  # noqa: E402
-from segfusion_jax.models.from_config import make_classifier, make_unet  # noqa: E402
-from segfusion_jax.runtime import interruption, processes  # noqa: E402
-from segfusion_jax.runtime.devices import AXIS, Devices, make_devices  # noqa: E402
-from segfusion_jax.training import steps  # noqa: E402
-from segfusion_jax.training.state import create_state  # noqa: E402
-from tests.training import toy  # noqa: E402
+from segfusion_jax import config
+from segfusion_jax.commands import launch, parser, program
+from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.runtime import interruption, processes
+from segfusion_jax.runtime.devices import AXIS, Devices, make_devices
+from segfusion_jax.training import steps
+from segfusion_jax.training.state import create_state
+from tests.training import toy
 
 ROOT = pathlib.Path(__file__).parent.parent
-SCENARIO = flags.DEFINE_string("scenario", None, "Function of this module.")
-HEARTBEAT = flags.DEFINE_integer("heartbeat", 20, "Seconds.")
 BATCH, LENGTHS = 8, (1, 7, 8, 9, 17)
 
 
@@ -52,7 +45,7 @@ def run(folder: pathlib.Path, *arguments: str, devices: int = 2, **environment: 
     """Starts one process."""
     flags_of_xla = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
     path = {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.one_process", "--config=configs/synthetic.py", f"--workdir={folder}"]
+    command = [sys.executable, "-m", "tests.one_process", "--config=synthetic", f"--workdir={folder}"]
     return subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,
@@ -127,7 +120,7 @@ def agree(devices: Devices, folder: pathlib.Path) -> None:
     np.savez(folder / f"agreed_{devices.process}.npz", answers=list(map(bool, answers)), microseconds=microseconds)
 
 
-def alone(values, workdir, stages):
+def alone(values, workdir):
     """Trains on one device, and on eight in both ways."""
     first = toy.devices(1)
     for name in PROBLEMS:
@@ -136,7 +129,7 @@ def alone(values, workdir, stages):
             train(make_devices(config.Parallel(api=api)), name, workdir / f"{name}_8_{api}.npz")
 
 
-def together(values, workdir, stages):
+def together(values, workdir):
     """All that several processes do."""
     devices = make_devices(values.parallel)
     for name in PROBLEMS:
@@ -145,13 +138,13 @@ def together(values, workdir, stages):
     agree(devices, workdir)
 
 
-def greet(values, workdir, stages):
+def greet(values, workdir):
     """Prints which process of how many it is."""
     devices = make_devices(values.parallel)
     print(f"process {devices.process} of {devices.num_processes}, {devices.any_process(True)}", flush=True)
 
 
-def slow_lead(values, workdir, stages):
+def slow_lead(values, workdir):
     """Process 0 takes longer than Gloo waits for, before a barrier and before a step."""
     devices = make_devices(values.parallel)
     for name in ("barrier", "step"):
@@ -162,7 +155,7 @@ def slow_lead(values, workdir, stages):
     print("agreed", bool(devices.any_process(True)))
 
 
-def raises(values, workdir, stages):
+def raises(values, workdir):
     """Process 1 fails while the other waits."""
     devices = make_devices(values.parallel)
     if devices.process == 1:
@@ -170,7 +163,7 @@ def raises(values, workdir, stages):
     devices.wait_for_all("never")
 
 
-def bug(values, workdir, stages):
+def bug(values, workdir):
     """Process 0 fails by a mistake of ours, while the other waits."""
     devices = make_devices(values.parallel)
     if devices.process == 0:
@@ -178,14 +171,14 @@ def bug(values, workdir, stages):
     devices.wait_for_all("never")
 
 
-def idle(values, workdir, stages):
+def idle(values, workdir):
     """Is in no training."""
     devices = make_devices(values.parallel)
     (workdir / f"ready_{devices.process}").touch()
     time.sleep(1e6)
 
 
-def terminated(values, workdir, stages):
+def terminated(values, workdir):
     """A signal comes while its process waits; then the processes wait by different names."""
     devices = make_devices(values.parallel)
     if devices.process == 1:
@@ -199,7 +192,7 @@ def terminated(values, workdir, stages):
         devices.wait_for_all(["segment", "bridge"][devices.process])
 
 
-def step(values, workdir, stages):
+def step(values, workdir):
     """Takes steps for ever."""
     devices = make_devices(values.parallel)
     while True:
@@ -207,7 +200,7 @@ def step(values, workdir, stages):
         (workdir / f"ready_{devices.process}").touch()
 
 
-def wait(values, workdir, stages):
+def wait(values, workdir):
     """Process 0 and 1 wait for a third, of three."""
     devices = make_devices(values.parallel)
     (workdir / f"ready_{devices.process}").touch()
@@ -216,7 +209,7 @@ def wait(values, workdir, stages):
     devices.wait_for_all("never")
 
 
-def compute(values, workdir, stages):
+def compute(values, workdir):
     """Is busy for ever."""
     devices = make_devices(values.parallel)
     (workdir / f"ready_{devices.process}").touch()
@@ -224,8 +217,20 @@ def compute(values, workdir, stages):
         pass
 
 
+def main() -> int:
+    """Runs the scenario that the command line names."""
+    options = argparse.ArgumentParser(allow_abbrev=False)
+    options.add_argument("--scenario", required=True, help="function of this module")
+    options.add_argument("--heartbeat", type=int, default=processes.HEARTBEAT_SECONDS, help="seconds")
+    ours, words = options.parse_known_args()
+    processes.HEARTBEAT_SECONDS = ours.heartbeat
+
+    def train(arguments: argparse.Namespace) -> int:
+        globals()[ours.scenario](*launch.start(arguments))
+        return 0
+
+    return program.run(train, parser.parse(["train", *words]))
+
+
 if __name__ == "__main__":
-    flags.FLAGS(sys.argv)
-    processes.HEARTBEAT_SECONDS = HEARTBEAT.value
-    main.experiment.run = globals()[SCENARIO.value]
-    app.run(main.main)
+    sys.exit(main())

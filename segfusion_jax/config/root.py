@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # importing it takes a tenth of a second, which the help need
 class Config:
     """One experiment."""
 
-    seed: int = field(0, "of initial weights, dropout, input order and augmentation", at_least(0))
+    seed: int = field(0, "seed of initial weights, dropout, input order and augmentation", at_least(0))
     compute_dtype: str = field(
         "auto",
         '"auto" = bfloat16 on an accelerator, float32 on a CPU',

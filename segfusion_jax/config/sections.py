@@ -73,7 +73,7 @@ class Data:
     )
     resampling: str = field("area", "filter that resizes", one_of("area", "bilinear", "bicubic", "lanczos"))
     synthetic_images: int = field(600, "images that the synthetic collection draws", at_least(20))
-    synthetic_seed: int = field(0, "of what it draws", at_least(0))
+    synthetic_seed: int = field(0, "seed of what it draws", at_least(0))
 
     def __post_init__(self):
         check(self)
@@ -85,7 +85,7 @@ class Splits:
 
     protocol: str = field(
         "grouped",
-        'or, to show what leaks do: "by_image", at random; "paper", so after augmenting',
+        'grouped; or, to show what leaks do, "by_image", at random; "paper", so after augmenting',
         one_of("grouped", "by_image", "paper"),
     )
     test_fraction: float = field(
@@ -95,7 +95,7 @@ class Splits:
         0.15, "of the images, which choose checkpoint and threshold of the classifier", in_range(0.01, 0.9)
     )
     num_folds: int = field(5, "U-Nets that are cross-fitted over all groups outside test", at_least(3))
-    seed: int = field(0, "of the deal")
+    seed: int = field(0, "seed of the deal")
     official_test: bool = field(False, "test on the collection's own test set, which otherwise takes no part")
     table: str = field("", "CSV with columns image_id and split (and fold): its images stay where it puts them")
 
@@ -115,7 +115,7 @@ class Augmentation:
     Beyond borders the nearest pixel repeats.
     """
 
-    rotation: float = field(15.0, "degrees, drawn from [-rotation, rotation]", in_range(0, 180))
+    rotation: float = field(15.0, "degrees that images turn by, drawn from [-rotation, rotation]", in_range(0, 180))
     shift_height: float = field(0.2, "fraction of the height, drawn from [-shift, shift]", in_range(0, 1))
     shift_width: float = field(0.2, "fraction of the width, likewise", in_range(0, 1))
     zoom: float = field(0.2, "scale drawn from [1 - zoom, 1 + zoom] for each axis", in_range(0, 0.9))
@@ -193,8 +193,8 @@ class Segmenter:
         "tensorflow", "of the encoder, as classifier.conventions", one_of(*CONVENTIONS), was="family"
     )
     pretrained: str = field("", "weights of the encoder, as classifier.pretrained")
-    filters: int = field(16, "at the image's own size; doubled at each of the four levels below", at_least(1))
-    dropout: float = field(0.1, "probability", in_range(0, 0.95))
+    filters: int = field(16, "channels at the image's own size; doubled at each of the four levels below", at_least(1))
+    dropout: float = field(0.1, "share of the features that a training step leaves out", in_range(0, 0.95))
     loss: str = field("bce", '"bce_dice" is their sum', one_of("bce", "dice", "bce_dice"))
     test_time_augmentation: int = field(
         1, "orientations of each image that are predicted and averaged", one_of(*TEST_TIME_AUGMENTATIONS), was="views"
@@ -252,7 +252,7 @@ class Classifier:
     pretrained: str = field(
         "", 'weight file, found like data.root, or a published name (docs/models.md); "" = from scratch'
     )
-    dropout: float = field(0.1, "probability, before the last layer", in_range(0, 0.95))
+    dropout: float = field(0.1, "likewise, before the last layer", in_range(0, 0.95))
     drop_path: float = field(
         0.2,
         "stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0",
@@ -269,7 +269,7 @@ class Classifier:
         0, "leading epochs, in addition to training.epochs, that train the last layer only", at_least(0)
     )
     frozen_learning_rate: float = field(1e-3, "constant, in those epochs", in_range(1e-8, 10))
-    seed: int = field(0, "beside the run's own: another one makes another classifier on the same masks", at_least(0))
+    seed: int = field(0, "beside the run's own: another seed makes another classifier on the same masks", at_least(0))
     layer_decay: float = field(
         1.0, "each block learns at this times the rate of the block after it; 1 = all at the same", in_range(0.01, 1)
     )
@@ -294,7 +294,7 @@ class Classifier:
 class Evaluation:
     """How the models are judged on the test images."""
 
-    resamples: int = field(2000, "of the groups, for each 95 % interval", at_least(100))
+    resamples: int = field(2000, "of the groups of images, for each 95 % interval", at_least(100))
     min_subgroup: int = field(50, "images; of a smaller subgroup only the size is told", at_least(1))
 
     def __post_init__(self):
@@ -316,7 +316,7 @@ class Parallel:
 class Input:
     """How examples are read. Changes speed, never results, and may differ when a run goes on."""
 
-    num_threads: int = field(4, "that decode and augment, in each reading process", at_least(1))
+    num_threads: int = field(4, "threads that decode and augment, in each reading process", at_least(1))
     num_workers: int = field(0, "processes that read for training; 0 = threads of the training process", at_least(0))
     log_seconds: float = field(10.0, "seconds between progress lines", at_least(0))
 

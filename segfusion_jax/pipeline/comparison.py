@@ -1,11 +1,8 @@
 """Several finished runs side by side: what each reached, and how much better than a reference on the same test images.
 
-    python -m segfusion_jax.pipeline.comparison runs/a runs/b --reference=runs/a --output=runs/comparison
-
 Where the test images are the same, a difference is paired: each resample of the groups is scored for both runs.
 """
 
-import argparse
 import dataclasses
 import json
 import pathlib
@@ -262,32 +259,3 @@ def _fields(compared: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     names = list(next(iter(compared.values()))["fields"])
     rows = [(run, *(str(of["fields"][name]) for name in names)) for run, of in compared.items()]
     return [Table("What differs in their configs", ("Run", *names), rows)] if names else []
-
-
-def main() -> None:
-    """The command of this module's docstring."""
-    parser = argparse.ArgumentParser(description="Puts finished runs side by side.")
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, help="workdirs of finished runs")
-    parser.add_argument("--reference", type=pathlib.Path, help="the one that others are compared with; else the first")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="folder to write")
-    arguments = parser.parse_args()
-    paths = [run.resolve() for run in arguments.runs]
-    if len(set(paths)) < max(2, len(paths)):
-        parser.exit(1, f"error: runs {', '.join(map(str, arguments.runs))}: must be at least two, all different\n")
-    reference = (arguments.reference or arguments.runs[0]).resolve()
-    short = len({path.name for path in paths}) == len(paths)
-    names = {path: path.name if short else str(run) for path, run in zip(paths, arguments.runs, strict=True)}
-    if reference not in names:
-        parser.exit(1, f"error: --reference={arguments.reference}: must be one of the runs\n")
-    if (arguments.output / "config.json").exists():
-        parser.exit(1, f"error: --output={arguments.output} is the workdir of a run: give another folder\n")
-    try:
-        compared = compare({name: [Run.open(path)] for path, name in names.items()}, names[reference])
-        write(arguments.output, compared, names[reference], title="Comparison of runs")
-    except (ValueError, OSError) as error:
-        parser.exit(1, f"error: {error}\n")
-    print(arguments.output / "index.html")
-
-
-if __name__ == "__main__":
-    main()

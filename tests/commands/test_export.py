@@ -8,11 +8,6 @@ import pytest
 from segfusion_jax.commands import main
 
 
-@pytest.fixture(autouse=True)
-def unchanged_process(monkeypatch):
-    monkeypatch.setattr(main, "_set_up", lambda: None)
-
-
 def test_a_released_model_becomes_files(finished, tmp_path, capsys):
     pytest.importorskip("flatbuffers")
     command = ["export", "--model", str(finished), "--output", str(tmp_path), "--format", "stablehlo"]

@@ -8,15 +8,11 @@ import tomllib
 
 import pytest
 
+import segfusion_jax
 from segfusion_jax.commands import main, predict
 from segfusion_jax.runtime import interruption
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(autouse=True)
-def unchanged_process(monkeypatch):
-    monkeypatch.setattr(main, "_set_up", lambda: None)
 
 
 def test_the_installed_program_is_this_one():
@@ -25,25 +21,20 @@ def test_the_installed_program_is_this_one():
     assert getattr(importlib.import_module(module), name) is main.main
 
 
-def test_help_needs_no_jax():
-    program = "import sys; sys.modules['jax'] = None; from segfusion_jax.commands import main; main.main(['--help'])"
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_needs_nothing_that_takes_time(words):
+    slow = ("jax", "numpy", "absl", "ml_collections")
+    program = (
+        f"import sys; sys.modules |= dict.fromkeys({slow}); from segfusion_jax.commands import main; main.main({words})"
+    )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0 and "predict" in result.stdout and "evaluate" in result.stdout
+    assert result.returncode == 0 and result.stdout and not result.stderr
 
 
-def test_version_is_that_of_the_project(capsys):
+def test_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit) as ended:
         main.main(["--version"])
-    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert (ended.value.code, capsys.readouterr().out) == (0, f"{stated}\n")
-
-
-@pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
-def test_each_command_explains_itself(command, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main.main([command, "--help"])
-    text = capsys.readouterr().out
-    assert ended.value.code == 0 and "--model DIR" in text and max(map(len, text.splitlines())) <= 120
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{segfusion_jax.__version__}\n")
 
 
 def test_mistakes_end_with_a_message_and_status_1(finished, tmp_path, capsys):

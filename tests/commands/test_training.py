@@ -1,4 +1,4 @@
-"""The command line, in processes of its own: what it prints and how it ends."""
+"""`segfusion train`, `study` and `plan`, by main.py and in processes of their own: what they print, how they end."""
 
 import os
 import pathlib
@@ -29,13 +29,12 @@ def ended(finished, compile_cache, tmp_path_factory):
     commands = {
         "done": [f"--config={folder}/tiny_config.py", used],
         "unknown_field": [synthetic, "--config.segmenter.training.epoch=1"],
-        "unknown_section": [synthetic, "--config.nonsense.x=1"],
         "out_of_range": [synthetic, "--config.bridge.alpha=1.5"],
         "missing_data": ["--config=configs/isic2020.py", f"--config.data.root={folder}/ham10000"],
         "other_config": [synthetic, used],
         "dry_run": [f"--config={folder}/tiny_config.py", "--dry_run"],
-        "study_of_stages": [synthetic, "--study=bridge", "--stages=prepare"],
-        "repeats_alone": [synthetic, "--repeats=2"],
+        "repeats": [synthetic, "--study=protocols", "--repeats=2"],
+        "unknown_stage": [synthetic, "--stages=prepare,clasify"],
         "study_of_diagnoses": [synthetic, "--study=protocols", "--config.data.target=diagnosis"],
         "dry_run_uneven": [synthetic, "--dry_run", "--config.segmenter.training.batch_size=18"],
     }
@@ -69,13 +68,16 @@ def test_a_finished_run_prints_its_metrics(ended, finished):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("unknown_field", 'error: the config has no field \'epoch\'\nDid you mean "epochs" instead of "epoch"?'),
-        ("unknown_section", "error: the config has no field 'nonsense'"),
+        (
+            "unknown_field",
+            "error: config.segmenter.training.epoch = '1': unknown field (did you mean segmenter.training.epochs?); "
+            "'segfusion train --help' lists all",
+        ),
         ("out_of_range", "error: config.bridge.alpha = 1.5: must be in [0, 1]"),
         ("other_config", "belongs to another config: "),
         ("missing_data", "https://challenge2020.isic-archive.com"),
-        ("study_of_stages", "error: --study runs all stages of several runs: leave --stages and --dry_run away"),
-        ("repeats_alone", "error: --repeats goes with --study=bridge only"),
+        ("repeats", "error: --repeats = 2: must be left away: 'study protocols' has none"),
+        ("unknown_stage", "error: stage 'clasify': must be one of prepare, segment"),
         ("study_of_diagnoses", "error: config.data.target = 'diagnosis': must be 'malignant' or 'melanoma'"),
         ("dry_run_uneven", "error: config.segmenter.training.batch_size = 18: must be divisible by the 4 devices"),
     ],

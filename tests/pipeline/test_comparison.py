@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -98,24 +96,3 @@ def test_bad_input_is_named(tmp_path):
         comparison.compare({"a": [a]}, "c")
     with pytest.raises(FileNotFoundError, match="b: its stage 'evaluate' is not done"):
         comparison.compare({"a": [a], "b": [Run(Config(), tmp_path / "b")]}, "a")
-
-
-def test_the_command_writes_a_page(tmp_path):
-    for name, strength, mode in (("a", 0.5, "dim"), ("b", 3, "crop")):
-        finished(tmp_path / name, seed=3, strength=strength, mode=mode)
-    command = [sys.executable, "-m", "segfusion_jax.pipeline.comparison", "a", "b", "--output", "page"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
-    written = json.loads((tmp_path / "page" / "comparison.json").read_text())
-    assert written["reference"] == "a" and written["runs"]["b"]["differences"]["roc_auc"]["value"] > 0.2
-    assert [run["fields"] for run in written["runs"].values()] == [{"bridge.mode": "dim"}, {"bridge.mode": "crop"}]
-    summary = (tmp_path / "page" / "summary.md").read_text()
-    assert "| b | crop |" in summary and "better than 'a': b (+" in summary and "ROC-AUC" in summary
-    assert (tmp_path / "page" / "index.html").read_text().count("<img") == 2
-    wrong = subprocess.run([*command, "--reference", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert wrong.returncode == 1 and "--reference=x: must be one of the runs" in wrong.stderr
-    for arguments, message in (
-        (["a", "./a", "--output", "page"], "must be at least two, all different"),
-        (["a", "b", "--output", "a/evaluate/done.json"], "error: "),
-    ):
-        wrong = subprocess.run([*command[:3], *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert wrong.returncode == 1 and message in wrong.stderr and "Traceback" not in wrong.stderr

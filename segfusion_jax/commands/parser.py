@@ -1,0 +1,245 @@
+"""The command line of `segfusion`: every command with its options. It imports nothing that takes time."""
+
+import argparse
+import pathlib
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import segfusion_jax
+from segfusion_jax.config import COLLECTIONS, Config, fields
+
+_TRAIN = """\
+Runs an experiment: prepares the images, trains the U-Nets and the classifier, judges them on held-out images and writes
+a report. What is done already is not done again: the same command goes on where it was stopped, by SIGTERM, Ctrl-C or a
+crash. docs/design.md lists what the workdir holds."""
+
+_STUDY = """\
+Runs variants of a config, each in a folder of the workdir, and writes a page that compares them, index.html:
+
+  bridge       does the bridge help? every mode, on the same splits, masks and seeds
+  protocols    by how much does leakage flatter? the paper's protocol beside an honest one"""
+
+_COMPARE = """\
+Writes a page, index.html, and comparison.json on finished runs: what each reached, and how much better it is than the
+reference, with paired intervals where the test images are the same."""
+
+_PLAN = """\
+Compiles the training steps of an experiment for the devices that are there, without data, and prints the memory,
+arithmetic and communication that they need. Writes nothing and trains nothing."""
+
+_PREDICT = """\
+Segments and classifies images of skin lesions. Writes into the folder --output:
+
+  predictions.csv        a row an image: probability, decision, share of the image that is lesion
+  masks/NAME.png         the lesion, 255, of the image's own size
+  overlays/NAME.png      the image with the lesion's contour and what the model says
+  evidence/NAME.png      with --explain: where the classifier finds evidence for malignancy (red) and against it (blue)
+
+NAME is the image's file name without its ending; of several images that share it, the second is called NAME-2 and so
+on; predictions.csv says which is which. An image that cannot be read gets a row with the reason under 'error', the
+others go on, and the exit status is 1. The same command goes on where it was stopped, and tries again what could not be
+read; an output folder of another model or of other options is refused."""
+
+_EVALUATE = """\
+Judges a model on a collection that it was not trained on. The collection is checked and prepared as for training (once;
+kept in ~/.cache/segfusion_jax or --records). Images that the model was trained on or chosen by, and all relatives of
+such (same lesion, same patient, same picture under another name), are left out, and it is said how many. Writes into
+the folder --output: metrics.json, predictions.csv, segmentation.csv, replacing what is there; prints the metrics with
+95 % intervals over groups."""
+
+_EXPORT = """\
+Writes the whole chain, image in, mask and probabilities out, into the folder --output:
+
+  segfusion.stablehlo    for jax alone, on a CPU, a GPU or a TPU
+  segfusion.onnx         for ONNX Runtime and others that read ONNX
+  segfusion.json         inputs, outputs, classes, threshold, licences of the data behind the weights
+
+docs/export.md shows how they are used. Needs the packages of segfusion_jax[export]."""
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line; prints and exits where it is wrong, or asks for help.
+
+    `--config.FIELD=VALUE`, as ml-collections has it, is `--set FIELD=VALUE`; `--num_processes` is `--num-processes`.
+    """
+    return parser().parse_args(list(_in_one_spelling(words)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    program = argparse.ArgumentParser(
+        prog="segfusion",
+        description="Finds skin lesions in dermoscopic images and tells malignant from benign ones.",
+        epilog="'segfusion COMMAND --help' says more. Research use only: not a medical device.",
+    )
+    program.add_argument("--version", action="version", version=segfusion_jax.__version__)
+    commands = program.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_train(commands)
+    _add_study(commands)
+    _add_compare(commands)
+    _add_plan(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    _add_export(commands)
+    return program
+
+
+def _in_one_spelling(words: Sequence[str]) -> Iterator[str]:
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        option, equals, value = word.partition("=")
+        if re.match(r"--?config\.", option):
+            if not equals and left and not left[0].startswith("-"):
+                equals, value = "=", left.pop(0)
+            yield f"--set={option.partition('.')[2]}{equals}{value}"
+        elif option.startswith("--"):
+            yield option.replace("_", "-") + equals + value
+        else:
+            yield word
+
+
+def _add_train(commands) -> None:
+    train = _command(
+        commands, "train", "an experiment, from the official files to the report", _TRAIN, epilog=_fields()
+    )
+    _add_config(train, "runs/CONFIG or runs/CONFIG_VARIANT")
+    train.add_argument(
+        "--stages",
+        type=lambda text: text.split(","),
+        metavar="A,B",
+        help="run these only, such as evaluate,report; without it, all",
+    )
+
+
+def _add_study(commands) -> None:
+    study = _command(commands, "study", "several variants of an experiment, and a page of them", _STUDY)
+    study.add_argument("study", choices=("bridge", "protocols"), metavar="STUDY", help="bridge or protocols")
+    _add_config(study, "runs/CONFIG_STUDY or runs/CONFIG_VARIANT_STUDY")
+    study.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="of bridge: classifiers of each mode, with other seeds (1)"
+    )
+
+
+def _add_compare(commands) -> None:
+    compare = _command(commands, "compare", "finished runs side by side", _COMPARE)
+    compare.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="workdir of a finished run")
+    compare.add_argument(
+        "--reference", type=pathlib.Path, metavar="RUN", help="which one the others are compared with; else the first"
+    )
+    compare.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
+
+
+def _add_plan(commands) -> None:
+    plan = _command(commands, "plan", "what an experiment will need of this machine", _PLAN)
+    _add_config(plan, "runs/CONFIG or runs/CONFIG_VARIANT, which need not be there")
+
+
+def _add_predict(commands) -> None:
+    predict = _command(commands, "predict", "masks and probabilities of images", _PREDICT)
+    predict.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="file; folder, with all folders in it (JPEG, PNG, BMP, TIFF, WebP; hidden files are passed over); or "
+        "pattern in quotes, such as 'photos/**/*.jpg'",
+    )
+    _add_model_and_output(predict)
+    predict.add_argument("--explain", action="store_true", help="write the evidence too")
+    predict.add_argument("--no-overlays", action="store_true", help="write masks only: faster, and much smaller")
+    predict.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="probability, at the model's own prevalence, from which an image is called malignant; without it, the "
+        "model's own; metadata.json has those for other sensitivities under operating_points",
+    )
+    predict.add_argument(
+        "--prevalence",
+        type=float,
+        metavar="P",
+        help="share of malignant images, above 0 and below 1, where the model is used: changes the probabilities, but "
+        "not the decisions; without it, that of the model's training images",
+    )
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = _command(commands, "evaluate", "metrics on a labelled collection", _EVALUATE)
+    _add_model_and_output(evaluate)
+    evaluate.add_argument(
+        "--collection", required=True, choices=COLLECTIONS, metavar="NAME", help=", ".join(COLLECTIONS)
+    )
+    evaluate.add_argument(
+        "--root",
+        default="",
+        metavar="PATH",
+        help="its folder or zip; without it, NAME in the folders of SEGFUSION_DATA",
+    )
+    evaluate.add_argument("--records", default="", metavar="DIR", help="keep the prepared images there")
+    evaluate.add_argument("--resamples", type=int, default=2000, metavar="N", help="for the intervals (2000)")
+
+
+def _add_export(commands) -> None:
+    export = _command(commands, "export", "a model as one file, for serving", _EXPORT)
+    _add_model_and_output(export)
+    export.add_argument(
+        "--format", action="append", choices=("stablehlo", "onnx"), help="may be given twice; without it, both"
+    )
+    export.add_argument(
+        "--image-size",
+        nargs=2,
+        type=int,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of all images that it will take, in pixels; without it, images of any size",
+    )
+
+
+def _command(commands, name: str, help: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(
+        name, help=help, description=description, epilog=epilog, formatter_class=plain, allow_abbrev=False
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser, workdir: str) -> None:
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="CONFIG[:VARIANT]",
+        help="name of a shipped config, such as synthetic or ham10000:quick; or the path of a file, configs/mine.py",
+    )
+    parser.add_argument("--workdir", metavar="DIR", help=f"folder that is written; without it, {workdir}")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value of a field, such as classifier.training.epochs=5 or segmenter.image_size='(96, 128)', as "
+        "often as needed; --config.FIELD=VALUE does the same; 'segfusion train --help' lists all fields",
+    )
+    parser.add_argument(
+        "--coordinator",
+        default="",
+        metavar="HOST:PORT",
+        help='of process 0, where several processes run together; "auto" on Slurm, Open MPI, Kubernetes, Cloud TPU',
+    )
+    parser.add_argument("--num-processes", type=int, default=0, metavar="N", help="how many there are")
+    parser.add_argument("--process", type=int, default=0, metavar="I", help="index of this one, from 0")
+
+
+def _add_model_and_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, type=pathlib.Path, metavar="DIR", help="released model, or a workdir")
+    parser.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
+
+
+def _fields() -> str:
+    """Every field of a config, by sections, with its default."""
+    lines = ["Fields of a config with their defaults, which the config and then --set FIELD=VALUE replace."]
+    for path, section in fields.sections(Config()):
+        lines += ["", f"{path}: {section.__doc__.partition(chr(10))[0]}" if path else section.__doc__]
+        for one in fields.describe(section, path):
+            told = "; ".join(filter(None, (one.meaning, one.accepted)))
+            lines.append(f"  {one.name} = {one.default!r}")
+            lines += textwrap.wrap(told, 112, initial_indent=6 * " ", subsequent_indent=6 * " ")
+    return "\n".join(lines)

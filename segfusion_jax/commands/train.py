@@ -1,0 +1,21 @@
+"""`segfusion train`: an experiment, from the official files to the report."""
+
+import argparse
+
+from segfusion_jax.commands import launch
+from segfusion_jax.pipeline import experiment
+from segfusion_jax.pipeline.stages import metrics
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the stages of the experiment that `arguments` name, and prints its metrics; returns 0.
+
+    Raises:
+      FileNotFoundError: there is no such config, or its data or weights are not there.
+      ValueError: as of `experiment.run`.
+    """
+    config, workdir = launch.start(arguments)
+    finished = experiment.run(config, workdir, arguments.stages or tuple(experiment.STAGES))
+    if finished.devices.is_lead and finished.done("report"):
+        print(f"{metrics.main_table(finished.read_metrics())}\n\nreport: {finished.page}")
+    return 0

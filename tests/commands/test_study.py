@@ -1,0 +1,41 @@
+"""`segfusion study`: which study is run, with what."""
+
+import pathlib
+
+import pytest
+
+from segfusion_jax.commands import main
+from segfusion_jax.config import Config
+from segfusion_jax.pipeline.studies import bridge_modes, protocols
+from tests import tiny
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What the studies were called with, after their names; they run nothing."""
+    calls = []
+    for study in (bridge_modes, protocols):
+        name = study.__name__.rpartition(".")[2]
+        monkeypatch.setattr(study, "study", lambda *given, name=name: calls.append((name, *given)) or pathlib.Path("p"))
+    return calls
+
+
+def test_a_study_gets_config_workdir_and_repeats(called, tmp_path, capsys):
+    config = Config.from_config_dict(tiny.shipped("synthetic"))
+    words = ["--config", "synthetic", f"--workdir={tmp_path}"]
+    assert main.main(["study", "bridge", *words, "--repeats=3"]) == 0
+    assert main.main(["study", "protocols", *words]) == 0
+    assert called == [("bridge_modes", config, tmp_path, 3), ("protocols", config, tmp_path)]
+    assert capsys.readouterr().out == "report: p\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bridge", "--repeats=0"], "--repeats = 0: must be at least 1"),
+        (["protocols", "--repeats=2"], "--repeats = 2: must be left away: 'study protocols' has none"),
+    ],
+)
+def test_repeats_that_are_none_are_refused(called, capsys, words, message):
+    assert main.main(["study", *words, "--config", "synthetic"]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n" and not called
