@@ -1,11 +1,11 @@
 """HAM10000: 10,015 dermoscopic images of 7,470 lesions, annotated masks, benign against malignant.
 
-    python main.py --config=configs/ham10000.py --config.data.root=PATH --workdir=runs/ham10000
-    python main.py --config=configs/ham10000.py:quick --config.data.root=PATH --workdir=runs/ham10000_quick
+    segfusion train --config ham10000 --set data.root=PATH --workdir runs/ham10000
+    segfusion train --config ham10000:quick --set data.root=PATH --workdir runs/ham10000_quick
 
 PATH holds the official files: HAM10000_metadata.csv, HAM10000_images_part_1/, HAM10000_images_part_2/,
 HAM10000_segmentations_lesion_tschandl/ (doi:10.7910/DVN/DBW86T). With
---config.classifier.pretrained=efficientnet_b0.npz the classifier starts from ImageNet weights.
+--set classifier.pretrained=efficientnet_b0.npz the classifier starts from ImageNet weights.
 
 Hardware, time and results: the full size is meant for an accelerator and has not been run to its end here; `quick` runs
 on 2 CPU cores, see the table in README.md.

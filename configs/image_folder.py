@@ -1,10 +1,10 @@
 """Anybody's own images, with masks for at least some of them.
 
-    python main.py --config=configs/image_folder.py --config.data.root=PATH --workdir=runs/mine
+    segfusion train --config image_folder --set data.root=PATH --workdir runs/mine
 
 PATH holds a table, `labels.csv`, with a column `image` and, as far as they are known, `label`, `mask`, `group` and
 others; or the folders `benign` and `malignant`. segfusion_jax/datasets/collections/image_folder.py says more. Without
-masks, those of another collection serve: --config.data.mask_collection=ham10000 --config.data.mask_root=HAM10000.
+masks, those of another collection serve: --set data.mask_collection=ham10000 --set data.mask_root=HAM10000.
 
 Hardware, time and results: meant for an accelerator; not run to its end here.
 """

@@ -1,12 +1,12 @@
 """ISIC 2017: 2,000 dermoscopic images for training, 150 for validation, 600 official test images; masks and diagnoses.
 
-    python main.py --config=configs/isic2017.py --config.data.root=PATH --workdir=runs/isic2017
-    python main.py --config=configs/isic2017.py --config.data.download=True --workdir=runs/isic2017
+    segfusion train --config isic2017 --set data.root=PATH --workdir runs/isic2017
+    segfusion train --config isic2017 --set data.download=True --workdir runs/isic2017
 
 PATH holds the official files, as folders or zips: ISIC-2017_Training_Data, ISIC-2017_Training_Part1_GroundTruth,
 ISIC-2017_Training_Part3_GroundTruth.csv, and the same of Validation and Test_v2
 (https://challenge.isic-archive.com/data/#2017). The official test images are left alone, unless
---config.splits.official_test=True makes them the test split.
+--set splits.official_test=True makes them the test split.
 
 Hardware, time and results: meant for an accelerator; not run to its end here.
 """

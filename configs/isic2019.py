@@ -1,7 +1,7 @@
 r"""ISIC 2019: 25,331 dermoscopic images; the U-Net learns from the HAM10000 masks of the 10,015 images they share.
 
-    python main.py --config=configs/isic2019.py --config.data.root=PATH --config.data.mask_root=HAM10000_PATH \
-        --workdir=runs/isic2019
+    segfusion train --config isic2019 --set data.root=PATH --set data.mask_root=HAM10000_PATH \
+        --workdir runs/isic2019
 
 PATH holds the official files: ISIC_2019_Training_GroundTruth.csv, ISIC_2019_Training_Metadata.csv,
 ISIC_2019_Training_Input/ (https://challenge.isic-archive.com/data/#2019); HAM10000_PATH as in configs/ham10000.py.

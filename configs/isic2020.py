@@ -1,7 +1,7 @@
 r"""ISIC 2020: 33,126 dermoscopic images of 2,056 patients, 584 melanomas; the U-Net learns from HAM10000.
 
-    python main.py --config=configs/isic2020.py --config.data.root=PATH --config.data.mask_root=HAM10000_PATH \
-        --workdir=runs/isic2020
+    segfusion train --config isic2020 --set data.root=PATH --set data.mask_root=HAM10000_PATH \
+        --workdir runs/isic2020
 
 PATH holds the official files: ISIC_2020_Training_GroundTruth.csv (or _v2.csv),
 ISIC_2020_Training_Duplicates.csv, train/

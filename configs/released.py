@@ -1,7 +1,7 @@
 """What released/ham10000 was trained with: U-Nets with a pretrained encoder, seven diagnoses, on 2 CPU cores.
 
     python released/ham10000/assemble.py --ham10000=HAM10000 --crops=CROPS --output=MIXED
-    python main.py --config=configs/released.py --config.data.root=MIXED --workdir=runs/released
+    segfusion train --config released --set data.root=MIXED --workdir runs/released
 
 HAM10000 holds the official files, CROPS sharper centre crops of 224x224 of 5,984 of its images; MIXED is written. The
 ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in the folders of SEGFUSION_DATA; others of

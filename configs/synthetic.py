@@ -1,6 +1,6 @@
 """The embedded default: drawn images, small models, the same stages and the same code as real data.
 
-    python main.py --config=configs/synthetic.py --workdir=runs/synthetic
+    segfusion train --config synthetic --workdir runs/synthetic
 
 Hardware: 2 CPU cores. Time and result: see the table in README.md.
 """

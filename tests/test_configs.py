@@ -105,9 +105,9 @@ def test_an_unknown_variant_is_refused():
 @pytest.mark.parametrize("path", sorted(tiny.CONFIGS.glob("*.py")), ids=lambda path: path.stem)
 def test_docstrings_give_a_command_whose_fields_exist(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
-    assert docstring and f"python main.py --config=configs/{path.name}" in docstring and "Hardware" in docstring
+    assert docstring and f"segfusion train --config {path.stem}" in docstring and "Hardware" in docstring
     fields = json.loads(Config.from_config_dict(tiny.shipped(path.stem)).to_json())
-    for name in re.findall(r"--config\.([\w.]+)=", docstring):
+    for name in re.findall(r"--set ([\w.]+)=", docstring):
         section = fields
         for part in name.split("."):
             section = section[part]

@@ -1,7 +1,6 @@
 """Finished runs side by side."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
