@@ -85,3 +85,34 @@ def assert_close(actual, expected, tolerance=1e-5):
         own, wanted = np.asarray(own, np.float64), np.asarray(wanted, np.float64)
         assert own.shape == wanted.shape
         np.testing.assert_allclose(own, wanted, rtol=0, atol=tolerance * np.abs(wanted).max(initial=1e-30))
+
+
+def check_moments(operation, x, kernel, stride, padding, tolerance=1e-5):
+    """Checks value, moments and gradients of a convolution `(x, kernel, stride, padding) -> (y, moments)`."""
+    expected = conv(x, kernel, stride, padding)
+    (gradient,) = draw(1, expected.shape, dtype=x.dtype)
+    cotangents = gradient, 2 * (np.ones(expected.shape[-1], np.float32),)  # no gradient goes through the moments
+
+    def call(x, kernel):
+        return operation(x, kernel, stride, padding)
+
+    (y, sums), gradients = value_and_gradients(call, cotangents, x, kernel)
+    assert y.dtype == x.dtype and {array.dtype for array in sums} == {np.dtype(np.float32)}
+    assert_close(y, expected, tolerance)
+    assert_close(sums[0], expected.sum((0, 1, 2)), tolerance * np.sqrt(expected[..., 0].size))
+    assert_close(sums[1], (expected**2).sum((0, 1, 2)), tolerance)
+    assert_close(gradients, conv_gradients(x, kernel, stride, padding, gradient), tolerance)
+
+
+def check_activation(operation, x, kernel, bias, stride, padding, activation):
+    """Checks value and gradients of a convolution `(x, kernel, bias, stride, padding, activation) -> y`."""
+    before = conv(x, kernel, stride, padding) + bias
+    (gradient,) = draw(1, before.shape)
+    value, slope = ACTIVATIONS[activation]
+    inner = gradient * slope(before)
+    expected = value(before), (*conv_gradients(x, kernel, stride, padding, inner), inner.sum((0, 1, 2)))
+
+    def call(x, kernel, bias):
+        return operation(x, kernel, bias, stride, padding, activation)
+
+    assert_close(value_and_gradients(call, gradient, x, kernel, bias), expected)

@@ -55,16 +55,7 @@ def test_the_reference_is_laxs_convolution(case):
 
 def check_moments(shape, filters, size, stride, padding, dtype=np.float32, tolerance=1e-5):
     x, kernel = reference.draw(0, shape, (size, size, shape[-1], filters), dtype=dtype)
-    expected = reference.conv(x, kernel, stride, padding)
-    (gradient,) = reference.draw(1, expected.shape, dtype=dtype)
-    cotangents = gradient, 2 * (np.ones(filters, np.float32),)  # no gradient goes through the moments
-    both = functools.partial(conv_moments, stride=stride, padding=padding)
-    (y, moments), gradients = reference.value_and_gradients(lambda x, k: both(x, k), cotangents, x, kernel)
-    assert y.dtype == dtype and {array.dtype for array in moments} == {np.dtype(np.float32)}
-    reference.assert_close(y, expected, tolerance)
-    reference.assert_close(moments[0], expected.sum((0, 1, 2)), tolerance * np.sqrt(expected[..., 0].size))
-    reference.assert_close(moments[1], (expected**2).sum((0, 1, 2)), tolerance)
-    reference.assert_close(gradients, reference.conv_gradients(x, kernel, stride, padding, gradient), tolerance)
+    reference.check_moments(conv_moments, x, kernel, stride, padding, tolerance)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -101,16 +92,7 @@ def test_bias_and_activation(route, case, activation):
     shape, filters, size, stride, padding = case
     x, kernel, bias = reference.draw(0, shape, (size, size, shape[-1], filters), (filters,))
     kernel /= np.sqrt(kernel[..., 0].size) / 3  # so that all of the activation is met
-    before = reference.conv(x, kernel, stride, padding) + bias
-    (gradient,) = reference.draw(1, before.shape)
-    value, slope = reference.ACTIVATIONS[activation]
-    inner = gradient * slope(before)
-    expected = value(before), (*reference.conv_gradients(x, kernel, stride, padding, inner), inner.sum((0, 1, 2)))
-
-    def all_of_it(x, kernel, bias):
-        return conv(x, kernel, bias, stride, padding, activation)
-
-    reference.assert_close(reference.value_and_gradients(all_of_it, gradient, x, kernel, bias), expected)
+    reference.check_activation(conv, x, kernel, bias, stride, padding, activation)
 
 
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[7]])

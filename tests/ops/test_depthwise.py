@@ -46,19 +46,7 @@ def route(request, monkeypatch):
 
 def check_moments(shape, size, stride, padding, dtype=np.float32, tolerance=1e-5):
     x, kernel = reference.draw(0, shape, (size, size, shape[-1]), dtype=dtype)
-    expected = reference.conv(x, kernel, stride, padding)
-    (gradient,) = reference.draw(1, expected.shape, dtype=dtype)
-    cotangents = gradient, 2 * (np.ones(shape[-1], np.float32),)  # no gradient goes through the moments
-
-    def call(x, kernel):
-        return depthwise_moments(x, kernel, stride, padding)
-
-    (y, moments), gradients = reference.value_and_gradients(call, cotangents, x, kernel)
-    assert y.dtype == dtype and {array.dtype for array in moments} == {np.dtype(np.float32)}
-    reference.assert_close(y, expected, tolerance)
-    reference.assert_close(moments[0], expected.sum((0, 1, 2)), tolerance * np.sqrt(expected[..., 0].size))
-    reference.assert_close(moments[1], (expected**2).sum((0, 1, 2)), tolerance)
-    reference.assert_close(gradients, reference.conv_gradients(x, kernel, stride, padding, gradient), tolerance)
+    reference.check_moments(depthwise_moments, x, kernel, stride, padding, tolerance)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -83,16 +71,7 @@ def test_any_window(case):
 def test_bias_and_activation(route, case, activation):
     shape, size, stride, padding = case
     x, kernel, bias = reference.draw(0, shape, (size, size, shape[-1]), shape[-1:])
-    before = reference.conv(x, kernel, stride, padding) + bias
-    (gradient,) = reference.draw(1, before.shape)
-    value, slope = reference.ACTIVATIONS[activation]
-    inner = gradient * slope(before)
-    expected = value(before), (*reference.conv_gradients(x, kernel, stride, padding, inner), inner.sum((0, 1, 2)))
-
-    def call(x, kernel, bias):
-        return depthwise_conv(x, kernel, bias, stride, padding, activation)
-
-    reference.assert_close(reference.value_and_gradients(call, gradient, x, kernel, bias), expected)
+    reference.check_activation(depthwise_conv, x, kernel, bias, stride, padding, activation)
 
 
 def test_it_needs_no_jit(route):
