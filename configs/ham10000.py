@@ -17,7 +17,7 @@ from segfusion_jax import config as segfusion_config
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The method at full size; with the variant 'quick' all of it, smaller, within an hour on 2 CPU cores."""
+    """Returns the method at full size; with the variant 'quick' all of it, smaller, within an hour on 2 CPU cores."""
     config = segfusion_config.default()
     config.data.collection = "ham10000"
     if variant == "quick":

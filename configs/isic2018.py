@@ -17,7 +17,7 @@ from segfusion_jax import config as segfusion_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The method at full size."""
+    """Returns the method at full size."""
     config = segfusion_config.default()
     config.data.collection = "isic2018"
     return config

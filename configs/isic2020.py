@@ -16,7 +16,7 @@ from segfusion_jax import config as segfusion_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The method at full size, for a malignant share of 1.8 %."""
+    """Returns the method at full size, for a malignant share of 1.8 %."""
     config = segfusion_config.default()
     config.data.collection = "isic2020"
     config.data.mask_collection = "ham10000"

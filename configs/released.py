@@ -3,8 +3,8 @@
     python released/ham10000/assemble.py --ham10000=HAM10000 --crops=CROPS --output=MIXED
     segfusion train --config released --set data.root=MIXED --workdir runs/released
 
-HAM10000 holds the official files, CROPS sharper centre crops of 224x224 of 5,984 of its images; MIXED is written. The
-ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in the folders of SEGFUSION_DATA; others of
+HAM10000 holds the official files, CROPS sharper centre crops of 224x224 of 5,984 of its images, which are no
+longer to be had; MIXED is written. The ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in the folders of SEGFUSION_DATA; others of
 EfficientNet-B0 are named by --config.segmenter.pretrained and --config.classifier.pretrained.
 
 `configs/released.py:paper_unet` has the paper's U-Net, which starts from nothing: smaller images and less augmentation,
@@ -21,7 +21,7 @@ WEIGHTS = "efficientnet_b0_imagenet_autoaug_notop_f32.npz"
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The released models' experiment; with the variant 'paper_unet' a smaller one around the paper's U-Net."""
+    """Returns the released models' experiment; with the variant 'paper_unet' a smaller one around the paper's U-Net."""
     if variant not in ("", "paper_unet"):
         raise ValueError(f"configs/released.py:{variant} is not known; 'paper_unet' is")
     config = segfusion_config.default()

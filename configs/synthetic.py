@@ -11,7 +11,7 @@ from segfusion_jax import config as segfusion_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Everything small enough for minutes on a CPU."""
+    """Returns everything small enough for minutes on a CPU."""
     config = segfusion_config.default()
     config.data.collection = "synthetic"
     config.data.synthetic_images = 2000

@@ -78,7 +78,7 @@ def _module(path: pathlib.Path):
 
 
 def _new_names(changes: Sequence[str]) -> dict[str, str | None]:
-    """Field to text, None where a field stands alone; fields by the names of today."""
+    """Returns field to text, None where a field stands alone; fields by the names of today."""
     texts: dict[str, str | None] = {}
     for change in changes:
         name, equals, text = change.partition("=")

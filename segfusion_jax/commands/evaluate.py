@@ -59,7 +59,7 @@ class _Classified:
 
     @property
     def groups(self) -> list[str]:
-        """Of images that are not independent of each other."""
+        """The groups of images that are not independent of each other."""
         return [row.group for row in self.rows]
 
 
@@ -111,7 +111,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _data(model: SegFusion, arguments: argparse.Namespace) -> Data:
-    """Images prepared like those that the model was trained on; their labels say whether they are malignant."""
+    """Returns a config that prepares images like those that the model was trained on; labels say whether they are
+    malignant.
+    """
     target = "malignant" if model.config.data.target == "diagnosis" else model.config.data.target
     return dataclasses.replace(
         model.config.data,
@@ -167,7 +169,7 @@ def _classified(
 def _metrics(
     model: SegFusion, classified: _Classified, overlaps: Overlaps, stated: dict[str, Any], *, resamples: int
 ) -> dict[str, Any]:
-    """What can be measured: decisions where there are labels of both kinds, diagnoses where the classes are shared."""
+    """Returns what can be measured: decisions where there are labels of both kinds, diagnoses where classes are shared."""
     metrics: dict[str, Any] = {}
     labels, has_diagnoses = classified.labels, model.classifiers.classes.num_logits > 1
     if len(set(labels.tolist())) == 2:
@@ -200,7 +202,7 @@ def _decisions(model: SegFusion, classified: _Classified, stated: dict[str, Any]
 
 
 def _one_diagnosis(classified: _Classified, *, resamples: int) -> dict[str, Any]:
-    """Where all that the labels call malignant is one of several diagnoses: how well its own probability ranks."""
+    """Returns how well a diagnosis' own probability ranks, where it is all that the labels call malignant."""
     labels = classified.labels
     sought = set(classified.targets[labels].tolist())
     if len(sought) > 1 or min(sought) < 0:
@@ -211,7 +213,7 @@ def _one_diagnosis(classified: _Classified, *, resamples: int) -> dict[str, Any]
 
 
 def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any], *, resamples: int) -> dict[str, Any]:
-    """Of the images whose diagnosis is one of the model's."""
+    """Returns the metrics over the images whose diagnosis is one of the model's."""
     known = classified.targets >= 0
     if len(set(classified.targets[known].tolist())) < 2:
         return {}
@@ -226,7 +228,7 @@ def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any]
 
 
 def _target(model: SegFusion, classified: _Classified) -> dict[str, dict[str, int]]:
-    """What the labels call by each of the two names, by diagnosis."""
+    """Returns what the labels call by each of the two names, by diagnosis."""
     names = model.classifiers.classes.binary_names
     counts = {name: collections.Counter() for name in names}
     for row in classified.rows:

@@ -26,7 +26,7 @@ class Read:
     """A file that was read.
 
     Attributes:
-      path: of the file.
+      path: path of the file.
       image: [height, width, 3] uint8 RGB, upright; None = it cannot be read.
       error: why.
     """
@@ -37,7 +37,7 @@ class Read:
 
 
 def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
-    """The files that a command line names, as absolute paths, each once, in its order.
+    """Returns the files that a command line names, as absolute paths, each once, in its order.
 
     Args:
       named: files, of any name; folders, in which image files are looked for at any depth, by their endings and in the
@@ -67,10 +67,10 @@ def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
 
 
 def names(paths: Iterable[pathlib.Path], given: Mapping[str, str]) -> list[str]:
-    """What the results of images are called: file names without endings; "a-2" and so on where "a" is taken.
+    """Returns what the results of images are called: file names without endings; "a-2" and so on where "a" is taken.
 
     Args:
-      paths: of the images.
+      paths: paths of the images.
       given: path to name, of images that have theirs already.
     """
     taken = {name.casefold() for name in given.values()}  # some file systems know no cases
@@ -99,7 +99,7 @@ def read_ahead(paths: Iterable[pathlib.Path]) -> Iterator[Read]:
 
 
 def batches(files: Iterable[Read]) -> Iterator[list[Read]]:
-    """As many files as are predicted together: fewer where they are large, so that memory is bounded."""
+    """Yields as many files as are predicted together: fewer where they are large, so that memory is bounded."""
     batch, pixels = [], 0
     for file in files:
         batch.append(file)
@@ -118,7 +118,9 @@ def _matches(pattern: str, without: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _is_result(folder: pathlib.Path, without: pathlib.Path) -> bool:
-    """Whether it holds masks, overlays or evidence, of this command, which writes into `without`, or an earlier one."""
+    """Returns whether it holds masks, overlays or evidence, of this command, which writes into `without`, or an earlier
+    one.
+    """
     if folder.name not in RESULTS:
         return False
     return folder.parent == without or all((folder.parent / name).is_file() for name in (SETTINGS, TABLE))

@@ -19,7 +19,7 @@ class Journal:
 
     Args:
       folder: made if it is not there.
-      columns: of the table; `image` and `error` are among them.
+      columns: columns of the table; `image` and `error` are among them.
       settings: all that rows depend on beside their image.
 
     Attributes:

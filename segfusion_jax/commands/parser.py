@@ -234,7 +234,7 @@ def _add_model_and_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _fields() -> str:
-    """Every field of a config, by sections, with its default."""
+    """Lists every field of a config, by sections, with its default."""
     lines = ["Fields of a config with their defaults, which the config and then --set FIELD=VALUE replace."]
     for path, section in fields.sections(Config()):
         lines += ["", f"{path}: {section.__doc__.partition(chr(10))[0]}" if path else section.__doc__]

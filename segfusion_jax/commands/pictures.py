@@ -17,7 +17,7 @@ _OPACITY = 0.75  # of the strongest evidence; less is fainter, so that the photo
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, caption: str, *, fallback: str) -> np.ndarray:
-    """The image with the contour of the lesion, and what is said of it below.
+    """Returns the image with the contour of the lesion, and what is said of it below.
 
     Args:
       image: [height, width, 3] uint8 RGB.
@@ -38,14 +38,14 @@ def overlay(image: np.ndarray, mask: np.ndarray, caption: str, *, fallback: str)
 
 
 def evidence(image: np.ndarray, mask: np.ndarray, values: np.ndarray, caption: str, *, fallback: str) -> np.ndarray:
-    """The image in grey under its evidence, red for malignancy and blue against it, with a legend of the colours.
+    """Returns the image in grey under its evidence, red for malignancy and blue against it, with a legend.
 
     Args:
-      image: as of `overlay`.
-      mask: likewise.
+      image: as in `overlay`.
+      mask: as in `overlay`.
       values: [height, width] float, of any scale: colours are relative to the strongest.
-      caption: as of `overlay`.
-      fallback: likewise.
+      caption: as in `overlay`.
+      fallback: as in `overlay`.
 
     Returns:
       As `overlay`.
@@ -61,7 +61,7 @@ def evidence(image: np.ndarray, mask: np.ndarray, values: np.ndarray, caption: s
 
 
 def _scaled(image: np.ndarray) -> np.ndarray:
-    """A copy whose longer side is within `_SIDES`."""
+    """Returns a copy whose longer side is within `_SIDES`."""
     longer = max(image.shape[:2])
     factor = min(max(longer, _SIDES[0]), _SIDES[1]) / longer
     height, width = (max(1, round(factor * side)) for side in image.shape[:2])
@@ -69,7 +69,7 @@ def _scaled(image: np.ndarray) -> np.ndarray:
 
 
 def _draw_contour(shown: np.ndarray, mask: np.ndarray, fallback: str) -> None:
-    """Bright on a dark seam, so that it is seen on any skin and any lesion."""
+    """Draws a contour bright on a dark seam, so that it is seen on any skin and any lesion."""
     if fallback:
         return
     size = shown.shape[0], shown.shape[1]
@@ -81,7 +81,7 @@ def _draw_contour(shown: np.ndarray, mask: np.ndarray, fallback: str) -> None:
 
 
 def _coloured(grey: np.ndarray, relative: np.ndarray) -> np.ndarray:
-    """[height, width, 3] uint8 under the colours of values in [-1, 1], [height, width]; the fainter the nearer to 0."""
+    """Lays the colours of values [height, width] in [-1, 1] over [height, width, 3] uint8; the fainter the nearer to 0."""
     levels = np.round(127.5 * (relative + 1)).astype(np.uint8)
     opacity = _OPACITY * np.abs(relative)[..., None]
     return np.round((1 - opacity) * grey + opacity * _palette()[levels]).astype(np.uint8)
@@ -89,7 +89,7 @@ def _coloured(grey: np.ndarray, relative: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _palette() -> np.ndarray:
-    """[256, 3] float32 in [0, 255], blue over white to red: distinct under every kind of colour blindness."""
+    """Returns [256, 3] float32 in [0, 255], blue over white to red: distinct under every kind of colour blindness."""
     colours = matplotlib.colormaps["RdBu_r"](np.arange(256))[:, :3]
     return (255 * colours).astype(np.float32)
 
@@ -99,7 +99,7 @@ def _letter(shown: np.ndarray) -> int:
 
 
 def _captioned(shown: np.ndarray, lines: list[tuple[str, np.ndarray | None]]) -> np.ndarray:
-    """The picture above lines of text, each after its swatch if it has one; wider if a line needs it."""
+    """Returns the picture above lines of text, each after its swatch if it has one; wider if a line needs it."""
     size = _letter(shown)
     font, height, gap = _font(size), round(1.6 * size), size // 2
     indents = [gap if swatch is None else 2 * gap + swatch.shape[1] for _, swatch in lines]

@@ -79,7 +79,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def _rows(
     model: SegFusion, names: Mapping[pathlib.Path, str], arguments: argparse.Namespace
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of images whose pictures are written, some at a time; those of the next are meanwhile predicted."""
+    """Yields the rows of images whose pictures are written, some at a time; those of the next are meanwhile predicted."""
     folders = [
         "masks",
         *(["overlays"] if not arguments.no_overlays else []),
@@ -155,7 +155,7 @@ def _save(path: pathlib.Path, pixels: np.ndarray) -> None:
 
 
 def _kinds(row: Mapping[str, Any]) -> list[str]:
-    """What it counts as in the summary."""
+    """Returns what it counts as in the summary."""
     if row.get("error"):
         return ["error"]
     return [row["decision"]] if row["familiar"] else [row["decision"], _UNFAMILIAR]

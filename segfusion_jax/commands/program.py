@@ -42,7 +42,7 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
 
 
 def _set_up() -> None:
-    """Logging to standard error, signals, memory, and compiled programs that the next start finds again."""
+    """Sets up logging to standard error, signals, memory, and compiled programs that the next start finds again."""
     flags.FLAGS.mark_as_parsed()  # there are none of ours; Grain's workers and absl's log would wait for them
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)

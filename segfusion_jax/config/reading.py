@@ -1,4 +1,4 @@
-"""From nested dicts, as files and the command line make them, to sections that are checked."""
+"""Reading of nested dicts, as files and the command line make them, to sections that are checked."""
 
 import dataclasses
 import difflib
