@@ -28,10 +28,11 @@ from segfusion_jax.input.loader import STEPS_PER_BLOCK, Examples, TrainStream
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.runtime.devices import AXIS, Devices, keep_memory, make_devices
 from segfusion_jax.training import metric_log, steps
-from segfusion_jax.training.fit import Fit, fit
+from segfusion_jax.training.fit import fit
 from segfusion_jax.training.on_device import compile_step, with_examples
 from segfusion_jax.training.optimizer import make_optimizer
 from segfusion_jax.training.state import TrainState, create_state
+from segfusion_jax.training.task import Task
 
 
 def load_config(name: str) -> Config:
@@ -74,7 +75,7 @@ def step_alone(compiled: Callable, batch: Any, state: TrainState, devices: Devic
 def epoch(train_step: Callable, stream: TrainStream, state: TrainState, devices: Devices, config: Config, num_steps):
     """Images a second of an epoch, as `fit` logs them."""
     with tempfile.TemporaryDirectory() as folder:
-        task = Fit(
+        task = Task(
             name="on device" if stream.on_device else "streaming",
             folder=pathlib.Path(folder),
             train_step=train_step,

@@ -18,9 +18,8 @@ from absl import logging
 from segfusion_jax.commands import images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
 from segfusion_jax.report.blocks import percent
-from segfusion_jax.runtime.progress import logged
+from segfusion_jax.runtime.progress import duration, logged
 from segfusion_jax.serving.segfusion import METADATA, Prediction, SegFusion, model_folder
-from segfusion_jax.training.progress import duration
 
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
 

@@ -28,7 +28,7 @@ from segfusion_jax.pipeline.stages.score import score
 from segfusion_jax.pipeline.stages.segment import segment
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.locks import owned
-from segfusion_jax.training.progress import duration
+from segfusion_jax.runtime.progress import duration
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,11 @@ from segfusion_jax.pipeline.workload import STEPS, Workload, workload
 from segfusion_jax.runtime import footprint
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.footprint import Footprint
+from segfusion_jax.runtime.progress import duration
 from segfusion_jax.serving.ensembles import Classes
 from segfusion_jax.training import steps
-from segfusion_jax.training.progress import duration
 from segfusion_jax.training.state import TrainState, create_state
+from segfusion_jax.training.trainer import Phase, steps_per_epoch
 
 _Row = tuple[str, ...]
 """A line of the table: a label and a cell for each model, or nothing but a heading."""
@@ -68,14 +69,14 @@ def _unet(run: Run, work: Workload | None) -> _Model:
     config, devices, section = run.config, run.devices, run.config.segmenter
     network = segment.make_network(config, devices, seed=0)
     steps_each = _unet_steps(config, work) if work else STEPS
-    step_and_optimizer = segment.train_step(config, network, steps_per_epoch=steps_each)
+    phase = segment.make_phase(config, network, steps_per_epoch=steps_each)
     source, stream = None, None
     if run.is_prepared:
         source = Examples(run.prepared, unet_rows(run)[0][0], section.image_size, scaled_decoding=True)
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_segment(network, section.test_time_augmentation)
     number = max(work.unet_training) if work else None
-    return _compile("U-Net", section, network, step_and_optimizer, number, predict, stream, run)
+    return _compile("U-Net", section, network, phase, number, predict, stream, run)
 
 
 def _classifier(run: Run, work: Workload | None) -> _Model:
@@ -86,7 +87,7 @@ def _classifier(run: Run, work: Workload | None) -> _Model:
     )
     network = classify.make_network(config, devices, classes, seed=0)
     steps_each = _classifier_steps(config, work) if work else STEPS
-    step_and_optimizer = classify.train_step(config, network, "all", steps_per_epoch=steps_each, class_weights=weights)
+    phase = classify.make_phase(config, network, "all", steps_per_epoch=steps_each, class_weights=weights)
     stream = None
     if run.is_prepared:  # bridged by annotated masks, or by empty ones: the others are not there yet
         rows = training_rows(run)[0]
@@ -94,7 +95,7 @@ def _classifier(run: Run, work: Workload | None) -> _Model:
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_classify(network, config.bridge, section.test_time_augmentation)
     number = max(work.classifier_training) if work else None
-    return _compile("classifier", section, network, step_and_optimizer, number, predict, stream, run)
+    return _compile("classifier", section, network, phase, number, predict, stream, run)
 
 
 def _two_classes(config: Config) -> Classes:
@@ -102,21 +103,17 @@ def _two_classes(config: Config) -> Classes:
 
 
 def _unet_steps(config: Config, work: Workload) -> int:
-    return _steps(config.segmenter.training, work.unet_training)
+    return steps_per_epoch(config.segmenter.training, work.unet_training)
 
 
 def _classifier_steps(config: Config, work: Workload) -> int:
-    return _steps(config.classifier.training, work.classifier_training)
+    return steps_per_epoch(config.classifier.training, work.classifier_training)
 
 
-def _steps(training: Training, trained: Sequence[int]) -> int:
-    return max(1, (training.images_per_epoch or sum(trained) // len(trained)) // training.batch_size)
-
-
-def _compile(name, section, network: Functional, step_and_optimizer, num_images, predict, stream, run: Run) -> _Model:
-    devices, training, (step, optimizer) = run.devices, section.training, step_and_optimizer
+def _compile(name, section, network: Functional, phase: Phase, num_images, predict, stream, run: Run) -> _Model:
+    devices, training, step = run.devices, section.training, phase.train_step
     fresh = functools.partial(
-        create_state, network.params, network.batch_stats, optimizer, ema_decay=training.ema_decay
+        create_state, network.params, network.batch_stats, phase.optimizer, ema_decay=training.ema_decay
     )
     state = jax.eval_shape(fresh)
     batch = empty_batch(training.batch_size // devices.num_processes, section.image_size)

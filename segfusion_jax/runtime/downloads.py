@@ -1,7 +1,6 @@
 """Files from the web: fetched once, gone on with where they were cut off, checked before they get their name."""
 
 import dataclasses
-import datetime
 import errno
 import hashlib
 import http.client
@@ -20,6 +19,7 @@ from typing import TypeVar
 from absl import logging
 
 from segfusion_jax.runtime.locks import locked
+from segfusion_jax.runtime.progress import Progress, duration
 
 _Result = TypeVar("_Result")
 
@@ -187,24 +187,19 @@ def _receive(remote: Remote, part: pathlib.Path) -> None:
         length = response.headers["Content-Length"]
         total = start + int(length) if length else remote.size
         began = time.monotonic()
+        name, done = remote.filename, start / 1e6
+        progress = Progress(name, total=total / 1e6, done=done, unit="MB", digits=1, seconds=_LOG_SECONDS)
+        progress.show(done)
         while chunk := response.read(_CHUNK):
             file.write(chunk)
-            state = _state(file.tell(), total, (file.tell() - start) / max(time.monotonic() - began, 1e-3))
-            logging.log_every_n_seconds(logging.INFO, "%s: %s", _LOG_SECONDS, remote.filename, state)
+            if progress.is_due():
+                progress.show(file.tell() / 1e6)
         file.flush()
         os.fsync(file.fileno())
         size = file.tell()
     if size < total:
         raise ConnectionError(f"the connection was cut after {size} of {total} bytes, which {part} keeps")
-    logging.info("%s: %.1f MB in %.0f s", remote.filename, size / 1e6, time.monotonic() - began)
-
-
-def _state(size: int, total: int, rate: float) -> str:
-    """Says how far a file of `total` bytes, 0 if unknown, is when `size` are there and `rate` come a second."""
-    if not total:
-        return f"{size / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s"
-    left = datetime.timedelta(seconds=round((total - size) / max(rate, 1.0)))
-    return f"{size / 1e6:.1f} of {total / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s, {left} left"
+    logging.info("%s: %.1f MB in %s", remote.filename, size / 1e6, duration(time.monotonic() - began))
 
 
 def _open(url: str, start: int) -> tuple[http.client.HTTPResponse, int]:

@@ -9,7 +9,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from segfusion_jax.runtime.atomic import write_text
 
@@ -31,10 +31,8 @@ class MetricLog:
         self._rates = _reopen(folder / "rates.jsonl", lambda line: line["step"] <= from_step)
         self._events = _event_writer(folder, from_step)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
+        """Closes the files."""
         for writer in (self._metrics, self._rates, self._events):
             if writer is not None:
                 writer.close()

@@ -176,8 +176,8 @@ def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], d
     return scores
 
 
-def make_segment(unet: Functional, views: int = 1) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images to lesion probability [batch, height, width] float32, the mean over 1 or 8 views of each image.
+def make_segment(unet: Functional, orientations: int = 1) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images to lesion probability [batch, height, width] float32, the mean over 1 or 8 orientations of each image.
 
     The variables it takes are (params, batch_stats).
     """
@@ -187,13 +187,15 @@ def make_segment(unet: Functional, views: int = 1) -> Callable[[Any, DeviceBatch
             logits, _ = unet.apply(*variables, images, train=False)
             return jax.nn.sigmoid(logits[..., 0])
 
-        return mean_over_orientations(probability, unet.preprocessing(_unit(batch["image"])), views, is_map=True)
+        return mean_over_orientations(probability, unet.preprocessing(_unit(batch["image"])), orientations, is_map=True)
 
     return segment
 
 
-def make_classify(classifier: Functional, bridge: Bridge, views: int = 1) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images and masks to logits [batch, 1 or classes] float32, the mean over 1 or 8 views of each image.
+def make_classify(
+    classifier: Functional, bridge: Bridge, orientations: int = 1
+) -> Callable[[Any, DeviceBatch], jax.Array]:
+    """Images and masks to logits [batch, 1 or classes] float32, the mean over 1 or 8 orientations of each image.
 
     The variables it takes are (params, batch_stats).
     """
@@ -202,7 +204,8 @@ def make_classify(classifier: Functional, bridge: Bridge, views: int = 1) -> Cal
         def logits(inputs):
             return classifier.apply(*variables, inputs, train=False)[0]
 
-        return mean_over_orientations(logits, classifier.preprocessing(bridged(batch, bridge)), views, is_map=False)
+        images = classifier.preprocessing(bridged(batch, bridge))
+        return mean_over_orientations(logits, images, orientations, is_map=False)
 
     return classify
 

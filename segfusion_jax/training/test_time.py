@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of what a network says of eight views of an image, by flips and quarter turns."""
+"""Test-time augmentation: the mean of what a network says of the eight orientations of an image."""
 
 from collections.abc import Callable
 
@@ -7,25 +7,25 @@ import jax.numpy as jnp
 from jax import lax
 
 _FLIPS = ((False, False), (False, True), (True, False), (True, True))
-"""Of rows and of columns. These four, of an image and of its transpose, are the symmetries of a square."""
+"""Flips of rows and of columns. These four, of an image and of its transpose, are the symmetries of a square."""
 
 
 def mean_over_orientations(
-    predict: Callable[[jax.Array], jax.Array], images: jax.Array, views: int, *, is_map: bool
+    predict: Callable[[jax.Array], jax.Array], images: jax.Array, orientations: int, *, is_map: bool
 ) -> jax.Array:
-    """The mean of what `predict` says of the views of images, so that it says the same of an image however it lies.
+    """Returns the mean of what `predict` says of each orientation, which is the same of an image however it lies.
 
     Args:
       predict: images to an array with a row an image. It is traced once; twice for images that are not square, which
-        stand upright after a quarter turn. One view after the other is predicted, in the memory that one needs.
+        stand upright after a quarter turn. One after the other is predicted, in the memory that one needs.
       images: [batch, height, width, channels].
-      views: 1, the images as they are, or 8.
+      orientations: 1, the images as they are, or 8.
       is_map: whether `predict` gives [batch, height, width], which is turned back as its image was turned.
 
     Returns:
       What `predict` gives of `images`.
     """
-    if views == 1:
+    if orientations == 1:
         return predict(images)
 
     def mean_over_flips(images):

@@ -26,9 +26,9 @@ from tests.training import toy
 def unet():
     """A U-Net, its train step, the shapes of its state, and bytes of its parameters and of its statistics."""
     network = segment.make_network(tiny.BASE, toy.devices(4), seed=0)
-    step, optimizer = segment.train_step(tiny.BASE, network, steps_per_epoch=10)
-    state = jax.eval_shape(lambda: create_state(network.params, network.batch_stats, optimizer, ema_decay=0.0))
-    return step, state, footprint.tree_bytes(network.params), footprint.tree_bytes(network.batch_stats)
+    phase = segment.make_phase(tiny.BASE, network, steps_per_epoch=10)
+    state = jax.eval_shape(lambda: create_state(network.params, network.batch_stats, phase.optimizer, ema_decay=0.0))
+    return phase.train_step, state, footprint.tree_bytes(network.params), footprint.tree_bytes(network.batch_stats)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import pytest
 from segfusion_jax.config import Augmentation, Checkpointing, Input
 from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all
 from segfusion_jax.training import metric_log, on_device, steps
-from segfusion_jax.training.fit import Fit, fit
+from segfusion_jax.training.fit import fit
 from segfusion_jax.training.state import create_state
+from segfusion_jax.training.task import Task
 from tests.training import toy
 
 STILL = Augmentation(rotation=0, shift_height=0, shift_width=0, zoom=0, flip_horizontal=False, flip_vertical=False)
@@ -140,7 +141,7 @@ def test_trainings_are_alike(tmp_path, count, api):
         a_stream, folder = stream(is_resident=is_resident, augmentation=FLIPS), tmp_path / str(is_resident)
         compiled = on_device.compile_step(STEP, devices, on_device=is_resident)
         train_step = on_device.with_examples(compiled, a_stream, devices, INPUT, length=18)
-        task = Fit("toy", folder, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
+        task = Task("toy", folder, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
         best = fit(task, fresh(), devices, INPUT, Checkpointing())
         *lines, validation = metric_log.read(folder / "metrics.jsonl")
         assert [line["step"] for line in lines] == [*range(1, 41)] and validation["step"] == 40
@@ -157,7 +158,7 @@ def test_a_loss_that_is_not_a_number_within_a_block_is_of_its_step_and_images(tm
 
     compiled = on_device.compile_step(step, devices, on_device=True)
     train_step = on_device.with_examples(compiled, a_stream, devices, INPUT)
-    task = Fit("toy", tmp_path, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
+    task = Task("toy", tmp_path, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
     with pytest.raises(FloatingPointError) as error:
         fit(task, fresh(), devices, INPUT, Checkpointing())
     images = ", ".join(stream(is_resident=False).image_ids(37))
@@ -172,7 +173,7 @@ def test_a_stopped_training_goes_on(tmp_path):
     def task(name, epochs):
         scores = iter((0.1, 0.2, 0.3))  # a training that goes on validates the epoch's end again
         validate = lambda *_: {"auc": next(scores)}  # noqa: E731
-        return Fit("toy", tmp_path / name, train_step, a_stream, validate, "auc", epochs=epochs, steps_per_epoch=5)
+        return Task("toy", tmp_path / name, train_step, a_stream, validate, "auc", epochs=epochs, steps_per_epoch=5)
 
     whole = fit(task("whole", 3), fresh(), devices, INPUT, Checkpointing())
     fit(task("parts", 1), fresh(), devices, INPUT, Checkpointing())

@@ -1,29 +1,23 @@
 """Stage 2: U-Nets on annotated masks, one a fold, each blind to its fold."""
 
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
-import optax
-from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.input.loader import Examples, TrainStream
+from segfusion_jax.input.loader import Examples
 from segfusion_jax.models.from_config import load_encoder, make_unet
-from segfusion_jax.models.functional import Functional, Variables
-from segfusion_jax.models.pretrained import save_weights
+from segfusion_jax.models.functional import Functional
 from segfusion_jax.pipeline.rows import evenly_spaced, unet_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.devices import AXIS, Devices
 from segfusion_jax.training import steps
-from segfusion_jax.training.fit import Fit, fit
-from segfusion_jax.training.on_device import compile_step, with_examples
 from segfusion_jax.training.optimizer import make_optimizer
-from segfusion_jax.training.predict import predict
 from segfusion_jax.training.seeds import derive_seed
-from segfusion_jax.training.state import create_state
+from segfusion_jax.training.trainer import Member, Phase, Recipe, Trainer, steps_per_epoch
 
 
 def segment(run: Run) -> None:
@@ -36,29 +30,40 @@ def segment(run: Run) -> None:
     """
     config = run.config
     train, choose = unet_rows(run)
-    steps_each, most_trained = steps_per_epoch(config, train), max(map(len, train.values()))
-    trainer = _Trainer(config, run.devices, steps_each, most_trained=most_trained)
+    trainer = Trainer(make_recipe(run, train), run.devices, config)
+    size, most = config.segmenter.image_size, config.segmenter.training.images_per_epoch
     for fold, weights in zip(train, run.unet_weights, strict=True):
-        if weights.exists():
-            logging.info("U-Net %d: done before", fold)
-            continue
-        size = config.segmenter.image_size
-        to_train = Examples(run.prepared, train[fold], size, scaled_decoding=True)
-        rows = evenly_spaced(choose[fold], config.segmenter.training.images_per_epoch)
-        unet = trainer.train(fold, run.unet_folder(fold), to_train, Examples(run.prepared, rows, size))
-        if run.devices.is_lead:
-            save_weights(weights, unet)
+        member = Member(
+            name=f"U-Net {fold}",
+            weights=weights,
+            make=functools.partial(initial_network, run, fold),
+            train=Examples(run.prepared, train[fold], size, scaled_decoding=True),
+            validation=Examples(run.prepared, evenly_spaced(choose[fold], most), size),
+            seeds={"": derive_seed(config.seed, "segment", "input", fold)},
+        )
+        trainer.train(member)
 
 
-def steps_per_epoch(config: Config, train: Mapping[int, Sequence[Row]]) -> int:
-    """Returns the steps of an epoch, for all U-Nets alike: what the images of an average one make.
+def make_recipe(run: Run, train: Mapping[int, Sequence[Row]]) -> Recipe:
+    """Returns how U-Nets are trained on these images, one entry a U-Net."""
+    config, numbers = run.config, [len(rows) for rows in train.values()]
+    num_steps = steps_per_epoch(config.segmenter.training, numbers)
+    unet = initial_network(run, fold=0)
+    return Recipe(
+        phases={"": make_phase(config, unet, steps_per_epoch=num_steps)},
+        augmentation=config.segmenter.augmentation,
+        predict=steps.make_segmentation_scores(unet),
+        score=score,
+        best_metric="dice",
+        steps_per_epoch=num_steps,
+        most_images=max(numbers),
+    )
 
-    Args:
-      config: of the run.
-      train: the images of each U-Net.
-    """
-    training = config.segmenter.training
-    return max(1, (training.images_per_epoch or sum(map(len, train.values())) // len(train)) // training.batch_size)
+
+def initial_network(run: Run, fold: int) -> Functional:
+    """Returns the U-Net that never meets a fold, before its training."""
+    seed = derive_seed(run.config.seed, "segment", "weights", fold)
+    return load_encoder(run.config.segmenter, make_network(run.config, run.devices, seed=seed))
 
 
 def make_network(config: Config, devices: Devices, *, seed: int) -> Functional:
@@ -69,67 +74,14 @@ def make_network(config: Config, devices: Devices, *, seed: int) -> Functional:
     return make_unet(segmenter, seed=seed, dtype=dtype, axis_name=axis_name, remat=segmenter.training.remat)
 
 
-def train_step(
-    config: Config, unet: Functional, *, steps_per_epoch: int
-) -> tuple[Callable, optax.GradientTransformation]:
-    """The step `(state, batch) -> (state, metrics)` of one device, and its optimiser."""
+def make_phase(config: Config, unet: Functional, *, steps_per_epoch: int) -> Phase:
+    """Returns the only phase: what is made smaller, and by which optimiser."""
     training = config.segmenter.training
     optimizer = make_optimizer(training, steps_per_epoch)
     objective = steps.segmentation_objective(unet, config.segmenter)
-    step = steps.make_train_step(
-        objective,
-        optimizer,
-        seed=derive_seed(config.seed, "segment"),
-        ema_decay=training.ema_decay,
-        microbatches=training.microbatches,
-        skip_nonfinite=training.nonfinite == "skip",
-    )
-    return step, optimizer
+    return Phase.make(training, objective, optimizer, seed=derive_seed(config.seed, "segment"))
 
 
-class _Trainer:
-    """Trains U-Nets one after the other with steps that are compiled once, all for the same number of steps."""
-
-    def __init__(self, config: Config, devices: Devices, steps_per_epoch: int, *, most_trained: int):
-        self._most_trained = most_trained
-        self._config = config
-        self._devices = devices
-        self._steps_per_epoch = steps_per_epoch
-        unet = load_encoder(config.segmenter, make_network(config, devices, seed=0))
-        step, self._optimizer = train_step(config, unet, steps_per_epoch=steps_per_epoch)
-        self._step = compile_step(step, devices, on_device=config.segmenter.training.on_device_data)
-        self._scores = devices.compile_predict(steps.make_segmentation_scores(unet))
-
-    def train(self, fold: int, folder: pathlib.Path, train: Examples, validation: Examples) -> Functional:
-        """Returns the U-Net with its best weights."""
-        config, training = self._config, self._config.segmenter.training
-        unet = make_network(config, self._devices, seed=derive_seed(config.seed, "segment", "weights", fold))
-        unet = load_encoder(config.segmenter, unet)
-        input_seed = derive_seed(config.seed, "segment", "input", fold)
-        stream = TrainStream(
-            train, config.segmenter.augmentation, training.batch_size, input_seed, on_device=training.on_device_data
-        )
-        task = Fit(
-            name=f"U-Net {fold}",
-            folder=folder,
-            train_step=with_examples(self._step, stream, self._devices, config.input, length=self._most_trained),
-            stream=stream,
-            validate=lambda params, batch_stats: self._validate((params, batch_stats), validation),
-            best_metric="dice",
-            epochs=training.epochs,
-            steps_per_epoch=self._steps_per_epoch,
-        )
-        state = create_state(unet.params, unet.batch_stats, self._optimizer, ema_decay=training.ema_decay)
-        params, batch_stats = fit(task, state, self._devices, config.input, config.checkpoints)
-        return unet._replace(params=params, batch_stats=batch_stats)
-
-    def _validate(self, variables: tuple[Variables, Variables], examples: Examples) -> dict[str, float]:
-        scores = predict(
-            self._scores,
-            variables,
-            examples,
-            batch_size=self._config.segmenter.training.batch_size,
-            devices=self._devices,
-            config=self._config.input,
-        )
-        return jax.tree.map(lambda *values: float(np.mean(values)), *(score for _, score in scores))
+def score(predicted: Iterable[tuple[Row, dict[str, np.ndarray]]]) -> dict[str, float]:
+    """Returns the means over images of `dice` and `loss`."""
+    return jax.tree.map(lambda *values: float(np.mean(values)), *(scores for _, scores in predicted))

@@ -19,13 +19,13 @@ from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.evaluation import bootstrap, classification, weighted
 from segfusion_jax.pipeline.rows import classified_rows, unet_rows
 from segfusion_jax.pipeline.run import Run
-from segfusion_jax.pipeline.stages import classify, segment
 from segfusion_jax.pipeline.studies import variants
 from segfusion_jax.pipeline.studies.variants import changed
 from segfusion_jax.report import labels, page, plots, text
 from segfusion_jax.report.blocks import Estimate, Figure, Page, Section, Table, percent
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.runtime.devices import make_devices
+from segfusion_jax.training.trainer import steps_per_epoch
 
 PROTOCOLS = ("grouped", "by_image", "paper")
 """From none to the paper's: nothing leaks; images are split at random; so are augmented copies of them, and the classes
@@ -235,8 +235,8 @@ def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config
 def _as_long_as(honest: Run, config: Config) -> Config:
     """Returns `config` with epochs of as many steps as those of the run `honest`."""
     steps = {
-        "segmenter": segment.steps_per_epoch(config, unet_rows(honest)[0]),
-        "classifier": classify.steps_per_epoch(config, [classified_rows(honest, "train")]),
+        "segmenter": steps_per_epoch(config.segmenter.training, [len(rows) for rows in unet_rows(honest)[0].values()]),
+        "classifier": steps_per_epoch(config.classifier.training, [len(classified_rows(honest, "train"))]),
     }
     for name, number in steps.items():
         batch_size = getattr(config, name).training.batch_size

@@ -9,13 +9,14 @@ import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 
+from segfusion_jax.config import Training
 from segfusion_jax.datasets.table import read_rows, write_rows
 from segfusion_jax.models.from_config import make_classifier
 from segfusion_jax.pipeline.rows import bridged_examples, classified_rows, training_rows, validation_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify as stage
 from segfusion_jax.serving.ensembles import Classes
-from segfusion_jax.training import metric_log
+from segfusion_jax.training import metric_log, trainer
 from segfusion_jax.training.seeds import derive_seed
 from tests import tiny
 
@@ -91,9 +92,9 @@ def test_images_of_training_validation_and_test_share_no_group(finished):
 def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
     (rows,) = training_rows(Run(tiny.BASE, finished))
     labels = np.array([row.target for row in rows])
-    balanced = stage.sampling_weights(tiny.config(classifier__training__sampling="balanced"), rows)
+    balanced = trainer.sampling_weights(Training(sampling="balanced"), rows)
     assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
-    assert stage.sampling_weights(tiny.BASE, rows) is None
+    assert trainer.sampling_weights(Training(), rows) is None
 
 
 def test_balanced_class_weights_are_inverse_frequencies(finished):
@@ -142,8 +143,8 @@ def ensemble(finished, tmp_path_factory):
         return ((row, np.zeros(1, np.float32)) for row in source.rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "fit", fit)
-        patch.setattr(stage, "predict", predict)
+        patch.setattr(trainer, "fit", fit)
+        patch.setattr(trainer, "predict", predict)
         stage.classify(Run(ENSEMBLE, workdir))
     return workdir, tasks, chosen
 
@@ -180,7 +181,7 @@ def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
     weights[1].unlink()
     trained = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "fit", lambda task, state, *_: trained.append(task.folder) or state.evaluated)
+        patch.setattr(trainer, "fit", lambda task, state, *_: trained.append(task.folder) or state.evaluated)
         stage.classify(Run(ENSEMBLE, workdir))
     assert trained == [workdir / "classify/fold_1/all"]
     assert [path.read_bytes() == old for path, old in zip(weights, before, strict=True)] == [True, False, True]

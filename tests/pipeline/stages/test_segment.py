@@ -7,7 +7,7 @@ import pytest
 
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import segment as stage
-from segfusion_jax.training import metric_log
+from segfusion_jax.training import metric_log, trainer
 from tests import tiny
 
 EPOCHS = [(epoch, split) for epoch in (1, 2) for split in ("train", "validation")]
@@ -39,8 +39,8 @@ def used(finished, tmp_path_factory):
     for fold in FOLDS:
         Run(tiny.BASE, workdir).unet_folder(fold).mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "fit", fit)
-        patch.setattr(stage, "predict", predict)
+        patch.setattr(trainer, "fit", fit)
+        patch.setattr(trainer, "predict", predict)
         stage.segment(Run(tiny.BASE, workdir))
     return used
 

@@ -8,9 +8,9 @@ import pytest
 from segfusion_jax.pipeline import experiment
 from segfusion_jax.pipeline.rows import training_rows, unet_rows
 from segfusion_jax.pipeline.run import Run
-from segfusion_jax.pipeline.stages import classify, segment
 from segfusion_jax.pipeline.studies import protocols, variants
 from segfusion_jax.pipeline.studies.variants import changed, with_shared_records
+from segfusion_jax.training.trainer import steps_per_epoch
 from tests import tiny
 from tests.pipeline.studies import fake_runs
 
@@ -59,8 +59,8 @@ def test_all_train_for_as_many_steps(studied):
         run = Run(configs[name], studied / name)
         train = training_rows(run)
         steps[name] = (
-            classify.steps_per_epoch(configs[name], train),
-            segment.steps_per_epoch(configs[name], unet_rows(run)[0]),
+            steps_per_epoch(configs[name].classifier.training, [len(rows) for rows in train]),
+            steps_per_epoch(configs[name].segmenter.training, [len(rows) for rows in unet_rows(run)[0].values()]),
         )
         if name == "paper_dim":
             assert len(train[0]) > 5 * steps["grouped_dim"][0] * configs[name].classifier.training.batch_size

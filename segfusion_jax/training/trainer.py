@@ -1,0 +1,162 @@
+"""The trainer of U-Nets and of classifiers: one network after the other, with steps that are compiled once."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import optax
+from absl import logging
+
+from segfusion_jax.config import Augmentation, Config, Training
+from segfusion_jax.datasets.table import Row
+from segfusion_jax.input.loader import Examples, TrainStream
+from segfusion_jax.input.sampling import class_balanced
+from segfusion_jax.models.functional import Functional
+from segfusion_jax.models.pretrained import save_weights
+from segfusion_jax.runtime.devices import Devices
+from segfusion_jax.training import steps
+from segfusion_jax.training.fit import fit
+from segfusion_jax.training.on_device import compile_step, with_examples
+from segfusion_jax.training.predict import predict
+from segfusion_jax.training.state import create_state
+from segfusion_jax.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A training that every network goes through, on what the one before it made.
+
+    Attributes:
+      config: for how long and how fast it learns.
+      train_step: `(state, batch) -> (state, metrics)` of one device.
+      optimizer: the optimiser of this step.
+    """
+
+    config: Training
+    train_step: Callable
+    optimizer: optax.GradientTransformation
+
+    @classmethod
+    def make(
+        cls, config: Training, objective: steps.Objective, optimizer: optax.GradientTransformation, *, seed: int
+    ) -> Self:
+        """Returns the phase that makes an objective smaller, its randomness drawn from `seed`."""
+        options: dict[str, Any] = dict(microbatches=config.microbatches, skip_nonfinite=config.nonfinite == "skip")
+        step = steps.make_train_step(objective, optimizer, seed=seed, ema_decay=config.ema_decay, **options)
+        return cls(config, step, optimizer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How networks of one kind are trained.
+
+    Attributes:
+      phases: by name, in their order; each writes the folder of its name within the network's, the one named "" that.
+      augmentation: of the training images.
+      predict: `(variables, batch) -> outputs` of one device, on validation data.
+      score: rows and outputs to validation metrics.
+      best_metric: that of `score` whose largest value chooses the weights.
+      steps_per_epoch: for all networks and phases alike.
+      most_images: that a network is trained on; what lies on the devices is as large for each.
+    """
+
+    phases: Mapping[str, Phase]
+    augmentation: Augmentation
+    predict: Callable
+    score: Callable[[Iterable[tuple[Row, Any]]], dict[str, float]]
+    best_metric: str
+    steps_per_epoch: int
+    most_images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A network that is to be trained.
+
+    Attributes:
+      name: begins its lines of progress.
+      weights: the file that its best weights are written to, beside what the training leaves.
+      make: returns it with its initial weights.
+      train: the images that it is trained on.
+      validation: the images that choose its weights.
+      seeds: of order and augmentation, by phase.
+    """
+
+    name: str
+    weights: pathlib.Path
+    make: Callable[[], Functional]
+    train: Examples
+    validation: Examples
+    seeds: Mapping[str, int]
+
+
+class Trainer:
+    """Trains the members of an ensemble one after the other.
+
+    Args:
+      recipe: what they have in common.
+      devices: where.
+      config: of the run; how to read and how often to save.
+    """
+
+    def __init__(self, recipe: Recipe, devices: Devices, config: Config):
+        self._recipe = recipe
+        self._devices = devices
+        self._config = config
+        self._predict = devices.compile_predict(recipe.predict)
+        self._steps = {
+            name: compile_step(phase.train_step, devices, on_device=phase.config.on_device_data)
+            for name, phase in recipe.phases.items()
+        }
+
+    def train(self, member: Member) -> None:
+        """Writes the weights of a member after all phases, if they are not there yet; raises as `fit`."""
+        if member.weights.exists():
+            logging.info("%s: done before", member.name)
+            return
+        network = member.make()
+        for name, phase in self._recipe.phases.items():
+            task, decay = self._task(member, name, phase.config), phase.config.ema_decay
+            state = create_state(network.params, network.batch_stats, phase.optimizer, ema_decay=decay)
+            params, batch_stats = fit(task, state, self._devices, self._config.input, self._config.checkpoints)
+            network = network._replace(params=params, batch_stats=batch_stats)
+        if self._devices.is_lead:
+            save_weights(member.weights, network)
+
+    def _task(self, member: Member, phase: str, training: Training) -> Task:
+        recipe, devices, config = self._recipe, self._devices, self._config.input
+        size, weights = training.batch_size, sampling_weights(training, member.train.rows)
+        seed, on_device = member.seeds[phase], training.on_device_data
+        stream = TrainStream(member.train, recipe.augmentation, size, seed, on_device, weights)
+
+        def validate(params, batch_stats):
+            options: dict[str, Any] = dict(batch_size=size, devices=devices, config=config)
+            return recipe.score(predict(self._predict, (params, batch_stats), member.validation, **options))
+
+        return Task(
+            name=f"{member.name} ({phase})" if phase else member.name,
+            folder=member.weights.parent / phase,
+            train_step=with_examples(self._steps[phase], stream, devices, config, length=recipe.most_images),
+            stream=stream,
+            validate=validate,
+            best_metric=recipe.best_metric,
+            epochs=training.epochs,
+            steps_per_epoch=recipe.steps_per_epoch,
+        )
+
+
+def steps_per_epoch(config: Training, numbers: Sequence[int]) -> int:
+    """Returns the steps of an epoch, for all members alike: what the images of an average one make.
+
+    Args:
+      config: of the training.
+      numbers: of images that each member is trained on.
+    """
+    return max(1, (config.images_per_epoch or sum(numbers) // len(numbers)) // config.batch_size)
+
+
+def sampling_weights(config: Training, rows: Sequence[Row]) -> np.ndarray | None:
+    """Returns how often each image is drawn; None for all alike."""
+    return None if config.sampling == "shuffled" else class_balanced([row.target for row in rows])

@@ -1,0 +1,134 @@
+"""Toy networks, trained by the trainer; that they learn from the right images is tested with the stages."""
+
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+
+from segfusion_jax.config import Augmentation, Checkpointing, Input, Training
+from segfusion_jax.models.functional import Functional
+from segfusion_jax.models.preprocessing import NONE
+from segfusion_jax.training import metric_log, steps
+from segfusion_jax.training.trainer import Member, Phase, Recipe, Trainer, sampling_weights, steps_per_epoch
+from tests.training import toy
+
+OPTIMIZERS = {"first": optax.sgd(0.1), "second": optax.sgd(0.0)}  # which changes nothing
+CONFIG = types.SimpleNamespace(input=Input(num_threads=2, log_seconds=1e9), checkpoints=Checkpointing())
+EXAMPLES = toy.examples(16)
+
+
+class Toys:
+    """Two phases, of two epochs and of one; counts tracings and keeps what is scored."""
+
+    def __init__(self):
+        self.traced, self.scored = [], []
+        self.recipe = Recipe(
+            phases={
+                name: Phase(Training(epochs=n, batch_size=4), self.step(name), OPTIMIZERS[name])
+                for name, n in (("first", 2), ("second", 1))
+            },
+            augmentation=Augmentation(),
+            predict=lambda variables, batch: variables[0]["bias"] + batch["image"].mean((1, 2, 3)),
+            score=self.score,
+            best_metric="early",
+            steps_per_epoch=3,
+            most_images=16,
+        )
+
+    def step(self, phase):
+        step = steps.make_train_step(toy.objective, OPTIMIZERS[phase], seed=1, ema_decay=0.0)
+
+        def traced(state, batch):
+            self.traced.append(phase)
+            return step(state, batch)
+
+        return traced
+
+    def score(self, predicted):
+        rows, outputs = zip(*predicted, strict=True)
+        self.scored.append((rows, np.array(outputs)))
+        return {"early": -float(len(self.scored))}
+
+
+def member(folder, bias=0.0, **seeds) -> Member:
+    params, batch_stats = toy.variables()
+
+    def make():
+        return Functional(lambda *_: None, params | {"bias": jnp.float32(bias)}, batch_stats, NONE)
+
+    weights = folder / "weights.safetensors"
+    return Member(f"toy {bias}", weights, make, EXAMPLES, toy.examples(5), {"first": 1, "second": 2} | seeds)
+
+
+def arrays(folder) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(folder / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the members a and b, trained by one trainer, and what it did."""
+    toys, folder = Toys(), tmp_path_factory.mktemp("trained")
+    trainer = Trainer(toys.recipe, toy.devices(4), CONFIG)
+    for name, bias in (("a", 0.0), ("b", 5.0)):
+        trainer.train(member(folder / name, bias))
+    return folder, toys
+
+
+def test_each_phase_is_compiled_once_for_all_members(trained):
+    _, toys = trained
+    assert toys.traced == ["first", "second"]
+
+
+def test_each_phase_has_its_folder_and_its_epochs(trained):
+    for name in ("a", "b"):
+        for phase, epochs in (("first", 2), ("second", 1)):
+            lines = metric_log.read(trained[0] / name / phase / "metrics.jsonl")
+            assert [line["step"] for line in lines if line["split"] == "validation"] == [3, 6][:epochs]
+            assert sum(line["split"] == "train" for line in lines) == 3 * epochs
+
+
+def test_a_phase_goes_on_from_the_best_weights_of_the_one_before(trained):
+    folder, toys = trained
+    for number, name in enumerate("ab"):
+        scored = toys.scored[3 * number : 3 * number + 3]  # an epoch each; the first of a phase is its best
+        before, after = scored[0][1], scored[2][1]
+        assert np.abs(scored[1][1] - before).min() > 1e-3
+        np.testing.assert_array_equal(before, after)
+        plain = np.array([toy.examples(5)[i]["image"].mean() for i in range(5)])
+        np.testing.assert_allclose(after - plain, arrays(folder / name)["bias"], rtol=0, atol=1e-4)
+        assert [row.position for row in scored[2][0]] == [0, 1, 2, 3, 4]
+    assert abs(arrays(folder / "a")["bias"] - arrays(folder / "b")["bias"]) > 1  # each from its own initial weights
+
+
+def test_a_member_that_is_done_is_left_alone(trained, tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"done")
+    toys = Toys()
+    Trainer(toys.recipe, toy.devices(4), CONFIG).train(member(tmp_path))
+    assert not toys.traced and [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+@pytest.mark.parametrize("phase", ["first", "second"])
+def test_the_seeds_of_each_phase_decide_its_batches(trained, tmp_path, phase):
+    folder, toys = trained
+    Trainer(toys.recipe, toy.devices(4), CONFIG).train(member(tmp_path, **{phase: 7}))
+    losses = {
+        where: [line["loss"] for line in metric_log.read(path / phase / "metrics.jsonl") if line["split"] == "train"]
+        for where, path in (("theirs", folder / "a"), ("ours", tmp_path))
+    }
+    assert len(losses["ours"]) and losses["ours"] != losses["theirs"]
+
+
+def test_an_epoch_is_what_the_images_of_an_average_member_make():
+    assert steps_per_epoch(Training(batch_size=4), [10, 15]) == 3  # 12 images
+    assert steps_per_epoch(Training(batch_size=4, images_per_epoch=9), [100]) == 2
+    assert steps_per_epoch(Training(batch_size=64), [10]) == 1
+
+
+def test_balanced_sampling_draws_the_classes_alike():
+    rows = [types.SimpleNamespace(target=target) for target in (0, 0, 0, 1)]
+    assert sampling_weights(Training(), rows) is None
+    weights = sampling_weights(Training(sampling="balanced"), rows)
+    assert weights[3] == pytest.approx(sum(weights[:3]))
