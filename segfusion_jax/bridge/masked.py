@@ -1,49 +1,18 @@
-"""The Data Processing Bridge: cleans a predicted mask and applies it to the image. The one definition of 'masked'.
+"""Framing and masking: what the classifier sees. The one definition of 'masked'.
 
-`clean` and `frame` run on the host, on single examples (NumPy); `apply` runs in the compiled step, on batches (JAX).
+`frame` runs on the host, on single examples; `traced.frame` is the same on the device, in batches. `apply` serves both.
 """
-
-import math
 
 import numpy as np
 from scipy import ndimage
 
+from segfusion_jax.bridge.levels import WHOLE, is_lesion
+from segfusion_jax.bridge.modes import MODES
 from segfusion_jax.config import Bridge
-
-WHOLE = 255
-"""Value of a mask that falls back to the whole image, and of certain lesion."""
-
-
-def clean(probability: np.ndarray, bridge: Bridge) -> tuple[np.ndarray, str]:
-    """Keeps the largest connected lesion, fills its holes, and falls back to the whole image where that makes no sense.
-
-    Args:
-      probability: [height, width] uint8, 255 = certainly lesion.
-      bridge: its threshold, min_area and max_border.
-
-    Returns:
-      [height, width] uint8 mask, 0 in all other components and 255 in filled holes; and why the whole image is taken
-      instead: "empty", "tiny", "border", or "" where it is not.
-    """
-    hard = probability >= bridge.threshold * WHOLE
-    whole = np.full_like(probability, WHOLE)
-    if not hard.any():
-        return whole, "empty"
-    labels = np.empty(hard.shape, np.int32)
-    ndimage.label(hard, output=labels)
-    largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    filled = np.asarray(ndimage.binary_fill_holes(largest))
-    if filled.mean() < bridge.min_area:
-        return whole, "tiny"
-    border = np.concatenate([filled[0], filled[-1], filled[1:-1, 0], filled[1:-1, -1]])
-    if border.mean() > bridge.max_border:
-        return whole, "border"
-    mask = np.where(hard & ~filled, 0, probability)
-    return np.where(filled & ~largest, WHOLE, mask).astype(np.uint8), ""
 
 
 def frame(image: np.ndarray, mask: np.ndarray, bridge: Bridge) -> tuple[np.ndarray, np.ndarray]:
-    """The geometry of a mode: grows the mask ('dilate', 'crop_dilate') and cuts to its box ('crop', 'crop_dilate').
+    """The geometry of a mode: grows the mask and cuts to its box, where the mode does.
 
     Args:
       image: [height, width, 3] uint8.
@@ -52,11 +21,11 @@ def frame(image: np.ndarray, mask: np.ndarray, bridge: Bridge) -> tuple[np.ndarr
     Returns:
       The image and the mask, each at its own resolution.
     """
-    if bridge.mode in ("dilate", "crop_dilate"):
-        mask = _dilate(mask, bridge)
-    if bridge.mode in ("crop", "crop_dilate"):
-        top, bottom, left, right = _box(mask, bridge)
-        return _cut(image, top, bottom, left, right), _cut(mask, top, bottom, left, right)
+    mode = MODES[bridge.mode]
+    if mode.dilates:
+        mask = dilate(mask, bridge)
+    if mode.crops:
+        image, mask = (array[box(mask, bridge, array.shape[:2])] for array in (image, mask))
     return image, mask
 
 
@@ -71,49 +40,40 @@ def apply(image, mask, bridge: Bridge):
       [..., height, width, 3] in [0, 1]; in mode 'channel' the mask follows as a fourth channel.
     """
     hard = (mask >= bridge.threshold).astype(image.dtype)
-    match bridge.mode:
-        case "none" | "crop":
-            return image
-        case "black" | "dilate" | "crop_dilate":
-            return image * hard
-        case "dim":
-            return image * (bridge.alpha + (1 - bridge.alpha) * hard)
-        case "soft":
-            return image * mask
-        case "channel":
-            return image.__array_namespace__().concatenate([image, mask], axis=-1)
-        case "background_only":
-            return image * (1 - hard)
-        case "mask_only":
-            return 0 * image + hard
-    raise ValueError(f"bridge.mode = {bridge.mode!r} is not a mode")
+    return MODES[bridge.mode].blend(image, mask, hard, bridge.alpha)
 
 
-def _dilate(mask, bridge):
-    hard = mask >= bridge.threshold * WHOLE
+def dilate(mask: np.ndarray, bridge: Bridge) -> np.ndarray:
+    """Grows a mask [height, width] uint8 by a disc of `radius`; to 0 or 255."""
+    hard = is_lesion(mask, bridge)
     distance = np.asarray(ndimage.distance_transform_edt(~hard))
-    grown = hard.any() & (distance <= bridge.dilation * np.hypot(*mask.shape))  # without lesion SciPy measures nonsense
+    grown = hard.any() & (distance <= radius(mask.shape, bridge))  # without lesion SciPy measures nonsense
     return np.where(grown, WHOLE, 0).astype(np.uint8)
 
 
-def _box(mask, bridge):
-    """Fractions (top, bottom, left, right) of the mask's box with its margin, in whole pixels of the mask.
+def radius(shape: tuple[int, ...], bridge: Bridge) -> float:
+    """Returns by how many pixels a mask of that shape is grown."""
+    return bridge.dilation * float(np.hypot(shape[0], shape[1]))
 
-    So the mask is cut exactly there, and the image, which is usually larger, at the same place.
+
+def box(mask: np.ndarray, bridge: Bridge, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Finds where the box of a mask's lesion, with its margin, lies in an array of `size` over the same frame.
+
+    The box is of whole pixels of the mask, so that the mask is cut exactly there; whoever is of another size is cut
+    outwards. Without lesion it holds everything.
     """
-    hard = mask >= bridge.threshold * WHOLE
-    ends = []
-    for axis in (1, 0):
-        inside = np.flatnonzero(hard.any(axis))
-        first, last = (inside[0], inside[-1] + 1) if inside.size else (0, hard.shape[1 - axis])
-        margin = round(bridge.margin * (last - first), 6)
-        start, stop = max(0, math.floor(first - margin)), min(hard.shape[1 - axis], math.ceil(last + margin))
-        ends += [start / hard.shape[1 - axis], stop / hard.shape[1 - axis]]
-    return ends
+    hard = is_lesion(mask, bridge)
+    places = []
+    for inside, new in zip((hard.any(1), hard.any(0)), size, strict=True):
+        old = inside.size
+        found = np.flatnonzero(inside)
+        first, last = (found[0], found[-1] + 1) if found.size else (0, old)
+        margin = margins(old, bridge)[last - first]
+        start, stop = max(0, first - margin), min(old, last + margin)
+        places.append(slice(start * new // old, -(-stop * new // old)))
+    return places[0], places[1]
 
 
-def _cut(array, top, bottom, left, right):
-    height, width = array.shape[:2]
-    ends = np.round([top * height, bottom * height, left * width, right * width], 6)  # 24 / 49 * 49 is more than 24
-    (top, left), (bottom, right) = np.floor(ends[::2]).astype(int), np.ceil(ends[1::2]).astype(int)
-    return array[top:bottom, left:right]
+def margins(length: int, bridge: Bridge) -> np.ndarray:
+    """Returns what is added at each end of a box of 0 to `length` pixels, in whole pixels outwards, int [length + 1]."""
+    return np.ceil(np.round(bridge.margin * np.arange(length + 1), 6)).astype(np.int32)

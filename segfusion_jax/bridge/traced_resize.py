@@ -1,4 +1,4 @@
-"""Resizing and cropping of images on the device, as `resize` does it on the host."""
+"""Resizing and cropping of images on the device, as `resize` does it on the host, in the same two steps."""
 
 import jax
 import jax.numpy as jnp
@@ -17,52 +17,48 @@ def resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Stretches images to `size`, as `resize.resize` does.
 
     Args:
-      images: [batch, height, width, channels] float32, whole numbers.
+      images: [batch, height, width, channels] float32, whole numbers in [0, 255].
       size: (height, width).
 
     Returns:
-      [batch, *size, channels] float32, whole numbers: the host's, or one or two beside them, since it rounds
-      after each halving.
+      [batch, *size, channels] float32, whole numbers: the host's, where both sides grow or stay; where one shrinks,
+      some are one beside, and where the host halves, which rounds each time, two.
     """
     if images.shape[1:3] == size:
         return images
-    whole = [(jnp.zeros(1, jnp.int32), jnp.full(1, side, jnp.int32)) for side in images.shape[1:3]]
-    rows, columns = (weights.squeeze(0) for weights in _weights(whole, images.shape[1:3], size))
-    return _resample(images, rows, columns, "oh,bhwc->bowc", "pw,bowc->bopc")
+    rows, columns = ((jnp.zeros(1, jnp.int32), jnp.full(1, side, jnp.int32)) for side in images.shape[1:3])
+    return crop(images, rows, columns, size)
 
 
 def crop(images: jax.Array, rows: Range, columns: Range, size: tuple[int, int]) -> jax.Array:
     """`resize` of a part of each image.
 
     Args:
-      images: [batch, height, width, channels] float32, whole numbers.
-      rows: of each image's part.
-      columns: of each image's part.
+      images: [batch, height, width, channels] float32, whole numbers in [0, 255].
+      rows: of each image's part; of length 1 where all have the same.
+      columns: of each image's part, likewise.
       size: (height, width).
 
     Returns:
       [batch, *size, channels] float32, as of `resize`.
     """
-    of_rows, of_columns = _weights([rows, columns], images.shape[1:3], size)
-    return _resample(images, of_rows, of_columns, "boh,bhwc->bowc", "bpw,bowc->bopc")
+    sides = [(stop - start)[:, None, None] for start, stop in (rows, columns)]
+    halved = _halved([side.astype(jnp.float32) for side in sides], size)
+    axes = zip((rows, columns), images.shape[1:3], size, strict=True)
+    of_rows, of_columns = (_shrinking(ends, length, new, halved) for ends, length, new in axes)
+    means = _columns(of_columns, _rows(of_rows, images))
+    is_half = (sides[0] == 2 * halved * size[0]) & (sides[1] == 2 * halved * size[1])
+    shrunk = _rounded(means, is_half[..., None])
+    return _grown(shrunk, *(jnp.minimum(side, new) for side, new in zip(sides, size, strict=True)))
 
 
-def _resample(images, rows, columns, over_rows, over_columns):
-    """One axis after the other. In full precision: accelerators would round levels of grey to bfloat16.
+def _rounded(means, is_half):
+    """To whole numbers as OpenCV does it: what lies between two goes to the even one, of means of 2x2 pixels up.
 
-    Halves, which are frequent, go up, as where OpenCV halves; by the thousandth they do so however sums are ordered.
+    What sums of floats leave below 1/8192 is no difference.
     """
-    precise = lax.Precision.HIGHEST
-    taller = jnp.einsum(over_rows, rows, images, precision=precise)
-    return jnp.floor(jnp.einsum(over_columns, columns, taller, precision=precise) + 0.501)
-
-
-def _weights(ranges, lengths, size):
-    """Of rows and of columns: what each old one adds to each new one, float32 [batch, new, old]; sums are 1."""
-    starts, stops = ([ends[place].astype(jnp.float32)[:, None, None] for ends in ranges] for place in range(2))
-    halved = _halved([stop - start for start, stop in zip(starts, stops, strict=True)], size)
-    axes = zip(starts, stops, lengths, size, strict=True)
-    return [_of_axis(start, stop, length, new, halved) for start, stop, length, new in axes]
+    means = jnp.round(4096 * means) / 4096
+    return jnp.where(is_half, jnp.floor(means + 0.5), jnp.round(means))
 
 
 def _halved(sides, size):
@@ -76,12 +72,55 @@ def _halved(sides, size):
     return factor
 
 
-def _of_axis(start, stop, length, size, halved):
-    """Areas covered, in pixels `halved` times as large, where an axis shrinks; linear interpolation where it grows."""
+def _shrinking(ends, length, size, halved):
+    """What each old pixel adds to each new one, float32 [batch, new, old]; sums are 1.
+
+    It is the share of the area covered, in pixels `halved` times as large. An axis that does not shrink is only cut.
+    """
+    start, stop = (end.astype(jnp.float32)[:, None, None] for end in ends)
     new = jnp.arange(size, dtype=jnp.float32)[:, None]
     old = jnp.arange(length, dtype=jnp.float32) - start
-    scale = (stop - start) / halved / size
-    cell = jnp.floor(old / halved)
-    covered = jnp.maximum(jnp.minimum(cell + 1, (new + 1) * scale) - jnp.maximum(cell, new * scale), 0)
-    near = jnp.maximum(1 - jnp.abs(old - jnp.clip((new + 0.5) * scale - 0.5, 0, stop - start - 1)), 0)
-    return jnp.where(scale >= 1, covered / (scale * halved), near)
+    side, cell = (stop - start) / halved, jnp.floor(old / halved)
+    # whole numbers: in steps of 1 / (side x size) of the axis
+    covered = jnp.maximum(jnp.minimum((cell + 1) * size, (new + 1) * side) - jnp.maximum(cell * size, new * side), 0)
+    return jnp.where(side >= size, covered / (side * halved), old == new)
+
+
+def _grown(images, height, width):
+    """The first `height` rows and `width` columns, int32 [batch, 1, 1], stretched over all of `images` linearly.
+
+    In OpenCV's whole numbers: shares of 2048, which are not rounded but cut off on the way.
+    """
+    (left, of_left), (right, of_right) = _neighbours(width, images.shape[2])
+    across = jnp.floor(_columns(of_left * left + of_right * right, images) / 16)
+    parts = [
+        lax.div(share.astype(jnp.int32)[..., None] * _rows(place, across).astype(jnp.int32), jnp.int32(65536))
+        for place, share in _neighbours(height, images.shape[1])
+    ]
+    return lax.div(parts[0] + parts[1] + 2, jnp.int32(4)).astype(jnp.float32)
+
+
+def _neighbours(length, size):
+    """Of each of `size` new pixels the old one before and the one after: where, [batch, new, old], and its share."""
+    new, old = jnp.arange(size, dtype=jnp.int32)[:, None], jnp.arange(size, dtype=jnp.int32)
+    place = ((2 * new + 1) * length - size).astype(jnp.float32) / size / 2
+    before = jnp.floor(place)
+    after = place - before
+    for shift, share in ((0, 1 - after), (1, after)):
+        found = old == jnp.clip(before.astype(jnp.int32) + shift, 0, length - 1)
+        yield found.astype(jnp.float32), jnp.round(2048 * share)
+
+
+def _rows(weights, images):
+    return _product("bnh,bhwc->bnwc", weights, images)
+
+
+def _columns(weights, images):
+    return _product("bnw,bhwc->bhnc", weights, images)
+
+
+def _product(axes, weights, images):
+    """In full precision: accelerators would round levels of grey to bfloat16. Weights of one image are those of all."""
+    if weights.shape[0] == 1:
+        axes, weights = axes[1:], weights[0]
+    return jnp.einsum(axes, weights, images, precision=lax.Precision.HIGHEST)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.levels import to_levels
 from segfusion_jax.config import Data
 from segfusion_jax.datasets import table, taxonomy
 from segfusion_jax.datasets.collections import READERS
@@ -141,7 +141,7 @@ def _segmented(model: SegFusion, prepared: Prepared, rows: tuple[Row, ...], fold
         for row, probability in logged(model.segmenters.predict(source), total=len(rows), what="segmented"):
             if row.has_mask:
                 overlaps.append((row, overlap(prepared, row, probability, config.bridge.threshold)))
-            yield stored(row, np.round(probability * masked.WHOLE).astype(np.uint8), "all", config.bridge)
+            yield stored(row, to_levels(probability), "all", config.bridge)
 
     write(folder, masks())
     return overlaps

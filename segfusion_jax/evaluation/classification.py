@@ -282,25 +282,6 @@ def confusion_matrix(targets: np.ndarray, decisions: np.ndarray, num_classes: in
     return sk_metrics.confusion_matrix(targets, decisions, labels=range(num_classes))
 
 
-def malignancy(probabilities: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Returns the probability that an image is malignant, [n]: the sum over the malignant classes.
-
-    Args:
-      probabilities: [n, classes], rows sum to 1.
-      positive: [classes] bool, True for the malignant classes.
-
-    Raises:
-      ValueError: `positive` is not bool or not of as many classes.
-    """
-    probabilities, positive = np.asarray(probabilities, dtype=np.float64), np.asarray(positive)
-    if positive.dtype != bool or probabilities.ndim != 2 or positive.shape != probabilities.shape[1:]:
-        raise ValueError(
-            f"positive: {positive.dtype} array of shape {positive.shape}: must be bool, one a class of probabilities"
-            f" {probabilities.shape}"
-        )
-    return np.minimum(probabilities[:, positive].sum(axis=1), 1.0)  # a sum may round to just above 1
-
-
 def _check_level(level: float) -> None:
     if not 0 < level <= 1:
         raise ValueError(f"level = {level}: must be above 0 and at most 1")

@@ -16,6 +16,7 @@ import grain
 import numpy as np
 
 from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.modes import MODES
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Augmentation, Bridge, Input
 from segfusion_jax.datasets.prepared import Prepared
@@ -72,7 +73,7 @@ class Examples:
 
     def __getitem__(self, index: int) -> Batch:
         row = self.rows[index]
-        whole = self.bridge is None or self.bridge.mode not in ("crop", "crop_dilate")
+        whole = self.bridge is None or not MODES[self.bridge.mode].crops
         size = self.image_size if self.scaled_decoding and whole else None
         image, mask = decode.read(self.records, row, size, annotated=self.masks is None)
         if self.masks is not None:

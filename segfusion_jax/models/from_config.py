@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from segfusion_jax import config as configs
+from segfusion_jax.bridge.modes import MODES
 from segfusion_jax.models import efficientnet, mobilenet_v3, preprocessing, published
 from segfusion_jax.models.functional import Functional, functional
 from segfusion_jax.models.inverted_residual import ImageClassifier, Plan
@@ -46,11 +47,11 @@ def make_classifier(
     remat: bool = False,
     num_logits: int = 1,
 ) -> Functional:
-    """Makes a classifier with initial weights drawn from `seed`; in mode 'channel' it reads a fourth channel."""
+    """Makes a classifier with initial weights drawn from `seed`; it reads as many channels as the bridge's mode gives."""
     module = ImageClassifier(
         _plan(config.backbone, config.width, config.depth),
         num_classes=num_logits,
-        channels=4 if bridge.mode == "channel" else 3,
+        channels=MODES[bridge.mode].channels,
         dropout=config.dropout,
         drop_path=config.drop_path,
         conventions=conventions_of(config.backbone, config.conventions),

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import special
 
 from segfusion_jax.config import Config
-from segfusion_jax.evaluation.classification import malignancy
 from segfusion_jax.input.loader import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.models.pretrained import load_weights
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.training import steps
@@ -170,7 +170,7 @@ def class_probabilities(logits: np.ndarray) -> np.ndarray:
 
 def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
     """Probability that the class is one of the positive ones, float64 [n], of logits [n, 1 or classes]."""
-    return malignancy(class_probabilities(logits), np.array(classes.positive))
+    return malignancy(class_probabilities(logits), classes.positive)
 
 
 def _stacked(variables: Sequence[Any]) -> Any:

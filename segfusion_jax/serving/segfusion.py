@@ -9,11 +9,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.clean import clean
+from segfusion_jax.bridge.levels import is_lesion, to_levels
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Bridge, Config, Input
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import arrays
+from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.runtime.devices import make_devices
 from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, SegmenterEnsemble, class_probabilities
 
@@ -158,9 +161,8 @@ class SegFusion:
         masks, fallbacks = self._masks(loaded)
         bridged = self._bridged(loaded, masks)
         classified = self.classifiers.predict(bridged)
-        limit = self.config.bridge.threshold * masked.WHOLE
         predictions = [
-            self._prediction(resize(mask, image.shape[:2]) >= limit, logits, fallback, prevalence, novelty)
+            self._prediction(resize(mask, image.shape[:2]), logits, fallback, prevalence, novelty)
             for image, mask, (_, logits), fallback, novelty in zip(
                 loaded, masks, classified, fallbacks, self.novelty(loaded), strict=True
             )
@@ -208,8 +210,8 @@ class SegFusion:
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
         probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
-        quantised = [np.round(p * masked.WHOLE).astype(np.uint8) for _, p in probabilities]
-        masks, fallbacks = zip(*(masked.clean(mask, self.config.bridge) for mask in quantised), strict=True)
+        quantised = [to_levels(probability) for _, probability in probabilities]
+        masks, fallbacks = zip(*(clean(mask, self.config.bridge) for mask in quantised), strict=True)
         return list(masks), list(fallbacks)
 
     def _bridged(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> arrays.Arrays:
@@ -222,14 +224,16 @@ class SegFusion:
     ) -> Prediction:
         positive = np.array(self.classifiers.classes.positive)
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
-        malignant = bool(shares[positive].sum() >= self.threshold)
+        malignant = bool(malignancy(shares, positive) >= self.threshold)
         if prevalence is not None:
             own = self.prevalence
             shares = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
             shares = shares / shares.sum()
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
-        probability = min(float(shares[positive].sum()), 1.0)
-        return Prediction(mask, probability, malignant, fallback, probabilities, novelty, novelty <= 1)
+        probability = float(malignancy(shares, positive))
+        return Prediction(
+            is_lesion(mask, self.config.bridge), probability, malignant, fallback, probabilities, novelty, novelty <= 1
+        )
 
 
 def model_folder(folder: str | pathlib.Path) -> pathlib.Path:

@@ -7,13 +7,15 @@ from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.levels import WHOLE, to_unit
+from segfusion_jax.bridge.modes import MODES
 from segfusion_jax.config import Bridge, Classifier, Segmenter
 from segfusion_jax.models.functional import Functional, Variables
+from segfusion_jax.models.malignancy import malignancy_logit
 from segfusion_jax.ops.warp import recolour, warp_affine
 from segfusion_jax.runtime.devices import AXIS
 from segfusion_jax.training import losses
@@ -37,9 +39,9 @@ def segmentation_objective(unet: Functional, config: Segmenter) -> Objective:
     """Of a U-Net against annotated masks."""
 
     def objective(params, batch_stats, batch, key):
-        images = unet.preprocessing(_unit(batch["image"]))
+        images = unet.preprocessing(to_unit(batch["image"]))
         logits, batch_stats = unet.apply(params, batch_stats, images, train=True, key=key)
-        return losses.segmentation_loss(logits, _unit(batch["mask"]), kind=config.loss), batch_stats
+        return losses.segmentation_loss(logits, to_unit(batch["mask"]), kind=config.loss), batch_stats
 
     return objective
 
@@ -166,8 +168,8 @@ def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], d
     """
 
     def scores(variables, batch):
-        logits, _ = unet.apply(*variables, unet.preprocessing(_unit(batch["image"])), train=False)
-        mask = _unit(batch["mask"])
+        logits, _ = unet.apply(*variables, unet.preprocessing(to_unit(batch["image"])), train=False)
+        mask = to_unit(batch["mask"])
         predicted, annotated = logits > 0, mask >= 0.5
         overlap, total = (predicted & annotated).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + annotated.sum((1, 2, 3))
         dice = jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 1.0)
@@ -187,7 +189,8 @@ def make_segment(unet: Functional, orientations: int = 1) -> Callable[[Any, Devi
             logits, _ = unet.apply(*variables, images, train=False)
             return jax.nn.sigmoid(logits[..., 0])
 
-        return mean_over_orientations(probability, unet.preprocessing(_unit(batch["image"])), orientations, is_map=True)
+        images = unet.preprocessing(to_unit(batch["image"]))
+        return mean_over_orientations(probability, images, orientations, is_map=True)
 
     return segment
 
@@ -215,10 +218,10 @@ def make_describe(classifier: Functional, bridge: Bridge) -> Callable[[Any, Devi
 
     The variables it takes are (params, batch_stats).
     """
-    unmasked = dataclasses.replace(bridge, mode="channel" if bridge.mode == "channel" else "none")
+    unmasked = dataclasses.replace(bridge, mode=MODES[bridge.mode].unmasked)
 
     def describe(variables, batch):
-        inputs = classifier.preprocessing(bridged(batch | {"mask": jnp.full_like(batch["mask"], 255)}, unmasked))
+        inputs = classifier.preprocessing(bridged(batch | {"mask": jnp.full_like(batch["mask"], WHOLE)}, unmasked))
         features, _ = classifier.apply(*variables, inputs, method="middle_features")
         return features
 
@@ -253,7 +256,7 @@ def make_explain(
         def malignancy(maps):
             features, _ = classifier.apply(*variables, maps, method="pool")
             logits, _ = classifier.apply(*variables, features, method="classify")
-            return positive_logit(logits, positive).sum()
+            return malignancy_logit(logits, positive).sum()
 
         return (jax.grad(malignancy)(maps) * maps).sum(-1)
 
@@ -272,29 +275,9 @@ def make_ensemble(predict: Callable[[Any, DeviceBatch], jax.Array]) -> Callable[
     return ensemble
 
 
-def positive_logit(logits: jax.Array, positive: tuple[bool, ...]) -> jax.Array:
-    """log(p / (1 - p)) of the probability p that the class is one of the positive ones.
-
-    Args:
-      logits: float32, [batch, 1] of class 1 against class 0, which is the result, or [batch, classes].
-      positive: whether each class is, at least one of each kind.
-
-    Returns:
-      [batch] float32, finite however small p or 1 - p is.
-    """
-    if logits.shape[-1] == 1:
-        return logits[:, 0]
-    chosen = np.array(positive)
-    return jax.nn.logsumexp(logits, axis=-1, where=chosen) - jax.nn.logsumexp(logits, axis=-1, where=~chosen)
-
-
 def bridged(batch: DeviceBatch, bridge: Bridge) -> jax.Array:
     """The masked images, [batch, height, width, 3 or 4] in [0, 1]."""
-    return masked.apply(_unit(batch["image"]), _unit(batch["mask"]), bridge)
-
-
-def _unit(pixels):
-    return pixels.astype(jnp.float32) / 255
+    return masked.apply(to_unit(batch["image"]), to_unit(batch["mask"]), bridge)
 
 
 def _over_parts(differentiate, number):

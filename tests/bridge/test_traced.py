@@ -1,73 +1,92 @@
-"""Regions of masks on the device against SciPy's, on the host."""
+"""The bridge on the device against the bridge on the host: every mode, on masks drawn at odd sizes."""
+
+import functools
 
 import jax
 import numpy as np
 import pytest
-from scipy import ndimage
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from segfusion_jax.bridge import masked, traced
-from segfusion_jax.config import Bridge
+from segfusion_jax import bridge as host
+from segfusion_jax.bridge import masked, traced, traced_clean
+from segfusion_jax.bridge.levels import to_levels, to_unit
+from segfusion_jax.bridge.resize import resize
+from segfusion_jax.config import BRIDGE_MODES, Bridge
 
-
-def drawn(size: tuple[int, int]) -> np.ndarray:
-    """Noise of several grains, an empty mask, a whole one, and a spiral, the longest of ways; uint8."""
-    rng = np.random.default_rng(0)
-    masks = [np.zeros(size), np.full(size, 255), 200 * spiral(size)]
-    for grain in (0, 1, 2, 4):
-        for power in (0.3, 1, 3):
-            noise = ndimage.gaussian_filter(rng.normal(size=size), grain)
-            masks.append(255 * ((noise - noise.min()) / np.ptp(noise)) ** power)
-    return np.round(masks).astype(np.uint8)
+MASKS = [(17, 23), (32, 20), (5, 9)]
+IMAGES = [(17, 23), (40, 61), (16, 16), (33, 47)]
+SIZE = (19, 22)
 
 
-def spiral(size: tuple[int, int]) -> np.ndarray:
-    """A way of one pixel's width that turns inwards and leaves one pixel free beside it."""
-    way = np.zeros(size, int)
-    place, step, turns = np.array([0, -1]), np.array([0, 1]), 0
-    while turns < 2:
-        ahead = [place + reach * step for reach in (1, 2)]
-        inside = [((0, 0) <= p).all() and (p < size).all() for p in ahead]
-        if inside[0] and not way[tuple(ahead[0])] and not (inside[1] and way[tuple(ahead[1])]):
-            place, turns = ahead[0], 0
-            way[tuple(place)] = 1
-        else:
-            step, turns = np.array([step[1], -step[0]]), turns + 1
-    return way
+@st.composite
+def masks(draw):
+    """Of patches of levels around the threshold, of a pixel each or coarser; uint8."""
+    size, coarse = draw(st.sampled_from(MASKS)), draw(st.tuples(st.integers(1, 8), st.integers(1, 8)))
+    patches = draw(hnp.arrays(np.uint8, coarse, elements=st.sampled_from([0, 90, 127, 128, 200, 255])))
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, coarse, strict=True))
+    return patches[np.ix_(rows, columns)]
 
 
-@pytest.mark.parametrize(("size", "threshold"), [((16, 32), 0.2), ((33, 20), 0.5)])
-def test_the_same_as_the_bridge_on_the_host(size, threshold):
-    bridge = Bridge(threshold=threshold, min_area=0.1, max_border=0.5, dilation=0.06, margin=0.3)
-    masks = drawn(size)
-    device = jax.jit(lambda m: (*traced.clean(m, bridge), traced.dilate(m, bridge), traced.box(m, bridge)))
-    cleaned, fallbacks, grown, box = jax.device_get(device(masks.astype(np.int32)))
-    scale = np.repeat(size, 2)
-    found = set()
-    for number, mask in enumerate(masks):
-        expected, fallback = masked.clean(mask, bridge)
-        np.testing.assert_array_equal(cleaned[number], expected)
-        assert traced.FALLBACKS[fallbacks[number]] == fallback
-        np.testing.assert_array_equal(grown[number], masked._dilate(mask, bridge))
-        np.testing.assert_allclose([end[number] for ends in box for end in ends], masked._box(mask, bridge) * scale)
-        found.add(fallback)
-    assert found == set(traced.FALLBACKS)
+EMPTY, FULL, EDGE = np.zeros(MASKS[0], np.uint8), np.full(MASKS[0], 255, np.uint8), np.zeros(MASKS[0], np.uint8)
+EDGE[12:17, 20:23] = 255  # a lesion in the corner of the far edges
+MIDDLE = np.pad(np.full((5, 7), 255, np.uint8), ((6, 6), (8, 8)))
 
 
-def test_the_first_of_regions_of_one_size_is_kept():
-    mask = np.zeros((1, 16, 16), np.int32)
-    mask[0, 2:5, 9:12] = mask[0, 3:6, 2:5] = mask[0, 10:13, 5:8] = 255
-    cleaned, _ = jax.jit(lambda m: traced.clean(m, Bridge(min_area=0.0)))(mask)
-    assert (
-        np.asarray(cleaned[0] > 0) == ((np.indices((16, 16))[0] < 5) & (np.indices((16, 16))[1] > 8) & (mask[0] > 0))
-    ).all()
+def with_examples(test):
+    for mask in (EMPTY, FULL, EDGE, MIDDLE):
+        test = example(mask=mask)(test)
+    return settings(deadline=None, max_examples=60)(given(mask=masks())(test))
 
 
-@pytest.mark.parametrize(("pixels", "fallback"), [(15, "tiny"), (16, ""), (30, ""), (31, "border")])
-def test_limits_belong_to_what_is_allowed(pixels, fallback):
-    """Of pixels one after the other along the border, 60 in all, of 256."""
-    bridge = Bridge(min_area=16 / 256, max_border=30 / 60)
-    way = [(0, i) for i in range(15)] + [(i, 15) for i in range(15)] + [(15, 15 - i) for i in range(15)]
-    mask = np.zeros((1, 16, 16), np.uint8)
-    mask[0][tuple(np.array(way[:pixels]).T)] = 255
-    _, number = jax.jit(lambda m: traced.clean(m, bridge))(mask.astype(np.int32))
-    assert traced.FALLBACKS[number[0]] == masked.clean(mask[0], bridge)[1] == fallback
+@functools.cache
+def compiled(function, **options):
+    return jax.jit(functools.partial(function, **options))
+
+
+@with_examples
+def test_cleaning_is_the_hosts(mask):
+    bridge = Bridge(min_area=0.05, max_border=0.7)
+    cleaned, number = compiled(traced_clean.clean, bridge=bridge)(mask[None].astype(np.int32))
+    expected, fallback = host.clean(mask, bridge)
+    np.testing.assert_array_equal(cleaned[0], expected)
+    assert traced_clean.FALLBACKS[number[0]] == fallback
+
+
+@with_examples
+def test_growing_is_the_hosts(mask):
+    bridge = Bridge(dilation=0.08)
+    grown = compiled(traced.dilate, bridge=bridge)(mask[None].astype(np.int32))
+    np.testing.assert_array_equal(grown[0], masked.dilate(mask, bridge))
+
+
+@pytest.mark.parametrize("size", IMAGES)
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+@with_examples
+def test_boxes_end_where_the_hosts_end_in_images_of_any_size(size, margin, mask):
+    bridge = Bridge(margin=margin)
+    box = compiled(traced.box, bridge=bridge, size=size)(mask[None].astype(np.int32))
+    assert [(int(start[0]), int(stop[0])) for start, stop in box] == [
+        (place.start, place.stop) for place in masked.box(mask, bridge, size)
+    ]
+
+
+@pytest.mark.parametrize("mode", BRIDGE_MODES)
+@pytest.mark.parametrize("size", IMAGES)
+def test_what_the_classifier_sees_is_what_it_sees_on_the_host(mode, size):
+    bridge = Bridge(mode=mode, alpha=0.4, dilation=0.04, margin=0.1)
+    batch = [EMPTY, FULL, EDGE, MIDDLE, (MIDDLE // 2 + MIDDLE[::-1, ::-1] // 2).astype(np.uint8)]
+    images = np.random.default_rng(0).integers(0, 256, (len(batch), *size, 3)).astype(np.uint8)
+    found = compiled(device, bridge=bridge)(images, np.stack(batch))
+    expected = []
+    for image, mask in zip(images, batch, strict=True):
+        image, mask = (resize(part, SIZE) for part in masked.frame(image, mask, bridge))
+        expected.append(masked.apply(to_unit(image), to_unit(mask[..., None]), bridge))
+    np.testing.assert_array_equal(to_levels(np.asarray(found)), to_levels(np.stack(expected)))
+    assert np.ptp(found[2:]) > 0.5
+
+
+def device(images, masks, bridge):
+    image, mask = traced.frame(images.astype(np.float32), masks.astype(np.int32), bridge, SIZE)
+    return masked.apply(to_unit(image), to_unit(mask), bridge)

@@ -189,14 +189,6 @@ def test_confusion_matrix_counts_classes_that_are_absent_too():
     np.testing.assert_array_equal(counts, [[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
 
 
-def test_malignancy_is_the_sum_over_malignant_classes():
-    probabilities = np.array([[0.5, 0.2, 0.3], [0.0, 0.9, 0.1]])
-    np.testing.assert_allclose(classification.malignancy(probabilities, np.array([False, True, True])), [0.5, 1.0])
-    assert classification.malignancy(np.array([[0.2, 0.4, 0.3, 0.1]]), np.full(4, True))[0] == 1.0  # 1 + 2e-16 as a sum
-    with pytest.raises(ValueError, match="positive: int64 array"):
-        classification.malignancy(probabilities, np.array([0, 1, 1]))
-
-
 @pytest.mark.parametrize(
     ("targets", "probabilities", "message"),
     [

@@ -9,6 +9,7 @@ from flax import nnx
 from segfusion_jax.config import Bridge
 from segfusion_jax.models.inverted_residual import Block, ImageClassifier, Plan
 from segfusion_jax.models.layers import TENSORFLOW
+from segfusion_jax.models.malignancy import malignancy_logit
 from segfusion_jax.training import steps
 from tests.models.filled import filled
 
@@ -67,7 +68,7 @@ def test_evidence_of_a_place_is_how_the_logit_grows_with_its_activations(hidden,
     maps = np.asarray(model.apply(*variables, inputs, train=False, method="maps")[0])
     logits = np.asarray(steps.make_classify(model, bridge)(variables, batch))
     np.testing.assert_allclose(
-        malignancy(model.params, maps, positive), steps.positive_logit(logits, positive), rtol=1e-4, atol=1e-4
+        malignancy(model.params, maps, positive), malignancy_logit(logits, positive), rtol=1e-4, atol=1e-4
     )
     for place in [(0, 0), (1, 2), (3, 3)]:
         step = 1e-4 * (np.indices((4, 4)).transpose(1, 2, 0) == place).all(-1)[..., None]

@@ -231,36 +231,9 @@ def mean_inputs(params, batch_stats, images, *, train, **_):
     return images.mean((1, 2))[:, :1] + params, batch_stats
 
 
-MALIGNANT = (True, True, True, False, False, False, False)
-"""Which of seven diagnoses are malignant."""
-
-
 def shares_of(logits: np.ndarray) -> np.ndarray:
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def test_malignancy_is_the_sum_of_the_malignant_classes():
-    logits = np.random.default_rng(0).normal(0, 4, (50, 7)).astype(np.float32)
-    shares = shares_of(logits)
-    malignant, benign = shares[:, :3].sum(axis=1), shares[:, 3:].sum(axis=1)
-    logit = steps.positive_logit(jnp.array(logits), MALIGNANT)
-    assert logit.shape == (50,) and logit.dtype == jnp.float32
-    np.testing.assert_allclose(logit, np.log(malignant / benign), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(1 / (1 + np.exp(-np.asarray(logit, np.float64))), malignant, rtol=1e-5)
-
-
-def test_malignancy_is_told_where_probabilities_would_round():
-    logits = jnp.array([[90.0, 80, 0, 0, 0, -90, 0], [-300, -300, -300, 300, 0, 0, 0]])
-    np.testing.assert_allclose(
-        steps.positive_logit(logits, MALIGNANT), [90 + np.log1p(np.exp(-10)) - np.log(3), -600 + np.log(3)], rtol=1e-6
-    )
-
-
-def test_a_single_logit_is_that_of_the_positive_class():
-    np.testing.assert_array_equal(
-        steps.positive_logit(jnp.array([[0.3], [-7.0]]), (False, True)), np.float32([0.3, -7])
-    )
 
 
 def test_logits_and_losses_of_seven_diagnoses():

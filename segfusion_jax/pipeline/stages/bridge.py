@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.clean import clean
+from segfusion_jax.bridge.levels import is_lesion, to_levels
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Bridge
 from segfusion_jax.datasets.table import Row
@@ -48,7 +49,7 @@ def predicted_masks(run: Run, rows: Sequence[Row]) -> Iterator[tuple[mask_store.
         logging.info("bridge: %d images by U-Net %s", len(members), "+".join(map(str, unets)))
         source = Examples(run.prepared, members, run.config.segmenter.image_size)
         for row, probability in run.segmenters.predict(source, unets):
-            lesion = np.round(probability * masked.WHOLE).astype(np.uint8)
+            lesion = to_levels(probability)
             yield stored(row, lesion, "+".join(map(str, unets)), run.config.bridge)
 
 
@@ -75,6 +76,6 @@ def stored(row: Row, lesion: np.ndarray, maker: str, bridge: Bridge) -> tuple[ma
       maker: as of `MaskRow.unets`.
       bridge: its threshold, min_area and max_border count.
     """
-    mask, fallback = masked.clean(lesion, bridge)
-    area = float((mask >= bridge.threshold * masked.WHOLE).mean())
+    mask, fallback = clean(lesion, bridge)
+    area = float(is_lesion(mask, bridge).mean())
     return mask_store.MaskRow(row.image_id, maker, round(area, 5), fallback), decode.encode_mask(mask)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segfusion_jax.bridge import masked
+from segfusion_jax.bridge.levels import is_lesion, to_levels, to_unit
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Augmentation, Bridge
 from segfusion_jax.datasets.table import Row
@@ -179,9 +180,9 @@ def draw_augmentation(folder: pathlib.Path, augmentation: Augmentation, train: E
 
 def lesion(example: Mapping[str, Any], bridge: Bridge) -> np.ndarray:
     """Returns what of a bridged example is lesion, [height, width] bool; its mask holds probabilities."""
-    return example["mask"][..., 0] >= bridge.threshold * masked.WHOLE
+    return is_lesion(example["mask"][..., 0], bridge)
 
 
 def _bridged(example: Mapping[str, Any], bridge: Bridge) -> np.ndarray:
-    bridged = masked.apply(example["image"] / 255.0, example["mask"] / 255.0, bridge)
-    return np.round(255 * bridged[..., :3]).astype(np.uint8)
+    bridged = masked.apply(to_unit(example["image"]), to_unit(example["mask"]), bridge)
+    return to_levels(bridged[..., :3])

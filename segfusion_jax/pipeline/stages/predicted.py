@@ -11,6 +11,7 @@ from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
 from segfusion_jax.input.loader import Source
 from segfusion_jax.input.mask_store import MaskRow
+from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.pipeline.rows import bridged_examples, training_rows, validation_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, class_probabilities, malignant_probability
@@ -62,7 +63,7 @@ class Predicted:
     @property
     def prevalence(self) -> float:
         """Share of malignant images in training."""
-        return float(np.array(self.shares)[np.array(self.classes.positive)].sum())
+        return float(malignancy(np.array(self.shares), self.classes.positive))
 
     @property
     def uncalibrated(self) -> np.ndarray:

@@ -5,16 +5,13 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from segfusion_jax.config import BRIDGE_MODES, Config
+from segfusion_jax.bridge.modes import MODES, REFERENCE
+from segfusion_jax.config import Config
 from segfusion_jax.pipeline import comparison
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.studies import variants
 from segfusion_jax.pipeline.studies.variants import changed
 from segfusion_jax.runtime.devices import make_devices
-
-REFERENCE = "none"
-ANNOTATED = ("dim", "black", "crop")
-"""Modes that are tried with annotated masks too, to tell what better masks could bring."""
 
 
 def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Path:
@@ -44,10 +41,10 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
 
 def configs(config: Config, workdir: pathlib.Path, repeats: int) -> Iterator[tuple[str, Config]]:
     """Every mode with predicted masks, then some with annotated ones, where all images have such; by `name/number`."""
-    for mode in (REFERENCE, *(mode for mode in BRIDGE_MODES if mode != REFERENCE)):
+    for mode in (REFERENCE, *(mode for mode in MODES if mode != REFERENCE)):
         yield from _repeated(mode, changed(config, "bridge", mode=mode, masks="predicted"), repeats)
     if _all_annotated(Run(config, workdir / REFERENCE / "0")):
-        for mode in ANNOTATED:
+        for mode in (name for name, mode in MODES.items() if mode.is_tried_with_annotations):
             annotated = changed(config, "bridge", mode=mode, masks="annotated")
             yield from _repeated(f"{mode}, annotated masks", annotated, repeats)
 

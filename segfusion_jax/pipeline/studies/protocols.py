@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from scipy import special
 
+from segfusion_jax.bridge.modes import REFERENCE
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.evaluation import bootstrap, classification, weighted
@@ -224,7 +225,7 @@ def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config
     make ten times as many.
     """
     for protocol in PROTOCOLS:
-        modes = (config.bridge.mode,) if protocol == "by_image" else (config.bridge.mode, "none")
+        modes = (config.bridge.mode,) if protocol == "by_image" else (config.bridge.mode, REFERENCE)
         for mode in dict.fromkeys(modes):
             variant = changed(changed(config, "splits", protocol=protocol), "bridge", mode=mode)
             if protocol != "grouped":

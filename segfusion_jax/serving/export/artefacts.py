@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import export
 
-from segfusion_jax.bridge.traced import FALLBACKS
+from segfusion_jax.bridge.traced_clean import FALLBACKS
 from segfusion_jax.ops import native
 from segfusion_jax.runtime.atomic import write_bytes, write_text
 from segfusion_jax.serving.export.chain import Chain, make_chain

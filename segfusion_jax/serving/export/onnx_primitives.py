@@ -29,6 +29,10 @@ def _ne(graph, equation, *values):
     return _apply(graph, equation, values, lambda *inputs: graph.add("Not", graph.add("Equal", *inputs)))
 
 
+def _is_finite(graph, equation, *values):
+    return _apply(graph, equation, values, lambda x: graph.add("Less", graph.add("Abs", x), np.float32(np.inf)))
+
+
 def _rsqrt(graph, equation, *values):
     return _apply(graph, equation, values, lambda x: graph.add("Reciprocal", graph.add("Sqrt", x)))
 
@@ -264,6 +268,7 @@ RULES: dict[str, Rule] = {
             "neg": "Neg",
             "not": "Not",
             "or": "Or",
+            "sign": "Sign",
             "sqrt": "Sqrt",
             "sub": "Sub",
         }.items()
@@ -279,6 +284,7 @@ RULES: dict[str, Rule] = {
     "gather": _gather,
     "integer_pow": _square,
     "iota": _iota,
+    "is_finite": _is_finite,
     "ne": _ne,
     "pad": _pad,
     "reduce_and": _all,

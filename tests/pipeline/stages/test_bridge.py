@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segfusion_jax.bridge import masked
+from segfusion_jax.bridge import clean
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
@@ -54,7 +54,7 @@ def test_annotated_masks_are_the_annotations_cleaned(finished, tmp_path):
     assert {mask.unets for mask in store.rows} == {"annotation"} and len(store.rows) == len(prepared.rows)
     for row in prepared.rows[::10]:
         annotation = decode.decode_mask(prepared.read(row.position)[1])
-        expected, _ = masked.clean(resize(annotation, config.segmenter.image_size), config.bridge)
+        expected, _ = clean(resize(annotation, config.segmenter.image_size), config.bridge)
         np.testing.assert_array_equal(decode.decode_mask(store.read(row.image_id)), expected)
 
 
@@ -79,7 +79,7 @@ def test_masks_are_the_cleaned_prediction_of_those_unets(finished, probability, 
     rows = [row for row in Run(tiny.BASE, finished).prepared.rows if row.fold == fold]
     for row in rows[:5]:
         predicted = np.round(255 * probability(row, range(3) if fold < 0 else [fold])).astype(np.uint8)
-        expected, fallback = masked.clean(predicted, tiny.BASE.bridge)
+        expected, fallback = clean(predicted, tiny.BASE.bridge)
         mask = decode.decode_mask(store.read(row.image_id))
         assert mask.shape == tiny.BASE.segmenter.image_size
         assert about[row.image_id].fallback == fallback

@@ -28,6 +28,10 @@ FUNCTIONS = {
     "extremes": lambda x: [jnp.clip(x, 3, 90), lax.clamp(3.0, x, 90.0), jnp.maximum(x, 7), x.max((1, 2)), x.min(3)],
     "activations": lambda x: [jax.nn.sigmoid(x - 99), jax.nn.relu(x - 99), jax.nn.silu(x / 99), jax.nn.hard_swish(x)],
     "rounding": lambda x: [jnp.round(x / 2), jnp.floor(x / 7), (x / 2).astype(jnp.int32), x.astype(jnp.uint8)],
+    "logarithms of sums": lambda x: [
+        jax.nn.logsumexp(x.mean((1, 2)), -1, where=np.array([True, False, True])),
+        [jnp.isfinite(y) for y in (jnp.log(x - 99), jnp.log(x), 1 / x)],
+    ],
     "softmax": lambda x: jax.nn.softmax(x.mean((1, 2)), -1),
     "sums": lambda x: [x.sum(), x.sum((0, 2)), (x > 9).any(1), (x > 9).all((1, 2))],
     "cut, turned, joined": lambda x: [
