@@ -75,5 +75,5 @@ def box(mask: np.ndarray, bridge: Bridge, size: tuple[int, ...]) -> tuple[slice,
 
 
 def margins(length: int, bridge: Bridge) -> np.ndarray:
-    """Returns what is added at each end of a box of 0 to `length` pixels, in whole pixels outwards, int [length + 1]."""
+    """Returns what each end of a box of 0 to `length` pixels is moved by, in whole pixels, int [length + 1]."""
     return np.ceil(np.round(bridge.margin * np.arange(length + 1), 6)).astype(np.int32)

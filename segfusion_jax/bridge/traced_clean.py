@@ -18,7 +18,7 @@ FALLBACKS = ("", "empty", "tiny", "border")
 
 
 def clean(probability: jax.Array, bridge: Bridge) -> tuple[jax.Array, jax.Array]:
-    """`clean.clean` of each mask.
+    """Cleans each mask as `clean.clean` does.
 
     Args:
       probability: [batch, height, width] int32 in [0, 255].
@@ -40,7 +40,7 @@ def clean(probability: jax.Array, bridge: Bridge) -> tuple[jax.Array, jax.Array]
 
 
 def _largest_region(hard):
-    """Of the largest regions, whose pixels touch by their sides, the one that comes first row by row."""
+    """Finds the largest region, whose pixels touch by their sides; of several the one that comes first row by row."""
     batch, height, width = hard.shape
     size = height * width
     numbers = jnp.arange(size, 0, -1, dtype=jnp.int32).reshape(height, width)
@@ -52,12 +52,12 @@ def _largest_region(hard):
 
 
 def _reached(start, free):
-    """What can be reached from `start` through pixels that are free, by their sides; bool [batch, height, width]."""
+    """Finds what is reached from `start` through free pixels, by their sides; bool [batch, height, width]."""
     return _spread((start & free).astype(jnp.int32), free) > 0
 
 
 def _spread(values, free):
-    """The largest of the values in each connected region of free pixels; int32 [batch, height, width].
+    """Gives free pixels the largest value of their connected region; int32 [batch, height, width].
 
     A round carries values as far as they go along rows, then along columns. How many rounds it takes is how often a way
     through a region has to turn: a few for a lesion.
@@ -76,7 +76,7 @@ def _spread(values, free):
 
 
 def _ways(free, axis, sign):
-    """Steps of 1, 2, 4, ... pixels along an axis, and where nothing is in the way: together they carry any distance."""
+    """Makes steps of 1, 2, 4, ... pixels along an axis, and where nothing is in the way: they carry any distance."""
     is_clear, distance = free, 1  # as many pixels as `distance`, up to and with this one
     ways = []
     while distance < free.shape[axis]:
@@ -88,7 +88,7 @@ def _ways(free, axis, sign):
 
 
 def _shift(array, axis, distance):
-    """Moved by `distance`; what comes in is 0."""
+    """Moves an array by `distance`; what comes in is 0."""
     length = array.shape[axis]
     kept = lax.slice_in_dim(array, max(-distance, 0), length - max(distance, 0), axis=axis)
     zeros = jnp.zeros_like(lax.slice_in_dim(array, 0, abs(distance), axis=axis))

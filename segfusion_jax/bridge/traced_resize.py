@@ -31,7 +31,7 @@ def resize(images: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def crop(images: jax.Array, rows: Range, columns: Range, size: tuple[int, int]) -> jax.Array:
-    """`resize` of a part of each image.
+    """Cuts a part of each image and stretches it to `size`, as `resize` does.
 
     Args:
       images: [batch, height, width, channels] float32, whole numbers in [0, 255].
@@ -53,7 +53,7 @@ def crop(images: jax.Array, rows: Range, columns: Range, size: tuple[int, int]) 
 
 
 def _rounded(means, is_half):
-    """To whole numbers as OpenCV does it: what lies between two goes to the even one, of means of 2x2 pixels up.
+    """Rounds to whole numbers as OpenCV does: what lies between two goes to the even one, of means of 2x2 pixels up.
 
     What sums of floats leave below 1/8192 is no difference.
     """
@@ -73,7 +73,7 @@ def _halved(sides, size):
 
 
 def _shrinking(ends, length, size, halved):
-    """What each old pixel adds to each new one, float32 [batch, new, old]; sums are 1.
+    """Returns what each old pixel adds to each new one, float32 [batch, new, old]; sums are 1.
 
     It is the share of the area covered, in pixels `halved` times as large. An axis that does not shrink is only cut.
     """
@@ -87,7 +87,7 @@ def _shrinking(ends, length, size, halved):
 
 
 def _grown(images, height, width):
-    """The first `height` rows and `width` columns, int32 [batch, 1, 1], stretched over all of `images` linearly.
+    """Stretches the first `height` rows and `width` columns, int32 [batch, 1, 1], over all of `images` linearly.
 
     In OpenCV's whole numbers: shares of 2048, which are not rounded but cut off on the way.
     """
@@ -101,7 +101,7 @@ def _grown(images, height, width):
 
 
 def _neighbours(length, size):
-    """Of each of `size` new pixels the old one before and the one after: where, [batch, new, old], and its share."""
+    """Yields the old pixels before and after each of `size` new ones: where, [batch, new, old], and their shares."""
     new, old = jnp.arange(size, dtype=jnp.int32)[:, None], jnp.arange(size, dtype=jnp.int32)
     place = ((2 * new + 1) * length - size).astype(jnp.float32) / size / 2
     before = jnp.floor(place)
@@ -120,7 +120,7 @@ def _columns(weights, images):
 
 
 def _product(axes, weights, images):
-    """In full precision: accelerators would round levels of grey to bfloat16. Weights of one image are those of all."""
+    """Multiplies in full precision: accelerators would round levels of grey to bfloat16. One image's weights serve all."""
     if weights.shape[0] == 1:
         axes, weights = axes[1:], weights[0]
     return jnp.einsum(axes, weights, images, precision=lax.Precision.HIGHEST)

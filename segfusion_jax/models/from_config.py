@@ -47,7 +47,7 @@ def make_classifier(
     remat: bool = False,
     num_logits: int = 1,
 ) -> Functional:
-    """Makes a classifier with initial weights drawn from `seed`; it reads as many channels as the bridge's mode gives."""
+    """Makes a classifier with initial weights drawn from `seed`, of as many channels as the bridge's mode gives."""
     module = ImageClassifier(
         _plan(config.backbone, config.width, config.depth),
         num_classes=num_logits,
