@@ -91,6 +91,24 @@ def test_backbones_compute_like_the_family(backbone, conventions, padding, epsil
         assert seen["plan"] == efficientnet.plan(backbone)
 
 
+def test_networks_are_built_with_the_configs_options(monkeypatch):
+    seen = {}
+    for name in ("EncoderUNet", "ImageClassifier"):
+        monkeypatch.setattr(from_config, name, lambda plan, name=name, **options: seen.update({name: options}))
+    monkeypatch.setattr(from_config, "functional", lambda *_: None)
+    common = dict(seed=0, dtype=jnp.bfloat16, axis_name="data", remat=True)
+    follows = dict(conventions="torchvision", dropout=0.3)
+    from_config.make_unet(Segmenter(encoder="mobilenet_v3_small", filters=5, **follows), **common)
+    from_config.make_classifier(Classifier(drop_path=0.7, **follows), Bridge(), **common)
+    shared = dict(dropout=0.3, axis_name="data", remat=True, dtype=jnp.bfloat16)
+    expected = {
+        "EncoderUNet": shared | {"filters": 5, "conventions": ("torchvision", "symmetric", 1e-3)},
+        "ImageClassifier": shared | {"drop_path": 0.7},
+    }
+    for name, options in expected.items():
+        assert options.items() <= seen[name].items(), name
+
+
 def test_a_unet_has_the_configs_encoder():
     config = Segmenter(encoder="mobilenet_v3_small", filters=4)
     made = shapes(lambda: from_config.make_unet(config, seed=0, dtype=jnp.float32))
