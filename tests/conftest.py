@@ -14,23 +14,32 @@ import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 from segfusion_jax.pipeline import experiment  # noqa: E402
+from segfusion_jax.runtime.locks import locked  # noqa: E402
 from tests import tiny  # noqa: E402
 
 flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> pathlib.Path:
+    """A folder that all processes of the session have in common: pytest-xdist's each have one below it."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compile_cache(tmp_path_factory) -> pathlib.Path:
+def compile_cache(shared) -> pathlib.Path:
     """Compiles equal programs once a session."""
-    folder = tmp_path_factory.mktemp("compiled")
+    folder = shared / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return folder
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> pathlib.Path:
+def finished(shared) -> pathlib.Path:
     """The workdir of a run of all stages with `tiny.BASE`. Not to be written into."""
-    workdir = tmp_path_factory.mktemp("finished") / "workdir"
-    experiment.run(tiny.BASE, workdir)
+    workdir = shared / "finished/workdir"
+    with locked(shared / "finished.lock", what="makes the finished run"):
+        experiment.run(tiny.BASE, workdir)  # nothing, where another process has made it
     return workdir
