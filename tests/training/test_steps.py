@@ -7,7 +7,7 @@ import pytest
 from segfusion_jax.config import BRIDGE_MODES, Bridge, Classifier, Segmenter
 from segfusion_jax.models import preprocessing
 from segfusion_jax.models.functional import Functional
-from segfusion_jax.training import steps
+from segfusion_jax.training import losses, steps
 from segfusion_jax.training.state import create_state
 from tests.training import toy
 
@@ -50,8 +50,8 @@ def quietly(params, batch_stats, batch, key):
     """The toy objective without its noise, each class with its own weight."""
     colour = batch["image"].astype(jnp.float32).mean((1, 2)) / 255
     mean = 0.9 * batch_stats["mean"] + 0.1 * jax.lax.pmean(colour.mean(0), toy.AXIS)
-    losses = optax.sigmoid_binary_cross_entropy((colour - 0.5) @ params["weight"][0] + params["bias"], batch["label"])
-    return losses * jnp.where(batch["label"] == 1, 2.0, 0.5), {"mean": mean}
+    values = optax.sigmoid_binary_cross_entropy((colour - 0.5) @ params["weight"][0] + params["bias"], batch["label"])
+    return values * jnp.where(batch["label"] == 1, 2.0, 0.5), {"mean": mean}
 
 
 def train(objective, batches, *, count=1, api="shard_map", **options):
@@ -91,6 +91,52 @@ def of_classes(loss: str, logits: int, *, head_only: bool) -> steps.Objective:
     weights = tuple(np.linspace(0.5, 3, max(logits, 2)))
     config = Classifier(loss=loss)
     return steps.classification_objective(model, Bridge(mode="dim"), config, class_weights=weights, head_only=head_only)
+
+
+def test_a_frozen_body_predicts_and_only_the_head_drops_out():
+    calls = []
+
+    def apply(params, batch_stats, x, *, method, train=None, key=None):
+        calls.append((method, train, key))
+        return mean_colours(params, batch_stats, x, method=method)
+
+    model, options = Functional(apply, {}, {}, preprocessing.NONE), dict(class_weights=(1.0, 1.0), head_only=True)
+    batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "mask": np.zeros((2, 4, 4, 1), np.uint8)}
+    batch["label"] = np.zeros(2, np.int32)
+    objective = steps.classification_objective(model, Bridge(mode="dim"), Classifier(), **options)
+    objective(np.zeros((3, 1), np.float32), {}, batch, "key")
+    assert calls == [("features", False, None), ("classify", None, "key")]
+
+
+def test_statistics_that_are_each_devices_own_are_averaged():
+    def objective(params, batch_stats, batch, key):
+        return params * batch["weight"], {"mean": batch["weight"].mean()}
+
+    step = steps.make_train_step(objective, optax.sgd(1.0), seed=0, ema_decay=0.0)
+    devices = toy.devices(2)
+    state = devices.replicate(create_state(jnp.zeros(()), {"mean": jnp.zeros(())}, optax.sgd(1.0), ema_decay=0.0))
+    state, _ = devices.compile_train_step(step)(state, {"weight": np.array([1, 1, 3, 5], np.float32)})
+    assert float(state.batch_stats["mean"]) == 2.5
+
+
+def test_the_objectives_have_the_configs_loss():
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.integers(0, 256, (3, 4, 4, 3), np.uint8), "mask": np.full((3, 4, 4, 1), 255, np.uint8)}
+    batch["label"] = np.array([0, 1, 1], np.int32)
+    params = rng.normal(size=(3, 1)).astype(np.float32)
+    for kind in ("bce", "dice", "bce_dice"):
+        model = Functional(colours, {}, {}, preprocessing.NONE)
+        found, _ = steps.segmentation_objective(model, Segmenter(loss=kind))(params, {}, batch, None)
+        expected = losses.segmentation_loss(
+            batch["image"] / np.float32(255) @ params, batch["mask"] / np.float32(255), kind=kind
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    model, config = Functional(mean_colours, {}, {}, preprocessing.NONE), Classifier(loss="focal", focal_gamma=5.0)
+    options = dict(class_weights=(1.0, 3.0), head_only=False)
+    found, _ = steps.classification_objective(model, Bridge(mode="black"), config, **options)(params, {}, batch, None)
+    logits = batch["image"].mean((1, 2)) / np.float32(255) @ params
+    options = dict(kind="focal", focal_gamma=5.0, class_weights=(1.0, 3.0))
+    np.testing.assert_allclose(found, losses.classification_loss(logits, batch["label"], **options), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +222,8 @@ def broken(kind: str) -> dict:
 
 
 def flawed(params, batch_stats, batch, key):
-    losses, batch_stats = quietly(params, batch_stats, batch, key)
-    return losses + jnp.sqrt(
+    values, batch_stats = quietly(params, batch_stats, batch, key)
+    return values + jnp.sqrt(
         1 - batch["flaw"] + 0 * params["bias"]
     ), batch_stats  # of a flaw of 1 the slope is infinite
 
