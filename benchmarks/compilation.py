@@ -7,6 +7,7 @@ that of the first step, which traces and compiles, less that of a later one. The
 first line.
 """
 
+import argparse
 import os
 import pathlib
 import subprocess
@@ -22,6 +23,7 @@ COMPILE_KERNELS = "from segfusion_jax.ops import native; native.available()"
 
 def main() -> None:
     """Prints one table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(f"native kernels: {_native_seconds(pathlib.Path(folder)):.1f} s, once a machine\n")
         rows = []
