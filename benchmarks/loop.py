@@ -36,7 +36,7 @@ from segfusion_jax.training.task import Task
 
 
 def load_config(name: str) -> Config:
-    """Of "configs/file.py" or "configs/file.py:variant"."""
+    """Loads "configs/file.py" or "configs/file.py:variant"."""
     path, _, variant = name.partition(":")
     spec = importlib.util.spec_from_file_location("loop_config", path)
     assert spec is not None and spec.loader is not None
@@ -46,7 +46,7 @@ def load_config(name: str) -> Config:
 
 
 def make_step(config: Config, model: str, devices: Devices, steps_per_epoch: int) -> tuple[Callable, TrainState]:
-    """The train step of a model and its first state."""
+    """Makes the train step of a model and its first state."""
     dtype, section = devices.compute_dtype(config.compute_dtype), getattr(config, model)
     if model == "segmenter":
         network = make_unet(section, seed=0, dtype=dtype, axis_name=AXIS)
@@ -62,7 +62,7 @@ def make_step(config: Config, model: str, devices: Devices, steps_per_epoch: int
 
 
 def step_alone(compiled: Callable, batch: Any, state: TrainState, devices: Devices, num_steps: int) -> float:
-    """Steps a second on a batch that is on the device."""
+    """Returns steps a second on a batch that is on the device."""
     state, metrics = compiled(devices.replicate(state), batch)
     jax.block_until_ready(metrics)
     start = time.monotonic()
@@ -73,7 +73,7 @@ def step_alone(compiled: Callable, batch: Any, state: TrainState, devices: Devic
 
 
 def epoch(train_step: Callable, stream: TrainStream, state: TrainState, devices: Devices, config: Config, num_steps):
-    """Images a second of an epoch, as `fit` logs them."""
+    """Returns images a second of an epoch, as `fit` logs them."""
     with tempfile.TemporaryDirectory() as folder:
         task = Task(
             name="on device" if stream.on_device else "streaming",

@@ -4,8 +4,9 @@
     segfusion train --config released --set data.root=MIXED --workdir runs/released
 
 HAM10000 holds the official files, CROPS sharper centre crops of 224x224 of 5,984 of its images, which are no
-longer to be had; MIXED is written. The ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in the folders of SEGFUSION_DATA; others of
-EfficientNet-B0 are named by --config.segmenter.pretrained and --config.classifier.pretrained.
+longer to be had; MIXED is written. The ImageNet weights, efficientnet_b0_imagenet_autoaug_notop_f32.npz, are found in
+the folders of SEGFUSION_DATA; others of EfficientNet-B0 are named by --config.segmenter.pretrained and
+--config.classifier.pretrained.
 
 `configs/released.py:paper_unet` has the paper's U-Net, which starts from nothing: smaller images and less augmentation,
 so that it sees more in the same time; and a small classifier.

@@ -169,7 +169,7 @@ def _classified(
 def _metrics(
     model: SegFusion, classified: _Classified, overlaps: Overlaps, stated: dict[str, Any], *, resamples: int
 ) -> dict[str, Any]:
-    """Returns what can be measured: decisions where there are labels of both kinds, diagnoses where classes are shared."""
+    """Returns what can be measured: decisions with labels of both kinds, diagnoses with classes that are shared."""
     metrics: dict[str, Any] = {}
     labels, has_diagnoses = classified.labels, model.classifiers.classes.num_logits > 1
     if len(set(labels.tolist())) == 2:

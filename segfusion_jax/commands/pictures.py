@@ -81,7 +81,7 @@ def _draw_contour(shown: np.ndarray, mask: np.ndarray, fallback: str) -> None:
 
 
 def _coloured(grey: np.ndarray, relative: np.ndarray) -> np.ndarray:
-    """Lays the colours of values [height, width] in [-1, 1] over [height, width, 3] uint8; the fainter the nearer to 0."""
+    """Lays the colours of values [height, width] in [-1, 1] over [height, width, 3] uint8, fainter near 0."""
     levels = np.round(127.5 * (relative + 1)).astype(np.uint8)
     opacity = _OPACITY * np.abs(relative)[..., None]
     return np.round((1 - opacity) * grey + opacity * _palette()[levels]).astype(np.uint8)

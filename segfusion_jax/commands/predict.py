@@ -78,7 +78,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def _rows(
     model: SegFusion, names: Mapping[pathlib.Path, str], arguments: argparse.Namespace
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows of images whose pictures are written, some at a time; those of the next are meanwhile predicted."""
+    """Yields the rows of images whose pictures are written, some at a time; the next are meanwhile predicted."""
     folders = [
         "masks",
         *(["overlays"] if not arguments.no_overlays else []),

@@ -35,8 +35,8 @@ class Scores:
       image_ids: [n].
       groups: [n].
       labels: [n] bool, malignant.
-      fields: of the run's config, by their dotted names.
-      statistics: of METRICS, as functions of the images' weights [resamples, n].
+      fields: values of the run's config, by their dotted names.
+      statistics: the metrics of METRICS, as functions of the images' weights [resamples, n].
     """
 
     image_ids: tuple[str, ...]
@@ -46,7 +46,7 @@ class Scores:
     statistics: Mapping[str, Statistic]
 
     def matches(self, other: "Scores") -> bool:
-        """Whether both are of the same images with the same labels."""
+        """Returns whether both are of the same images with the same labels."""
         return self.image_ids == other.image_ids and np.array_equal(self.labels, other.labels)
 
 
@@ -77,12 +77,12 @@ def read(run: Run) -> Scores:
 
 
 def compare(runs: Mapping[str, Sequence[Run]], reference: str, *, resamples: int = 2000) -> dict[str, dict[str, dict]]:
-    """Metrics of runs, with 95 % intervals over groups, and their differences to a reference.
+    """Returns the metrics of runs, with 95 % intervals over groups, and their differences to a reference.
 
     Args:
-      runs: by their names; several of one name are repeats with other seeds, of which each metric is the mean.
+      runs: what is compared, by name; several of one name are repeats with other seeds, whose mean is taken.
       reference: name of the run that the others are compared with.
-      resamples: of the groups.
+      resamples: number of resamples of the groups.
 
     Returns:
       For each run `n`, `prevalence` and `repeats`; `fields` of the config in which runs differ; `metrics`: entries
@@ -113,9 +113,9 @@ def write(folder: pathlib.Path, compared: Mapping[str, Mapping[str, Any]], refer
 
     Args:
       folder: is created.
-      compared: from `compare`.
-      reference: as there.
-      title: of the page.
+      compared: result of `compare`.
+      reference: name of the run that the others are compared with.
+      title: title of the page.
     """
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def write(folder: pathlib.Path, compared: Mapping[str, Mapping[str, Any]], refer
 
 
 def verdict(compared: Mapping[str, Mapping[str, Any]], reference: str) -> str:
-    """Which runs are better or worse than the reference by ROC-AUC, beyond the interval of the difference."""
+    """Says which runs are better or worse than the reference by ROC-AUC, beyond the interval of the difference."""
     differences = {name: run["differences"]["roc_auc"] for name, run in compared.items() if "differences" in run}
     if not differences:
         return f"No run has the test images of '{reference}': each stands for itself."
@@ -232,7 +232,7 @@ def _compared(repeats: Sequence[Scores], reference: Sequence[Scores], resamples:
 
 
 def _means(repeats: Sequence[Scores]) -> dict[str, Statistic]:
-    """The mean of each metric over repeats."""
+    """Returns the mean of each metric over repeats."""
 
     def mean(name: str) -> Statistic:
         return lambda weights: np.mean([scores.statistics[name](weights) for scores in repeats], axis=0)

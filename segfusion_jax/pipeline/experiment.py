@@ -37,7 +37,7 @@ class Stage:
 
     Attributes:
       perform: writes the folder that bears the stage's name from what the stages before wrote.
-      fields: of the config, or sections, that its result depends on beside those of the stages before.
+      fields: fields of the config, or sections, that its result depends on beside those of the stages before.
     """
 
     perform: Callable[[Run], None]
@@ -77,9 +77,9 @@ def run(
     """Runs stages in their order; one that is done already is skipped, one that was stopped goes on.
 
     Args:
-      config: of the experiment.
+      config: config of the experiment.
       workdir: a new folder, or one that the same config wrote.
-      stages: which ones.
+      stages: names of the stages that are run.
       reuse: workdirs of other configs, whose leading stages are taken over where theirs would do the same.
 
     Returns:
@@ -138,7 +138,7 @@ def plan(config: Config, workdir: pathlib.Path) -> str:
     """Returns what the training steps of a run would need of the devices; nothing is written and nothing trained.
 
     Args:
-      config: of the experiment; its data and pretrained weights need not be there.
+      config: config of the experiment; its data and pretrained weights need not be there.
       workdir: need not be there; in one that is prepared, the data say how many classes and steps there are.
 
     Raises:
@@ -151,7 +151,7 @@ def plan(config: Config, workdir: pathlib.Path) -> str:
 
 
 def _check_batch_sizes(config: Config, devices: Devices) -> None:
-    """Before the first stage, not after hours."""
+    """Checks the batch sizes before the first stage, not after hours."""
     for name in ("segmenter", "classifier"):
         training = getattr(config, name).training
         devices.check_batch_size(f"config.{name}.training.batch_size", training.batch_size, training.microbatches)
@@ -187,7 +187,7 @@ def _check_owner(this: Run) -> None:
 
 
 def _fingerprints(config: Config) -> dict[str, str]:
-    """Of what each stage's result depends on: fields of the config that are not free, and the files that they name."""
+    """Returns a hash of what each stage's result depends on: fields that are not free, and the files that they name."""
     values = _bound(dataclasses.asdict(config))
     files = {"data.": prepared.fingerprint(config.data)}
     for name, section in (("segmenter.", config.segmenter), ("classifier.", config.classifier)):
@@ -218,7 +218,7 @@ def _take_over(this: Run, others: Sequence[Run], fingerprints: dict[str, str]) -
 
 
 def _link_tree(source: pathlib.Path, target: pathlib.Path, *, last: str = "") -> None:
-    """A stage that is done is never written again, so that two workdirs may share its files; `last` is linked last."""
+    """Links the files of a stage that is done, which is never written again; `last` is linked last."""
     if not source.exists():
         return
     shutil.rmtree(target, ignore_errors=True)
@@ -235,7 +235,7 @@ def _link(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
 
 
 def _check_done(this: Run, stages: Sequence[str], fingerprints: dict[str, str]) -> None:
-    """That what is done is of these files, and that nothing between it and `stages` is missing."""
+    """Checks that what is done is of these files, and that nothing between it and `stages` is missing."""
     for name in STAGES:
         if this.done(name) not in (None, fingerprints[name]):
             changed = "the files of data.root, or the pretrained weights, changed"

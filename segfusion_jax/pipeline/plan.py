@@ -204,7 +204,7 @@ def _rows(models: Sequence[_Model], config: Config, devices: Devices) -> list[_R
 
 
 def _exchange(models: Sequence[_Model], config: Config) -> list[_Row]:
-    """What the devices tell each other in a step: as compiled, and as the step is written."""
+    """Returns what the devices tell each other in a step: as compiled, and as the step is written."""
 
     def compiled(kind: str, model: _Model) -> str:
         ours = [one for one in model.needs.collectives if one.kind == kind]
@@ -266,7 +266,7 @@ def _table(rows: Sequence[_Row]) -> str:
 
 
 def _quantity(value: float | None, unit: str) -> str:
-    """Three digits and a prefix: 824 B, 7.76 MB, 12.3 GFLOP; a dash for None."""
+    """Writes three digits and a prefix: 824 B, 7.76 MB, 12.3 GFLOP; a dash for None."""
     if value is None:
         return "-"
     power = 0

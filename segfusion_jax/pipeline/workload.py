@@ -20,7 +20,7 @@ class Workload:
     Attributes:
       origin: where the numbers are from.
       classes: what is told apart.
-      counts: of training images, by class.
+      counts: number of training images, by class.
       stored: images of all collections.
       masked: images that get a mask.
       annotated_tests: test images whose masks are scored.

@@ -16,10 +16,10 @@ from orbax.checkpoint import checkpoint_managers
 from segfusion_jax.runtime.devices import Devices
 
 FORMAT = 1
-"""Of what a checkpoint holds. Raised when an older one can no longer be read."""
+"""Number of the form of a checkpoint. Raised when an older one can no longer be read."""
 
 _OTHER_BYTES = 2_000_000
-"""Of a checkpoint, beside its arrays; generously."""
+"""Bytes of a checkpoint beside its arrays; generously."""
 
 _ARRAYS, _FACTS = "arrays", "facts"
 
@@ -35,7 +35,7 @@ class Checkpoints:
 
     Args:
       folder: created when missing.
-      devices: whose processes take part.
+      devices: devices whose processes take part.
       keep: how many.
       read_only: to read from a folder that cannot, or shall not, be written.
     """
@@ -55,14 +55,14 @@ class Checkpoints:
         )
 
     def latest_step(self) -> int | None:
-        """Of the newest one that is, or is being, written; None before the first."""
+        """Returns the step of the newest checkpoint that is, or is being, written; None before the first."""
         return self._manager.latest_step()
 
     def save(self, step: int, arrays: Any, facts: dict[str, Any]) -> None:
         """Starts writing in the background; waits until the one before is written.
 
         Args:
-          step: after which this is; not yet saved.
+          step: number of steps after which this is; not yet saved.
           arrays: a pytree, the same on every device and process.
           facts: to be kept as JSON.
 
@@ -80,7 +80,8 @@ class Checkpoints:
             self._manager.save(step, args=composite, force=True)
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest arrays, with the structure and shardings of `like`, and their facts; None before the first.
+        """Returns the newest arrays, with the structure and shardings of `like`, and their facts; None before the
+        first.
 
         Of a damaged checkpoint a warning is logged, it is put aside, and the one before it is read.
 
@@ -157,7 +158,7 @@ class Checkpoints:
         self._manager.reload()
 
     def _check_space(self, step: int, arrays: Any) -> None:
-        """Orbax says the same in thousands of lines, and then only after writing."""
+        """Checks the space before writing: Orbax says the same in thousands of lines, and then only after it."""
         needed = _OTHER_BYTES + sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arrays))
         free = shutil.disk_usage(self._folder).free
         if free < needed:
@@ -177,7 +178,9 @@ class Checkpoints:
 
 
 def _in_short(error: Exception) -> str:
-    """TensorStore adds its whole configuration to a message; before it, at the end, stands the reason."""
+    """Cuts a message of TensorStore, which adds its whole configuration, to the reason, which stands before it at the
+    end.
+    """
     line = (str(error).splitlines() or [""])[0].partition(" [tensorstore_spec")[0]
     return f"{type(error).__name__}: {line if len(line) <= 600 else f'{line[:200]} ... {line[-400:]}'}"
 
@@ -190,7 +193,7 @@ def _check_finite(arrays: Any, step: int) -> None:
 
 
 def _signature(arrays: Any) -> dict[str, str]:
-    """Dtype and shape of each array."""
+    """Returns dtype and shape of each array."""
     leaves = jax.tree_util.tree_leaves_with_path(arrays)
     return {jax.tree_util.keystr(path): f"{leaf.dtype} {list(leaf.shape)}" for path, leaf in leaves}
 

@@ -63,7 +63,7 @@ def fit(
 def _epochs(
     task: Task, step: int, devices: Devices, config: Input
 ) -> Generator[tuple[int, Iterator[dict]], None, None]:
-    """Each epoch that is not validated after `step` steps, and its batches from there on.
+    """Yields each epoch that is not validated after `step` steps, and its batches from there on.
 
     All are read in one go, so that worker processes start once.
     """

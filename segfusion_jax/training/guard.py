@@ -41,11 +41,11 @@ class Guard:
         return finite
 
     def count(self, made: np.ndarray, stop: int) -> None:
-        """Warns of skipped steps.
+        """Counts skipped steps, and warns of them.
 
         Args:
-          made: of `check`.
-          stop: as there.
+          made: result of `check`.
+          stop: the last of these steps, counted from 1.
 
         Raises:
           FloatingPointError: the steps of a whole epoch, and ten at least, were skipped in a row.

@@ -20,9 +20,9 @@ class History:
 
     Args:
       task: the training.
-      state: that it starts from.
+      state: the state that it starts from.
       guard: checks the metrics before they are written.
-      devices: of whose processes the lead one writes.
+      devices: devices, of whose processes the lead one writes.
       seconds: between lines of progress.
     """
 
@@ -53,7 +53,7 @@ class History:
             self._progress.restart(self._images)
 
     def is_due(self) -> bool:
-        """Whether it is time for a line of progress."""
+        """Returns whether it is time for a line of progress."""
         return self._progress.is_due()
 
     def write(self) -> None:

@@ -6,7 +6,7 @@ import optax
 
 
 def segmentation_loss(logits: jax.Array, mask: jax.Array, *, kind: str) -> jax.Array:
-    """How far predicted masks are from annotated ones.
+    """Returns how far predicted masks are from annotated ones.
 
     Args:
       logits: [batch, height, width, 1] float32.
@@ -26,7 +26,7 @@ def segmentation_loss(logits: jax.Array, mask: jax.Array, *, kind: str) -> jax.A
 def classification_loss(
     logits: jax.Array, label: jax.Array, *, kind: str, focal_gamma: float, class_weights: tuple[float, ...]
 ) -> jax.Array:
-    """How far predicted probabilities are from labels.
+    """Returns how far predicted probabilities are from labels.
 
     Args:
       logits: float32, [batch, 1] of class 1 against class 0 (sigmoid), or [batch, classes] (softmax).
@@ -34,7 +34,7 @@ def classification_loss(
       kind: "cross_entropy", -log p of the label's class; or "focal", (1 - p)^gamma times that (Lin et al.,
         arXiv 1708.02002).
       focal_gamma: exponent of the focal loss.
-      class_weights: of each class.
+      class_weights: weight of each class.
     """
     loss_of = _sigmoid_loss if logits.shape[-1] == 1 else _softmax_loss
     return loss_of(logits, label, kind, focal_gamma) * jnp.asarray(class_weights, jnp.float32)[label]

@@ -38,7 +38,7 @@ class MetricLog:
                 writer.close()
 
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:
-        """One line {"step", "epoch", "split", **metrics}; JSON has no number for a metric that is not finite."""
+        """Writes one line {"step", "epoch", "split", **metrics}; JSON has no number for a metric that is not finite."""
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self._append(self._metrics, {"step": step, "epoch": round(epoch, 4), "split": split, **finite})
         if self._events is not None:
@@ -46,13 +46,15 @@ class MetricLog:
                 self._events.add_scalar(f"{split}/{name}", value, step)
 
     def write_rate(self, step: int, images_per_second: float) -> None:
-        """One line {"step", "images_per_second", "time"}, the rate since the last one, the time in seconds of Unix."""
+        """Writes one line {"step", "images_per_second", "time"}: the rate since the last one, the time in seconds of
+        Unix.
+        """
         self._append(self._rates, {"step": step, "images_per_second": images_per_second, "time": time.time()})
         if self._events is not None:
             self._events.add_scalar("images_per_second", images_per_second, step)
 
     def flush(self) -> None:
-        """Once it returns, all lines outlive this process and a loss of power."""
+        """Brings all lines to the disk: once it returns, they outlive this process and a loss of power."""
         if self._metrics is not None:
             self._metrics.flush()
             os.fsync(self._metrics.fileno())
@@ -63,7 +65,7 @@ class MetricLog:
 
 
 def read(path: pathlib.Path) -> list[dict]:
-    """The lines of a file, [] without one; up to one that was cut off, or that a loss of power left empty."""
+    """Reads the lines of a file, [] without one; up to one that was cut off, or that a loss of power left empty."""
     lines = []
     if path.exists():
         for line in path.read_text().splitlines(keepends=True):

@@ -19,14 +19,14 @@ def compile_step(step: Callable, devices: Devices, *, on_device: bool) -> Callab
 def with_examples(
     compiled: Callable, stream: TrainStream, devices: Devices, config: Input, *, length: int = 0
 ) -> Callable:
-    """The train step `(state, batch) -> (state, metrics)` for the batches of `stream`.
+    """Returns the train step `(state, batch) -> (state, metrics)` for the batches of `stream`.
 
     Args:
-      compiled: of `compile_step`.
+      compiled: result of `compile_step`.
       stream: if `on_device`, its examples are decoded and put on every device.
       devices: where.
       config: how to read.
-      length: that the examples are padded to, so that several trainings share one program.
+      length: number that the examples are padded to, so that several trainings share one program.
     """
     if not stream.on_device:
         return compiled

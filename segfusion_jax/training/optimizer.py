@@ -9,7 +9,7 @@ from segfusion_jax.models.functional import Variables
 
 
 def make_schedule(config: Training, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate at a step: a linear rise over the warm-up, then a cosine to zero or a constant."""
+    """Returns the learning rate at each step: a linear rise over the warm-up, then a cosine to zero or a constant."""
     warmup = round(config.warmup_epochs * steps_per_epoch)
     rest = max(1, config.epochs * steps_per_epoch - warmup)
     if config.schedule == "cosine":
@@ -21,7 +21,7 @@ def make_schedule(config: Training, steps_per_epoch: int) -> optax.Schedule:
 
 
 def decayed_rates(params: Variables, decay: float) -> Variables:
-    """For each array of an image classifier, what its learning rate is multiplied by (Howard and Ruder, 1801.06146).
+    """Returns what the learning rate of each array of a classifier is multiplied by (Howard and Ruder, 1801.06146).
 
     1 at the last layer, times `decay` at each part before it: a hidden layer, the top, the blocks, the stem.
     """
@@ -39,12 +39,12 @@ def decayed_rates(params: Variables, decay: float) -> Variables:
 def make_optimizer(
     config: Training, steps_per_epoch: int, rates: Variables | None = None
 ) -> optax.GradientTransformation:
-    """The optimiser that the config names, with its schedule and gradient clipping.
+    """Makes the optimiser that the config names, with its schedule and gradient clipping.
 
     Args:
-      config: of the optimiser.
+      config: config of the training.
       steps_per_epoch: what an epoch of the schedule is.
-      rates: of the params' structure; each array's learning rate is multiplied by its own.
+      rates: a tree of the params' structure; each array's learning rate is multiplied by its own.
     """
     schedule = make_schedule(config, steps_per_epoch)
     clip = [optax.clip_by_global_norm(config.gradient_clip)] if config.gradient_clip else []
@@ -63,5 +63,5 @@ def make_optimizer(
 
 
 def _kernels(params):
-    """True for kernels, False for biases and norms, which weight decay leaves alone."""
+    """Returns True for kernels, False for biases and norms, which weight decay leaves alone."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

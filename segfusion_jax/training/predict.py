@@ -24,10 +24,10 @@ def predict(
     """Yields each example's row and outputs, in the order of the source.
 
     Args:
-      compiled: from `Devices.compile_predict`.
+      compiled: result of `Devices.compile_predict`.
       variables: its first argument, moved to the devices once.
       source: what to predict.
-      batch_size: over all devices.
+      batch_size: examples in a batch, over all devices.
       devices: where.
       config: how to read.
     """

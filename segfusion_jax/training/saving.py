@@ -24,8 +24,8 @@ class Saving:
 
     Args:
       task: the training.
-      devices: of its processes.
-      checkpoints: that it writes.
+      devices: devices of its processes.
+      checkpoints: the checkpoints that it writes.
       seconds: between two of them within an epoch.
 
     Attributes:
@@ -63,7 +63,9 @@ class Saving:
         return arrays["state"]
 
     def is_due(self, asked: bool) -> bool:
-        """Whether a process was `asked` to stop, or the lead finds it time: alike on all, which hear with a delay."""
+        """Returns whether a process was `asked` to stop, or the lead finds it time: alike on all, which hear with a
+        delay.
+        """
         late = self._devices.is_lead and time.monotonic() - self._saved >= self._seconds
         self._wishes.append(self._devices.any_process(asked or late))
         return len(self._wishes) > self._delay and bool(self._wishes.popleft())
@@ -99,7 +101,7 @@ class Saving:
 
 
 def _position(task: Task, step: int) -> dict[str, Any]:
-    """Where the input is after `step` steps, and which input it is."""
+    """Returns where the input is after `step` steps, and which input it is."""
     stream = task.stream
     rows = [(row.image_id, row.target) for row in stream.examples.rows]
     images = hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -4,6 +4,6 @@ import hashlib
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A number in [0, 2^31) that depends on all of the arguments."""
+    """Returns a number in [0, 2^31) that depends on all of the arguments."""
     digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

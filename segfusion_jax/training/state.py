@@ -20,7 +20,7 @@ class TrainState:
       skipped: int32 number of them that changed nothing, see `make_train_step`.
       params: parameters, float32.
       batch_stats: batch-norm statistics, float32.
-      opt_state: of the Optax optimiser.
+      opt_state: state of the Optax optimiser.
       average: exponential moving average of params and batch_stats; () without one.
     """
 
@@ -40,7 +40,7 @@ class TrainState:
 def create_state(
     params: Variables, batch_stats: Variables, optimizer: optax.GradientTransformation, *, ema_decay: float
 ) -> TrainState:
-    """The state before the first step."""
+    """Returns the state before the first step."""
     average = jax.tree.map(jnp.copy, (params, batch_stats)) if ema_decay else ()
     return TrainState(
         jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average

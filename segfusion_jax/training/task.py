@@ -22,7 +22,7 @@ class Task:
         [steps].
       stream: gives the training batches.
       validate: params and batch_stats to metrics on validation data; called after every epoch.
-      best_metric: that of `validate` whose largest value chooses the weights.
+      best_metric: the metric of `validate` whose largest value chooses the weights.
       epochs: how many.
       steps_per_epoch: how long one is.
     """

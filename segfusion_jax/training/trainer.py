@@ -54,12 +54,12 @@ class Recipe:
 
     Attributes:
       phases: by name, in their order; each writes the folder of its name within the network's, the one named "" that.
-      augmentation: of the training images.
+      augmentation: augmentation of the training images.
       predict: `(variables, batch) -> outputs` of one device, on validation data.
       score: rows and outputs to validation metrics.
-      best_metric: that of `score` whose largest value chooses the weights.
+      best_metric: the metric of `score` whose largest value chooses the weights.
       steps_per_epoch: for all networks and phases alike.
-      most_images: that a network is trained on; what lies on the devices is as large for each.
+      most_images: the most images that a network is trained on; what lies on the devices is as large for each.
     """
 
     phases: Mapping[str, Phase]
@@ -81,7 +81,7 @@ class Member:
       make: returns it with its initial weights.
       train: the images that it is trained on.
       validation: the images that choose its weights.
-      seeds: of order and augmentation, by phase.
+      seeds: seed of order and augmentation, by phase.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Trainer:
     Args:
       recipe: what they have in common.
       devices: where.
-      config: of the run; how to read and how often to save.
+      config: config of the run; how to read and how often to save.
     """
 
     def __init__(self, recipe: Recipe, devices: Devices, config: Config):
@@ -151,8 +151,8 @@ def steps_per_epoch(config: Training, numbers: Sequence[int]) -> int:
     """Returns the steps of an epoch, for all members alike: what the images of an average one make.
 
     Args:
-      config: of the training.
-      numbers: of images that each member is trained on.
+      config: config of the training.
+      numbers: number of images that each member is trained on.
     """
     return max(1, (config.images_per_epoch or sum(numbers) // len(numbers)) // config.batch_size)
 

@@ -71,10 +71,10 @@ def stored(row: Row, lesion: np.ndarray, maker: str, bridge: Bridge) -> tuple[ma
     """Returns what `mask_store.write` takes of a mask, cleaned.
 
     Args:
-      row: of the image.
+      row: the image.
       lesion: [height, width] uint8, 255 = certainly lesion.
-      maker: as of `MaskRow.unets`.
-      bridge: its threshold, min_area and max_border count.
+      maker: who made the mask, as `MaskRow.unets` says it.
+      bridge: config, of which threshold, min_area and max_border count.
     """
     mask, fallback = clean(lesion, bridge)
     area = float(is_lesion(mask, bridge).mean())

@@ -86,7 +86,7 @@ def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Seq
 
 
 def make_network(config: Config, devices: Devices, classes: Classes, *, seed: int) -> Functional:
-    """A classifier with initial weights drawn from `seed`."""
+    """Makes a classifier with initial weights drawn from `seed`."""
     return make_classifier(
         config.classifier,
         config.bridge,
@@ -99,7 +99,9 @@ def make_network(config: Config, devices: Devices, classes: Classes, *, seed: in
 
 
 def class_weights(config: Config, classes: Classes, train: Sequence[Sequence[Row]]) -> tuple[float, ...]:
-    """Of each class; balanced ones are inverse frequencies, 1 on average over the images of all classifiers."""
+    """Returns the weight of each class; balanced ones are inverse frequencies, 1 on average over all classifiers'
+    images.
+    """
     number = len(classes.names)
     if config.classifier.class_weights == "none":
         return (1.0,) * number
@@ -113,11 +115,11 @@ def make_phase(
     """Returns a phase: what is made smaller, and by which optimiser.
 
     Args:
-      config: of the run.
-      classifier: that is trained.
+      config: config of the run.
+      classifier: the network that is trained.
       phase: "all", or "frozen", which trains the last layer only.
       steps_per_epoch: what an epoch of the schedule is.
-      class_weights: of each class.
+      class_weights: weight of each class in the loss.
     """
     training, head_only, decay = _phases(config)[phase], phase == "frozen", config.classifier.layer_decay
     rates = decayed_rates(classifier.params, decay) if decay < 1 and not head_only else None

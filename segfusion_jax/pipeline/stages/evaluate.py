@@ -26,9 +26,9 @@ class Evaluated:
       validation: images that chose the classifiers' weights, on which temperature and thresholds are fitted.
       test: held-out images.
       source: the test images as the classifiers see them.
-      evidence: of each test image, as `ClassifierEnsemble.explain` yields it.
+      evidence: evidence in each test image, as `ClassifierEnsemble.explain` yields it.
       familiar: what tells unfamiliar images.
-      novelties: of the test images, float64 [n].
+      novelties: novelty of each test image, float64 [n].
       overlaps: annotated test images and the scores of their masks.
       overlays: galleries of these by their names, as `figures.overlays` returns them.
     """

@@ -28,12 +28,14 @@ def fit(run: Run) -> novelty.Novelty:
 def score(
     prepared: Prepared, classifiers: ClassifierEnsemble, fitted: novelty.Novelty, rows: Sequence[Row]
 ) -> np.ndarray:
-    """How far each image is from the training images over the limit, float64 [n]."""
+    """Returns how far each image is from the training images over the limit, float64 [n]."""
     return fitted.score(_features(prepared, classifiers, rows))
 
 
 def metrics(scores: np.ndarray, groups: Sequence[str], *, resamples: int) -> dict[str, Any]:
-    """The share of images that are flagged, with its interval, and the share that the limit was set to let pass."""
+    """Returns the share of images that are flagged, with its interval, and the share that the limit was set to let
+    pass.
+    """
     flagged = scores > 1
     values = {"flagged": float(flagged.mean()), "kept": novelty.KEPT, "n": float(flagged.size)}
     statistics = {"flagged": weighted.mean(flagged)}

@@ -26,7 +26,7 @@ class Predicted:
       logits: float64 [n, logits], as they are.
       calibration: what makes probabilities of them.
       classes: what is told apart.
-      shares: of each class in the images of training, for which the probabilities hold; they add up to 1.
+      shares: share of each class in the images of training, for which the probabilities hold; they add up to 1.
     """
 
     rows: tuple[Row, ...]

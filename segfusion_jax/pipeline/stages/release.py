@@ -22,8 +22,8 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
     """Writes the folder `model`: weights with kernels in float16, what tells unfamiliar images, metadata and split.
 
     Args:
-      run: whose stages up to `evaluate` are done.
-      metrics: as `Run.read_metrics` returns them.
+      run: a run whose stages up to `evaluate` are done.
+      metrics: metrics of the run, as `Run.read_metrics` returns them.
     """
     config, classes, folder = run.config, run.classes, run.model
     folder.mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
 
 
 def _portable(config: Config) -> Config:
-    """Without this machine's paths, which concern nobody."""
+    """Returns the config without this machine's paths, which concern nobody."""
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, root="", mask_root="", records=""),
@@ -76,7 +76,7 @@ def _name(path: str) -> str:
 
 
 def _data(config: Config) -> list[dict[str, str]]:
-    """Which collections the models learned from, and under which licence."""
+    """Returns which collections the models learned from, and under which licence."""
     names = dict.fromkeys((config.data.collection, config.data.mask_collection or config.data.collection))
     return [
         {"collection": name, "title": source.TITLE, "address": source.ADDRESS, "licence": source.LICENCE}

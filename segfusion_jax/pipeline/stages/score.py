@@ -39,8 +39,8 @@ def overlap(records: Prepared, row: Row, probability: np.ndarray, threshold: flo
     """Returns the scores of a predicted mask, at the size of its annotation, see `segmentation.score`.
 
     Args:
-      records: whose the row is.
-      row: of an annotated image.
+      records: prepared records that the row is of.
+      row: an annotated image.
       probability: [height, width] float32 of lesion, as the U-Nets give it.
       threshold: probability from which a pixel is lesion.
     """

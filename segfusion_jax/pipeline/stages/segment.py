@@ -67,7 +67,7 @@ def initial_network(run: Run, fold: int) -> Functional:
 
 
 def make_network(config: Config, devices: Devices, *, seed: int) -> Functional:
-    """A U-Net with initial weights drawn from `seed`."""
+    """Makes a U-Net with initial weights drawn from `seed`."""
     dtype = devices.compute_dtype(config.compute_dtype)
     axis_name = AXIS if config.parallel.sync_batch_norm else None
     segmenter = config.segmenter

@@ -18,8 +18,8 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
     """Runs every mode and writes the comparison of `comparison.write` into `workdir`.
 
     Args:
-      config: whose bridge is varied.
-      workdir: of the study; each run has a folder in it.
+      config: the config whose bridge is varied.
+      workdir: folder of the study; each run has a folder in it.
       repeats: classifiers of each mode, with other seeds.
 
     Returns:
@@ -40,7 +40,10 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
 
 
 def configs(config: Config, workdir: pathlib.Path, repeats: int) -> Iterator[tuple[str, Config]]:
-    """Every mode with predicted masks, then some with annotated ones, where all images have such; by `name/number`."""
+    """Yields every mode with predicted masks, then some with annotated ones where all images have such.
+
+    They are named `mode/number`.
+    """
     for mode in (REFERENCE, *(mode for mode in MODES if mode != REFERENCE)):
         yield from _repeated(mode, changed(config, "bridge", mode=mode, masks="predicted"), repeats)
     if _all_annotated(Run(config, workdir / REFERENCE / "0")):

@@ -29,8 +29,8 @@ from segfusion_jax.runtime.devices import make_devices
 from segfusion_jax.training.trainer import steps_per_epoch
 
 PROTOCOLS = ("grouped", "by_image", "paper")
-"""From none to the paper's: nothing leaks; images are split at random; so are augmented copies of them, and the classes
-of the test split are balanced."""
+"""The protocols, from the honest one to the paper's: nothing leaks; images are split at random; so are augmented
+copies of them, and the classes of the test split are balanced."""
 
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc", "roc_auc", "pr_auc")
 """Those that the paper publishes, and the accuracy where half of the images were malignant."""
@@ -62,8 +62,8 @@ def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     """Runs the configs of `configs`; writes `protocols.json`, `index.html` and `summary.md`.
 
     Args:
-      config: whose protocol is varied.
-      workdir: of the study; each run has a folder in it.
+      config: the config whose protocol is varied.
+      workdir: folder of the study; each run has a folder in it.
 
     Returns:
       The page.
@@ -125,7 +125,7 @@ def write(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]], config: 
     Args:
       folder: to write into.
       found: `measured` by the runs' names.
-      config: of the study.
+      config: config of the study.
     """
     write_text(folder / "protocols.json", json.dumps(found, indent=2) + "\n")
     collection = READERS[config.data.collection].TITLE
@@ -164,7 +164,7 @@ def write(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]], config: 
 
 
 def verdict(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> str:
-    """The same models under the paper's protocol, under the honest one, and what the paper claims."""
+    """Says how the same models do under the paper's protocol, under the honest one, and what the paper claims."""
     first = {run["protocol"]: run for run in reversed(list(found.values()))}
     honest, paper = first["grouped"], first["paper"]
     leaked = percent(paper["leaks"]["any of these"])
@@ -219,7 +219,7 @@ def _leaks(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config]]:
-    """Each protocol with the bridge of `config`; but for the one in between, without a bridge too.
+    """Yields each protocol with the bridge of `config`; but for the one in between, without a bridge too.
 
     All train for as many steps as the honest one: by image there are some more or fewer images, and the paper's copies
     make ten times as many.

@@ -20,9 +20,9 @@ def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Pat
     over from it.
 
     Args:
-      study: its name; a workdir belongs to one study.
+      study: name of the study; a workdir belongs to one study.
       variants: names and configs; may be a generator that looks at what the variants before wrote.
-      workdir: of the study.
+      workdir: folder of the study.
 
     Returns:
       The runs by name.
@@ -46,12 +46,12 @@ def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Pat
 
 
 def with_shared_records(config: Config, workdir: pathlib.Path) -> Config:
-    """`config` with one store of records for all runs of a study in `workdir`."""
+    """Returns `config` with one store of records for all runs of a study in `workdir`."""
     return changed(config, "data", records=config.data.records or str(workdir / "records"))
 
 
 def changed(config: Any, section: str, **fields: object) -> Any:
-    """`config`, or a section of it, with other values in the section that the dotted path names."""
+    """Returns `config`, or a section of it, with other values in the section that the dotted path names."""
     name, _, inner = section.partition(".")
     part = getattr(config, name)
     part = changed(part, inner, **fields) if inner else dataclasses.replace(part, **fields)
