@@ -120,7 +120,7 @@ def _columns(weights, images):
 
 
 def _product(axes, weights, images):
-    """Multiplies in full precision: accelerators would round levels of grey to bfloat16. One image's weights serve all."""
+    """Multiplies in full precision: accelerators would round levels to bfloat16. One image's weights serve all."""
     if weights.shape[0] == 1:
         axes, weights = axes[1:], weights[0]
     return jnp.einsum(axes, weights, images, precision=lax.Precision.HIGHEST)
