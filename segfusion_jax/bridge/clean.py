@@ -14,7 +14,7 @@ def clean(probability: np.ndarray, bridge: Bridge) -> tuple[np.ndarray, str]:
 
     Args:
       probability: [height, width] uint8, 255 = certainly lesion.
-      bridge: its threshold, min_area and max_border.
+      bridge: config, of which threshold, min_area and max_border count.
 
     Returns:
       [height, width] uint8 mask, 0 in all other components and 255 in filled holes; and why the whole image is taken

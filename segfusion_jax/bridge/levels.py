@@ -12,7 +12,7 @@ WHOLE = 255
 
 
 def to_levels(unit):
-    """Rounds numbers in [0, 1], such as probabilities of lesion, to levels, uint8."""
+    """Returns rounds numbers in [0, 1], such as probabilities of lesion, to levels, uint8."""
     return (unit * WHOLE).round().astype("uint8")
 
 

@@ -12,7 +12,7 @@ from segfusion_jax.config import Bridge
 
 
 def frame(image: np.ndarray, mask: np.ndarray, bridge: Bridge) -> tuple[np.ndarray, np.ndarray]:
-    """The geometry of a mode: grows the mask and cuts to its box, where the mode does.
+    """Applies the geometry of a mode: grows the mask and cuts to its box, where the mode does.
 
     Args:
       image: [height, width, 3] uint8.
@@ -30,7 +30,7 @@ def frame(image: np.ndarray, mask: np.ndarray, bridge: Bridge) -> tuple[np.ndarr
 
 
 def apply(image, mask, bridge: Bridge):
-    """What the classifier sees.
+    """Returns what the classifier sees.
 
     Args:
       image: [..., height, width, 3] float in [0, 1], from `frame`; NumPy or JAX.
@@ -44,7 +44,7 @@ def apply(image, mask, bridge: Bridge):
 
 
 def dilate(mask: np.ndarray, bridge: Bridge) -> np.ndarray:
-    """Grows a mask [height, width] uint8 by a disc of `radius`; to 0 or 255."""
+    """Returns grows a mask [height, width] uint8 by a disc of `radius`; to 0 or 255."""
     hard = is_lesion(mask, bridge)
     distance = np.asarray(ndimage.distance_transform_edt(~hard))
     grown = hard.any() & (distance <= radius(mask.shape, bridge))  # without lesion SciPy measures nonsense

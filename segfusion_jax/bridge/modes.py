@@ -14,7 +14,7 @@ class Mode:
         [0, 1], `hard` [..., 1] is 1 where the mask is lesion and 0 elsewhere, of their dtype; NumPy or JAX.
       dilates: whether the mask is grown first.
       crops: whether image and mask are cut to the box of the mask, which may have been grown.
-      channels: of what the classifier sees.
+      channels: number of channels of what the classifier sees.
       unmasked: the mode that shows a classifier of as many channels all of the image.
       is_tried_with_annotations: whether the study of the modes also takes annotated masks, to tell what better masks
         could bring.

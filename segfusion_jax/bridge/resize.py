@@ -28,5 +28,5 @@ def resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def spare_factor(shape: Sequence[int], size: tuple[int, int]) -> float:
-    """What both sides may be divided by before `size` is taken."""
+    """Returns what both sides may be divided by before `size` is taken."""
     return min(shape[0] / size[0], shape[1] / size[1]) / SPARE

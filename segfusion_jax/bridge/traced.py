@@ -18,7 +18,7 @@ def frame(images: jax.Array, masks: jax.Array, bridge: Bridge, size: tuple[int, 
     Args:
       images: [batch, height, width, 3] float32, whole numbers in [0, 255].
       masks: [batch, any height, any width] int32 in [0, 255], of the same frames.
-      bridge: whose mode decides.
+      bridge: config whose mode decides.
       size: (height, width) that images and masks are brought to.
 
     Returns:
@@ -36,7 +36,7 @@ def frame(images: jax.Array, masks: jax.Array, bridge: Bridge, size: tuple[int, 
 
 
 def dilate(masks: jax.Array, bridge: Bridge) -> jax.Array:
-    """Grows masks [batch, height, width] int32 as `masked.dilate` does.
+    """Grows masks [batch, height, width] int32, as `masked.dilate` does.
 
     A pixel is reached if a disc around it holds lesion: a convolution, a sum of ones, exact in any precision.
     """
@@ -56,7 +56,9 @@ def box(masks: jax.Array, bridge: Bridge, size: tuple[int, ...]) -> tuple[Range,
 
 
 def _range(inside, bridge, new):
-    """First and last + 1 of what is inside [batch, old] bool, with the margin, in `new` pixels over the same length."""
+    """Returns first and last + 1 of what is inside [batch, old] bool, with the margin, in `new` pixels over the same
+    length.
+    """
     old = inside.shape[1]
     places = jnp.arange(old, dtype=jnp.int32)
     first = jnp.where(inside, places, old).min(1)

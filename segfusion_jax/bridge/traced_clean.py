@@ -22,7 +22,7 @@ def clean(probability: jax.Array, bridge: Bridge) -> tuple[jax.Array, jax.Array]
 
     Args:
       probability: [batch, height, width] int32 in [0, 255].
-      bridge: its threshold, min_area and max_border.
+      bridge: config, of which threshold, min_area and max_border count.
 
     Returns:
       The mask [batch, height, width] int32, and the number in `FALLBACKS`, int32 [batch].

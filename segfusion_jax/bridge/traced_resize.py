@@ -35,8 +35,8 @@ def crop(images: jax.Array, rows: Range, columns: Range, size: tuple[int, int]) 
 
     Args:
       images: [batch, height, width, channels] float32, whole numbers in [0, 255].
-      rows: of each image's part; of length 1 where all have the same.
-      columns: of each image's part, likewise.
+      rows: rows of each image's part; of length 1 where all have the same.
+      columns: columns of each image's part, of one length or all.
       size: (height, width).
 
     Returns:
@@ -53,7 +53,7 @@ def crop(images: jax.Array, rows: Range, columns: Range, size: tuple[int, int]) 
 
 
 def _rounded(means, is_half):
-    """Rounds to whole numbers as OpenCV does: what lies between two goes to the even one, of means of 2x2 pixels up.
+    """Rounds to whole numbers as OpenCV does: halves to the even one, of means of 2x2 pixels up.
 
     What sums of floats leave below 1/8192 is no difference.
     """
@@ -62,7 +62,7 @@ def _rounded(means, is_half):
 
 
 def _halved(sides, size):
-    """By what both sides are divided before the areas are taken: a power of two."""
+    """Returns by what both sides are divided before the areas are taken: a power of two."""
     factor = jnp.ones_like(sides[0])
     for _ in range(MOST_HALVINGS):
         left = [side / factor for side in sides]
@@ -87,7 +87,7 @@ def _shrinking(ends, length, size, halved):
 
 
 def _grown(images, height, width):
-    """Stretches the first `height` rows and `width` columns, int32 [batch, 1, 1], over all of `images` linearly.
+    """Stretches the first `height` rows and `width` columns, int32 [batch, 1, 1], linearly over all of `images`.
 
     In OpenCV's whole numbers: shares of 2048, which are not rounded but cut off on the way.
     """

@@ -87,7 +87,8 @@ def batch_norm(
     activation: Activation,
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then applies the activation.
+    """Returns normalises by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then applies the
+    activation.
 
     Args:
       x: [..., channels].

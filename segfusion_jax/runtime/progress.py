@@ -37,7 +37,7 @@ class Progress:
         self._first = done
 
     def is_due(self) -> bool:
-        """Whether it is time for a line."""
+        """Returns whether it is time for a line."""
         return time.monotonic() - self._shown >= self._seconds
 
     def rate(self, done: float) -> float:

@@ -28,9 +28,9 @@ class Classes:
     """What a classifier tells apart.
 
     Attributes:
-      names: by number.
+      names: name of each class, by number.
       positive: whether each counts as malignant; with `data.target` "melanoma", as melanoma.
-      num_logits: of the network: one a class with `data.target` "diagnosis"; otherwise 1, of class 1.
+      num_logits: number of logits of the network: one a class with `data.target` "diagnosis"; otherwise 1, of class 1.
     """
 
     names: tuple[str, ...]
@@ -47,10 +47,10 @@ class SegmenterEnsemble:
     """The cross-fitted U-Nets.
 
     Args:
-      config: of the run that trained them; `segmenter.test_time_augmentation` counts.
+      config: config of the run that trained them; `segmenter.test_time_augmentation` counts.
       devices: where they run.
-      weights: their files, by the fold that each never saw.
-      batch_size: of images at once; 0 = that of the training.
+      weights: weight files, by the fold that each never saw.
+      batch_size: images that are predicted at once; 0 = that of the training.
     """
 
     def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0):
@@ -84,11 +84,11 @@ class ClassifierEnsemble:
     """The classifier, or those of an ensemble.
 
     Args:
-      config: of the run that trained them; `classifier.test_time_augmentation` counts.
+      config: config of the run that trained them; `classifier.test_time_augmentation` counts.
       devices: where they run.
-      weights: their files; of an ensemble, by the fold that each is not trained on.
+      weights: weight files; of an ensemble, by the fold that each is not trained on.
       classes: what they tell apart.
-      batch_size: of images at once; 0 = that of the training.
+      batch_size: images that are predicted at once; 0 = that of the training.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class ClassifierEnsemble:
 
 
 def class_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Logits [..., 1] (sigmoid) or [..., classes] (softmax) to probabilities of the classes, float64 [..., classes]."""
+    """Turns logits [..., 1] (sigmoid) or [..., classes] (softmax) into probabilities, float64 [..., classes]."""
     logits = np.asarray(logits, np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
@@ -169,10 +169,10 @@ def class_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
-    """Probability that the class is one of the positive ones, float64 [n], of logits [n, 1 or classes]."""
+    """Returns the probability that the class is a positive one, float64 [n], of logits [n, 1 or classes]."""
     return malignancy(class_probabilities(logits), classes.positive)
 
 
 def _stacked(variables: Sequence[Any]) -> Any:
-    """Of several models, with a leading axis, one entry a model."""
+    """Stacks the variables of several models, with a leading axis, one entry a model."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)

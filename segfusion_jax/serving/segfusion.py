@@ -39,14 +39,14 @@ class Prediction(NamedTuple):
 
     Attributes:
       mask: [height, width] bool lesion, of the image's own size; where `fallback` is set, the whole image.
-      probability: of 'malignant', in [0, 1]; of a model for melanoma, of melanoma.
+      probability: probability of 'malignant', in [0, 1]; of a model for melanoma, of melanoma.
       malignant: whether the probability reaches the threshold that was chosen on validation data.
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
-      probabilities: of each class by its name, in [0, 1]; they add up to 1.
+      probabilities: probability of each class by its name, in [0, 1]; they add up to 1.
       novelty: how far the image is from those that the model was trained on, from 0; see `evaluation.novelty`.
       familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of an image that is not, such as a
         picture of something else, nobody knows what the rest is worth.
-      evidence: as `SegFusion.explain` returns it, where it was asked for.
+      evidence: evidence in the image, as `SegFusion.explain` returns it, where it was asked for.
     """
 
     mask: np.ndarray
@@ -65,10 +65,10 @@ class SegFusion:
     Research use only: not a medical device.
 
     Args:
-      config: of the run that trained the models.
+      config: config of the run that trained the models.
       segmenters: the U-Nets; an image's mask is the mean of all.
-      classifiers: whose mean is taken.
-      calibration: of their logits.
+      classifiers: the classifiers, whose mean is taken.
+      calibration: what is done to their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability, at that prevalence, from which an image is called malignant.
       familiarity: tells by features of the first classifier which images are like those that it was trained on.
@@ -104,7 +104,7 @@ class SegFusion:
 
         Args:
           folder: the one or the other.
-          compute_dtype: of the networks, as `config.compute_dtype`; "" for the run's own.
+          compute_dtype: dtype that the networks compute in, as `config.compute_dtype`; "" for the run's own.
 
         Raises:
           FileNotFoundError: there is no model in the folder, or a file of it is missing.
@@ -177,7 +177,7 @@ class SegFusion:
         ]
 
     def explain(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[np.ndarray]:
-        """Where in each image the classifiers find evidence for malignancy (above 0) and against it (below 0).
+        """Returns where in each image the classifiers find evidence for malignancy (above 0) and against it (below 0).
 
         Args:
           images: as in `predict`.
@@ -193,7 +193,7 @@ class SegFusion:
         return [one for one in evidence if one is not None]
 
     def novelty(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[float]:
-        """How unlike the training images each image is, as `Prediction.novelty`, without predicting.
+        """Returns how unlike the training images each image is, as `Prediction.novelty`, without predicting.
 
         Args:
           images: as in `predict`.
@@ -208,7 +208,7 @@ class SegFusion:
         return self.familiarity.score(np.stack([features for _, features in described])).tolist()
 
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
-        """Of each image the cleaned mask, uint8 of the U-Nets' size, and why it fell back."""
+        """Returns the cleaned mask of each image, uint8 of the U-Nets' size, and why it fell back."""
         probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
         quantised = [to_levels(probability) for _, probability in probabilities]
         masks, fallbacks = zip(*(clean(mask, self.config.bridge) for mask in quantised), strict=True)
@@ -237,7 +237,7 @@ class SegFusion:
 
 
 def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
-    """A folder that holds a model, or the folder `model` in it.
+    """Returns a folder that holds a model, or the folder `model` in it.
 
     Raises:
       FileNotFoundError: neither does.
@@ -262,7 +262,7 @@ def _metadata(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:
-    """Evidence on the grid of what the bridge shows, in the frame of the image, which is of `size`."""
+    """Lays evidence on the grid of what the bridge shows into the frame of the image, which is of `size`."""
     height, width = size
     numbers, _ = masked.frame(np.arange(height * width, dtype=np.int32).reshape(size), mask, bridge)
     top, left = divmod(int(numbers[0, 0]), width)

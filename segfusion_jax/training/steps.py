@@ -36,7 +36,7 @@ class Objective(Protocol):
 
 
 def segmentation_objective(unet: Functional, config: Segmenter) -> Objective:
-    """Of a U-Net against annotated masks."""
+    """Makes the objective of a U-Net against annotated masks."""
 
     def objective(params, batch_stats, batch, key):
         images = unet.preprocessing(to_unit(batch["image"]))
@@ -49,13 +49,13 @@ def segmentation_objective(unet: Functional, config: Segmenter) -> Objective:
 def classification_objective(
     classifier: Functional, bridge: Bridge, config: Classifier, *, class_weights: tuple[float, ...], head_only: bool
 ) -> Objective:
-    """Of a classifier on bridged images.
+    """Makes the objective of a classifier on bridged images.
 
     Args:
-      classifier: that is trained.
+      classifier: the network that is trained.
       bridge: how the mask meets the image.
-      config: which loss.
-      class_weights: of each class.
+      config: config, which names the loss.
+      class_weights: weight of each class.
       head_only: train the last layer on features of the frozen rest, which runs in inference mode, its statistics too.
     """
 
@@ -87,7 +87,7 @@ def make_train_step(
     microbatches: int = 1,
     skip_nonfinite: bool = False,
 ) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, jax.Array]]]:
-    """One update by the mean loss over the batches of all devices.
+    """Makes the step that updates once by the mean loss over the batches of all devices.
 
     The step's metrics are `loss` and `gradient_norm`, equal on all devices. Padding (weight 0) does not count.
     Randomness is a function of seed, step, device and microbatch.
@@ -98,10 +98,10 @@ def make_train_step(
     statistics. What saves memory and changes no number is the models' `remat`.
 
     Args:
-      objective: whose mean over the batch is made smaller.
-      optimizer: of the parameters.
-      seed: of the randomness.
-      ema_decay: of the moving average, where the state has one.
+      objective: the loss whose mean over the batch is made smaller.
+      optimizer: optimiser of the parameters.
+      seed: seed of dropout and stochastic depth.
+      ema_decay: decay of the moving average, where the state has one.
       microbatches: equal parts that a device works its share of the batch through in, one after the other.
       skip_nonfinite: a step whose loss or gradient norm is not finite changes nothing but the state's counts; the
         metric `skipped`, float32, is 1 for such a step and 0 for others.
@@ -140,10 +140,10 @@ def make_train_step(
 
 
 def make_on_device_step(step: Callable) -> Callable:
-    """A train step that takes its batch from examples on the device: `(examples, state, draws) -> (state, metrics)`.
+    """Makes a train step on examples that are on the device: `(examples, state, draws) -> (state, metrics)`.
 
     Args:
-      step: of `make_train_step`.
+      step: result of `make_train_step`.
 
     Returns:
       A function of `examples`, arrays [number of examples, ...] named as in a batch, and of `draws`: `index` int32
@@ -161,7 +161,8 @@ def make_on_device_step(step: Callable) -> Callable:
 
 
 def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], dict[str, jax.Array]]:
-    """Images and masks to `dice` and `loss` (cross-entropy), each [batch], at the network's resolution.
+    """Makes what turns images and masks into `dice` and `loss` (cross-entropy), each [batch], at the network's
+    resolution.
 
     The variables it takes are (params, batch_stats). Dice is that of the masks thresholded at one half; 1 where both
     are empty.
@@ -179,7 +180,8 @@ def make_segmentation_scores(unet: Functional) -> Callable[[Any, DeviceBatch], d
 
 
 def make_segment(unet: Functional, orientations: int = 1) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images to lesion probability [batch, height, width] float32, the mean over 1 or 8 orientations of each image.
+    """Makes what turns images into lesion probability [batch, height, width] float32, the mean over 1 or 8
+    orientations.
 
     The variables it takes are (params, batch_stats).
     """
@@ -198,7 +200,7 @@ def make_segment(unet: Functional, orientations: int = 1) -> Callable[[Any, Devi
 def make_classify(
     classifier: Functional, bridge: Bridge, orientations: int = 1
 ) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images and masks to logits [batch, 1 or classes] float32, the mean over 1 or 8 orientations of each image.
+    """Makes what turns images and masks into logits [batch, 1 or classes] float32, the mean over 1 or 8 orientations.
 
     The variables it takes are (params, batch_stats).
     """
@@ -214,7 +216,7 @@ def make_classify(
 
 
 def make_describe(classifier: Functional, bridge: Bridge) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images to `middle_features` [batch, features] float32, of the whole image whatever the bridge would remove.
+    """Makes what turns whole images, whatever the bridge removes, into `middle_features` [batch, features] float32.
 
     The variables it takes are (params, batch_stats).
     """
@@ -231,7 +233,8 @@ def make_describe(classifier: Functional, bridge: Bridge) -> Callable[[Any, Devi
 def make_explain(
     classifier: Functional, bridge: Bridge, positive: tuple[bool, ...]
 ) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """Images and masks to signed evidence for malignancy [batch, height, width] float32, on the grid of the last maps.
+    """Makes what turns images and masks into evidence for malignancy [batch, height, width] float32, on the last maps'
+    grid.
 
     Evidence at a place is the sum over channels of activation times gradient of the logit of malignancy: Grad-CAM
     (Selvaraju et al., arXiv 1610.02391) before its ReLU, element by element as HiResCAM (Draelos and Carin, arXiv
@@ -244,7 +247,7 @@ def make_explain(
     The variables it takes are (params, batch_stats).
 
     Args:
-      classifier: of one logit, or of one a class.
+      classifier: a network of one logit, or of one a class.
       bridge: how the mask meets the image.
       positive: which classes count as malignant.
     """
@@ -264,7 +267,7 @@ def make_explain(
 
 
 def make_ensemble(predict: Callable[[Any, DeviceBatch], jax.Array]) -> Callable[[Any, DeviceBatch], jax.Array]:
-    """The mean of what `predict` gives with each of the variables of several models of equal shape.
+    """Makes the mean of what `predict` gives with each of the variables of several models of equal shape.
 
     The variables it takes are those of `predict` with a leading axis, one entry a model.
     """
@@ -276,12 +279,12 @@ def make_ensemble(predict: Callable[[Any, DeviceBatch], jax.Array]) -> Callable[
 
 
 def bridged(batch: DeviceBatch, bridge: Bridge) -> jax.Array:
-    """The masked images, [batch, height, width, 3 or 4] in [0, 1]."""
+    """Returns the masked images, [batch, height, width, 3 or 4] in [0, 1]."""
     return masked.apply(to_unit(batch["image"]), to_unit(batch["mask"]), bridge)
 
 
 def _over_parts(differentiate, number):
-    """`differentiate` part by part of a batch: the sums of losses and gradients, the means of batch-norm statistics."""
+    """Applies `differentiate` to a batch part by part: sums losses and gradients, averages batch-norm statistics."""
 
     def of_parts(params, batch, key):
         size = len(batch["weight"])
@@ -302,12 +305,12 @@ def _over_parts(differentiate, number):
 
 
 def _mean_of_parts(array):
-    """Over the first axis; of equal values exactly that value, so that frozen statistics stay what they are."""
+    """Averages over the first axis; of equal values exactly that value, so that frozen statistics stay what they are."""
     return array[0] + (array - array[0]).mean(0)
 
 
 def _averaged(average, variables, decay, updates):
-    """The moving average; it starts as the mean of the first updates, so that it does not remember initial weights."""
+    """Returns the moving average, which starts as the mean of the first updates so as not to remember initial weights."""
     if not average:
         return ()
     rate = jnp.minimum(decay, updates / (updates + 1.0))

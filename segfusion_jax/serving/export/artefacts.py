@@ -35,7 +35,7 @@ def save(
     Args:
       model: loaded with `compute_dtype="float32"`: bfloat16 is not for every platform.
       folder: made if it is not there; files in it are replaced.
-      formats: which of `FORMATS`.
+      formats: the ones of `FORMATS` that are written.
       image_size: (height, width) of the images that it will take; None for any.
       data: what it learned from and under which licences, as metadata.json of its folder says; goes with the weights.
 
@@ -67,20 +67,20 @@ def save(
 
 
 def symbolic_shape(image_size: tuple[int, int] | None) -> tuple[Any, ...]:
-    """Of images, [batch, height, width, 3], with symbols for what is not known."""
+    """Returns the shape of images, [batch, height, width, 3], with symbols for what is not known."""
     sides = ("height", "width") if image_size is None else image_size
     return tuple(export.symbolic_shape(f"batch, {sides[0]}, {sides[1]}, 3"))
 
 
 def to_stablehlo(chain: Chain, shape: tuple[Any, ...]) -> export.Exported:
-    """The chain as one program for all of `PLATFORMS`, without our native kernels and this machine's paths."""
+    """Returns the chain as one program for all of `PLATFORMS`, without our native kernels and this machine's paths."""
     with native.disabled(), _no_locations():
         return export.export(jax.jit(chain), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, np.uint8))
 
 
 @contextlib.contextmanager
 def _no_locations() -> Iterator[None]:
-    """Within it, programs do not say which lines of which files their operations come from."""
+    """Keeps programs made within from saying which lines of which files their operations come from."""
     limit = jax.config.values["jax_traceback_in_locations_limit"]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
@@ -90,7 +90,7 @@ def _no_locations() -> Iterator[None]:
 
 
 def describe(model: SegFusion, image_size: tuple[int, int] | None, data: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """What the numbers mean that the exported chain gives."""
+    """Returns what the numbers mean that the exported chain gives."""
     config, classes = model.config, model.classifiers.classes
     return {
         "input": {

@@ -17,7 +17,7 @@ Chain = Callable[[jax.Array], dict[str, jax.Array]]
 
 
 def make_chain(model: SegFusion) -> Chain:
-    """The chain of a model, its weights within.
+    """Makes the chain of a model, its weights within.
 
     Returns:
       A function of RGB images, uint8 [batch, height, width, 3], of any one size, to a dict of
@@ -51,12 +51,12 @@ def make_chain(model: SegFusion) -> Chain:
 
 
 def _at_size(levels: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """[batch, any height, any width] in [0, 255] to [batch, *size] in [0, 1]."""
+    """Brings [batch, any height, any width] in [0, 255] to [batch, *size] in [0, 1]."""
     return to_unit(resize(levels.astype(jnp.float32)[..., None], size)[..., 0])
 
 
 def _probabilities(logits: jax.Array) -> jax.Array:
-    """As `ensembles.class_probabilities`."""
+    """Turns logits into probabilities of the classes, as `ensembles.class_probabilities` does."""
     if logits.shape[-1] == 1:
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
     return jax.nn.softmax(logits, axis=-1)

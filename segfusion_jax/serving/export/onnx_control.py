@@ -14,7 +14,7 @@ def _inlined(graph, equation, *values):
 
 
 def _platform(graph, equation):
-    """Everything but the CPU's way: ONNX' runtimes have fast convolutions of their own."""
+    """Takes the branch that is not the CPU's: ONNX' runtimes have fast convolutions of their own."""
     platforms = equation.params["platforms"]
     return np.int32(platforms.index(None))
 
@@ -26,7 +26,7 @@ def _cond(graph, equation, index, *values):
 
 
 def _scan(graph, equation, *values):
-    """Unrolled, so that what differs from round to round, such as weights, is constant."""
+    """Unrolls a scan, so that what differs from round to round, such as weights, is constant."""
     params = equation.params
     carried, rows = params["num_consts"], params["num_consts"] + params["num_carry"]
     consts, state, outputs = values[:carried], list(values[carried:rows]), []

@@ -18,9 +18,9 @@ def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata
     """Writes the chain as an ONNX model with one input, `images`, and the chain's outputs by their names.
 
     Args:
-      chain: that is written.
-      shape: of the images, [batch, height, width, 3]; sides may be symbols, see `symbolic_shape`.
-      path: of the file.
+      chain: the function that is written.
+      shape: shape of the images, [batch, height, width, 3]; sides may be symbols, see `symbolic_shape`.
+      path: path of the file.
       metadata: goes into the model's `metadata_props`.
 
     Raises:
@@ -59,7 +59,7 @@ def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata
 
 
 IR_VERSION = 8
-"""Of the file's format: the one that came with the operators' version, which old runtimes read."""
+"""Version of the file's format: the one that came with the operators' version, which old runtimes read."""
 
 
 def _add_dimensions(graph: Graph, images: Symbol, shape: tuple[Any, ...]) -> None:

@@ -22,7 +22,7 @@ class Symbol:
     """A value that is known when the graph runs.
 
     Attributes:
-      name: in the graph.
+      name: its name in the graph.
       wide: its shape, where what is in the graph has 1 for some sides, which ONNX' element by element operators repeat;
         None where it is all there.
     """
@@ -45,11 +45,11 @@ class Graph:
     """Nodes that are added one by one, and the constants that they take; in it, the graphs of loops.
 
     Args:
-      rules: of the primitives, by their names.
+      rules: rule of each primitive, by its name.
 
     Attributes:
-      rules: as given.
-      nodes: of this graph alone.
+      rules: rule of each primitive, by its name.
+      nodes: nodes of this graph alone.
       dimensions: values of symbolic sides, int64 [1], by their names.
       constants: names and arrays.
     """
@@ -62,17 +62,17 @@ class Graph:
         self._numbers = itertools.count()
 
     def inner(self) -> "Graph":
-        """The graph of a loop in this one, which shares all but the nodes."""
+        """Returns the graph of a loop in this one, which shares all but the nodes."""
         graph = copy.copy(self)
         graph.nodes = []
         return graph
 
     def new_name(self, kind: str) -> str:
-        """A name that nothing else has."""
+        """Returns a name that nothing else has."""
         return f"{kind}_{next(self._numbers)}"
 
     def name(self, value: Value) -> str:
-        """By which nodes take a value; what is known becomes a constant, equal ones the same."""
+        """Returns the name by which nodes take a value; what is known becomes a constant, equal ones the same."""
         if isinstance(value, Symbol):
             return value.name
         array = np.asarray(value)
@@ -82,7 +82,7 @@ class Graph:
         return self.constants[key][0]
 
     def add(self, operator: str, *values: Value, outputs: int = 1, **attributes: Any) -> Any:
-        """A new node's output, or outputs."""
+        """Adds a node and returns its output, or outputs."""
         from onnx import helper  # of the extra [export]
 
         names = [self.new_name(operator) for _ in range(outputs)]
@@ -90,7 +90,7 @@ class Graph:
         return Symbol(names[0]) if outputs == 1 else [Symbol(name) for name in names]
 
     def side(self, length: Any) -> Value:
-        """A side of a shape, int64 [1]."""
+        """Returns a side of a shape, int64 [1]."""
         if isinstance(length, int):
             return np.array([length], np.int64)
         if str(length) not in self.dimensions:
@@ -98,7 +98,7 @@ class Graph:
         return self.dimensions[str(length)]
 
     def shape(self, sides: Sequence[Any]) -> Value:
-        """A shape, int64 [rank]."""
+        """Returns a shape, int64 [rank]."""
         parts = [self.side(side) for side in sides]
         known = [part for part in parts if isinstance(part, np.ndarray)]
         if len(known) == len(parts):
@@ -106,13 +106,13 @@ class Graph:
         return self.add("Concat", *parts, axis=0)
 
     def unsqueeze(self, value: Value, axes: Sequence[int]) -> Value:
-        """With sides of 1 at these axes of the result."""
+        """Adds sides of 1 at these axes of the result."""
         if isinstance(value, np.ndarray):
             return np.expand_dims(value, tuple(axes))
         return self.add("Unsqueeze", value, np.array(axes, np.int64))
 
     def whole(self, value: Value) -> Value:
-        """The value with its sides as long as its shape says."""
+        """Returns the value with its sides as long as its shape says."""
         if isinstance(value, np.ndarray) or value.wide is None:
             return value
         return self.add("Expand", value, self.shape(value.wide))
@@ -122,9 +122,9 @@ def translate(graph: Graph, closed: ClosedJaxpr, values: Sequence[Value]) -> lis
     """Adds what a traced function does to the graph.
 
     Args:
-      graph: that it is added to.
+      graph: the graph that it is added to.
       closed: the function.
-      values: its arguments.
+      values: arguments of the jaxpr.
 
     Returns:
       The function's results.
@@ -153,7 +153,9 @@ def translate(graph: Graph, closed: ClosedJaxpr, values: Sequence[Value]) -> lis
 
 
 def _known(equation, arguments) -> list[Value]:
-    """What the equation makes of arguments that are all known; nothing where one is not, or a shape is symbolic."""
+    """Returns what the equation makes of arguments that are all known; nothing where one is not, or a shape is
+    symbolic.
+    """
     shapes = [side for variable in equation.outvars for side in variable.aval.shape]
     if not all(isinstance(a, np.ndarray) for a in arguments) or not all(isinstance(side, int) for side in shapes):
         return []

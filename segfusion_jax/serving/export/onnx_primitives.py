@@ -18,7 +18,7 @@ def _elementwise(operator: str) -> Rule:
 
 
 def _apply(graph: Graph, equation, values: Sequence[Value], make) -> Value:
-    """`make` of values that ONNX repeats where their sides are 1; where none is all there, the result is not either."""
+    """Applies `make` to values that ONNX repeats where sides are 1; where none is all there, the result is not either."""
     arrays = [value for value, variable in zip(values, equation.invars, strict=True) if variable.aval.shape]
     is_wide = arrays and all(isinstance(value, Symbol) and value.wide is not None for value in arrays)
     name = make(*values).name
@@ -71,7 +71,7 @@ def _same(graph, equation, value):
 
 
 def _broadcast(graph, equation, value):
-    """Sides of 1 where there were none; repeated when somebody needs all of it."""
+    """Gives sides of 1 where there were none; they are repeated when somebody needs all of it."""
     shape, places = equation.params["shape"], equation.params["broadcast_dimensions"]
     new = [axis for axis in range(len(shape)) if axis not in places]
     kept = value if not new else graph.unsqueeze(value, new)
@@ -177,7 +177,7 @@ def _all(graph, equation, value):
 
 
 def _dot(graph, equation, left, right):
-    """A matrix with the last axis is a product of matrices; anything else `Einsum` says."""
+    """Writes a matrix product where one has the last axis; anything else as `Einsum`."""
     left, right = graph.whole(left), graph.whole(right)
     (contract_left, contract_right), (batch_left, batch_right) = equation.params["dimension_numbers"]
     ranks = [len(variable.aval.shape) for variable in equation.invars]
@@ -220,7 +220,7 @@ def _conv(graph, equation, image, kernel):
 
 
 def _gather(graph, equation, value, indices):
-    """Of each row its own elements (`take_along_axis`), or one slice whose start is known."""
+    """Takes of each row its own elements (`take_along_axis`), or one slice whose start is known."""
     numbers, shape = equation.params["dimension_numbers"], equation.invars[0].aval.shape
     axes, sizes = tuple(numbers.start_index_map), tuple(equation.params["slice_sizes"])
     if (tuple(numbers.operand_batching_dims), axes, sizes, len(shape)) == ((0,), (1,), (1, 1), 2):
