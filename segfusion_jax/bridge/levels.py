@@ -12,7 +12,7 @@ WHOLE = 255
 
 
 def to_levels(unit):
-    """Returns rounds numbers in [0, 1], such as probabilities of lesion, to levels, uint8."""
+    """Rounds numbers in [0, 1], such as probabilities of lesion, to levels, uint8."""
     return (unit * WHOLE).round().astype("uint8")
 
 

@@ -44,7 +44,7 @@ def apply(image, mask, bridge: Bridge):
 
 
 def dilate(mask: np.ndarray, bridge: Bridge) -> np.ndarray:
-    """Returns grows a mask [height, width] uint8 by a disc of `radius`; to 0 or 255."""
+    """Grows a mask [height, width] uint8 by a disc of `radius`; to 0 or 255."""
     hard = is_lesion(mask, bridge)
     distance = np.asarray(ndimage.distance_transform_edt(~hard))
     grown = hard.any() & (distance <= radius(mask.shape, bridge))  # without lesion SciPy measures nonsense

@@ -8,7 +8,7 @@ from segfusion_jax.pipeline.run import Run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Returns compares the runs that `arguments` name, and prints where the page is; returns 0.
+    """Compares the runs that `arguments` name, and prints where the page is; returns 0.
 
     Raises:
       FileNotFoundError: a run is not evaluated.

@@ -56,7 +56,7 @@ def sides(low: int) -> Accepted:
 
 
 def field(default: Any, meaning: str, accepted: Accepted | None = None, *, was: str = "") -> Any:
-    """Returns defines a field of a section; `was` is its name in the version before, under which it is still read."""
+    """Defines a field of a section; `was` is its name in the version before, under which it is still read."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, "accepted": accepted, "was": was})
 
 

@@ -60,7 +60,7 @@ def unknown(path: str, name: str, value: Any, names: Iterable[str], accepted: st
 
 
 def tell_old_name(old: str, new: str) -> None:
-    """Returns warns in the log that a field has another name now."""
+    """Warns in the log that a field has another name now."""
     from absl import logging  # takes longer than all else that help needs
 
     logging.warning("%s is called %s now: the next version does not know the old name", old, new)

@@ -102,7 +102,7 @@ def _blurred(image: np.ndarray) -> np.ndarray:
 
 
 def _packed(signs: np.ndarray) -> np.ndarray:
-    """Returns packs signs [..., 2, 2, 8, 8], by parity down and across, then frequency, into [..., 4] uint64."""
+    """Packs signs [..., 2, 2, 8, 8], by parity down and across, then frequency, into [..., 4] uint64."""
     return np.packbits(signs.reshape(*signs.shape[:-4], 4, 64), axis=-1).view(np.uint64)[..., 0]
 
 

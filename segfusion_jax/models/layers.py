@@ -206,7 +206,7 @@ class BatchNorm(nnx.Module):
         self.axis_name = axis_name
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Returns normalises [..., channels], by the batch's statistics in training and by the running ones otherwise."""
+        """Normalises [..., channels], by the batch's statistics in training and by the running ones otherwise."""
         if not train:
             return scale_shift(x, *self.running(), identity)
         return self.train(x, channel_moments(x), identity)
@@ -217,9 +217,7 @@ class BatchNorm(nnx.Module):
         return scale, self.bias[...] - self.mean[...] * scale
 
     def train(self, x: jax.Array, moments: Moments, activation: Activation, offset: jax.Array | float = 0) -> jax.Array:
-        """Returns normalises by the batch's statistics, and moves the running ones towards those of x + offset, offset
-        [channels].
-        """
+        """Normalises by the batch's statistics, and moves the running ones towards those of x + offset."""
         norm = x, moments, self.scale[...], self.bias[...], self.epsilon, activation, self.axis_name
         y, mean, var = cast(tuple, batch_norm(*norm))
         mean = lax.stop_gradient(mean + offset)

@@ -20,7 +20,7 @@ class Preprocessing(NamedTuple):
     image_size: tuple[int, ...] | None = None
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Returns normalises [..., channels], which is in [0, 1]; channels after the third, a mask, stay as they are."""
+        """Normalises [..., channels], which is in [0, 1]; channels after the third, a mask, stay as they are."""
         colour = (images[..., :3] - jnp.array(self.mean)) / jnp.array(self.std)
         return jnp.concatenate([colour, images[..., 3:]], axis=-1)
 

@@ -177,7 +177,7 @@ _TORCHVISION_BLOCK = r"features\.\d+(?:\.\d+)?"
 
 
 def _numbered(prefixes: Iterable[str]) -> dict[str, int]:
-    """Returns numbers the prefixes consecutively, in the order of the numbers in them, then of the letters."""
+    """Numbers the prefixes consecutively, in the order of the numbers in them, then of the letters."""
 
     def order(prefix: str) -> tuple[list[int], str]:
         return [int(number) for number in re.findall(r"\d+", prefix)], prefix

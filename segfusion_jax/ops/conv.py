@@ -85,7 +85,7 @@ def _is_built(size, stride):
 
 
 def _lax_linear(x, kernel, *, window):
-    """Returns convolves by XLA; for a kernel of size 1 by a matrix product, which is what it costs."""
+    """Convolves by XLA; for a kernel of size 1 by a matrix product, which is what it costs."""
     if kernel.shape[0] == 1:
         return x @ kernel[0, 0]
     strides = (window.stride, window.stride)

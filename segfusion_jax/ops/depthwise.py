@@ -20,7 +20,7 @@ from segfusion_jax.ops.window import Padding, Window
 
 
 def depthwise_moments(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> tuple[jax.Array, Moments]:
-    """Returns convolves each channel with a kernel of its own, and adds up what a batch norm after it needs.
+    """Convolves each channel with a kernel of its own, and adds up what a batch norm after it needs.
 
     Args:
       x: [batch, height, width, channels].
@@ -103,7 +103,7 @@ def _shifted_gradients(x, kernel, gradient, *, window):
 
 
 def _input_gradient(x, kernel, gradient, window):
-    """Returns spreads the gradient out by the stride, pads it back, and convolves it with the flipped kernel."""
+    """Spreads the gradient out by the stride, pads it back, and convolves it with the flipped kernel."""
     last, stride = kernel.shape[0] - 1, window.stride
     config = [(0, 0, 0)]
     for length, steps, (before, _) in zip(x.shape[1:3], gradient.shape[1:3], window.padding, strict=True):

@@ -118,7 +118,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Returns hashes all that decides what the compiler makes: sources, flags, compiler, processor, XLA's headers."""
+    """Hashes all that decides what the compiler makes: sources, flags, compiler, processor, XLA's headers."""
     version = subprocess.run([compiler, "--version"], capture_output=True).stdout
     target = subprocess.run(
         [compiler, "-march=native", "-E", "-v", "-x", "c++", os.devnull], capture_output=True

@@ -87,8 +87,7 @@ def batch_norm(
     activation: Activation,
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns normalises by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then applies the
-    activation.
+    """Normalises by the batch's own statistics (Ioffe and Szegedy, arXiv 1502.03167), then the activation.
 
     Args:
       x: [..., channels].

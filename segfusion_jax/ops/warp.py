@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def warp_affine(images: jax.Array, matrices: jax.Array) -> jax.Array:
-    """Returns warps each image as `cv2.warpAffine` does with INTER_LINEAR and BORDER_REPLICATE, in float32 throughout.
+    """Warps each image as `cv2.warpAffine` does with INTER_LINEAR and BORDER_REPLICATE, in float32 throughout.
 
     OpenCV may round coordinates to 1/32 pixel, so that its values differ by up to 1/32 of those between neighbours.
 
@@ -21,9 +21,7 @@ def warp_affine(images: jax.Array, matrices: jax.Array) -> jax.Array:
 
 
 def recolour(images: jax.Array, matrices: jax.Array) -> jax.Array:
-    """Returns recolours images [batch, height, width, 3] uint8 as `cv2.transform` does, by matrices [batch, 3, 4]
-    float32.
-    """
+    """Recolours images [batch, height, width, 3] uint8 as `cv2.transform` does, by matrices [batch, 3, 4] float32."""
     linear = jnp.einsum("bhwc,bdc->bhwd", images.astype(jnp.float32), matrices[..., :3], precision="highest")
     moved = linear + matrices[:, None, None, :, 3]
     return jnp.clip(jnp.round(moved), 0, 255).astype(jnp.uint8)

@@ -114,5 +114,5 @@ def _cell(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Returns escapes text so that Markdown shows it as it is."""
+    """Escapes text so that Markdown shows it as it is."""
     return text.translate(_SPECIAL)

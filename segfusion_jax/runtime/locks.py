@@ -13,9 +13,7 @@ from absl import logging
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
-    """Returns holds the lock file `path`, made if missing; while another process, called `what`, has it, waits and logs
-    so.
-    """
+    """Holds the lock file `path`, made if missing; while another process, called `what`, has it, waits and logs so."""
     with _opened(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -27,7 +25,7 @@ def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def owned(path: pathlib.Path, *, what: str) -> Iterator[None]:
-    """Returns holds the lock file `path`, made if missing; `what` is what it stands for.
+    """Holds the lock file `path`, made if missing; `what` is what it stands for.
 
     Raises:
       ValueError: another process, which it names, has it.

@@ -305,12 +305,12 @@ def _over_parts(differentiate, number):
 
 
 def _mean_of_parts(array):
-    """Averages over the first axis; of equal values exactly that value, so that frozen statistics stay what they are."""
+    """Averages over the first axis; of equal values exactly that value, so that frozen statistics stay as they are."""
     return array[0] + (array - array[0]).mean(0)
 
 
 def _averaged(average, variables, decay, updates):
-    """Returns the moving average, which starts as the mean of the first updates so as not to remember initial weights."""
+    """Returns the moving average, which starts as the mean of the first updates so as to forget initial weights."""
     if not average:
         return ()
     rate = jnp.minimum(decay, updates / (updates + 1.0))

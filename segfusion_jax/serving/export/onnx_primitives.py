@@ -18,7 +18,7 @@ def _elementwise(operator: str) -> Rule:
 
 
 def _apply(graph: Graph, equation, values: Sequence[Value], make) -> Value:
-    """Applies `make` to values that ONNX repeats where sides are 1; where none is all there, the result is not either."""
+    """Applies `make` to values that ONNX repeats where sides are 1; where none is all there, nor is the result."""
     arrays = [value for value, variable in zip(values, equation.invars, strict=True) if variable.aval.shape]
     is_wide = arrays and all(isinstance(value, Symbol) and value.wide is not None for value in arrays)
     name = make(*values).name
