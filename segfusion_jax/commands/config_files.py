@@ -28,7 +28,7 @@ def load(named: str, changes: Sequence[str] = ()) -> Config:
 
     Args:
       named: "NAME" of a shipped config or the path of a file, with ":VARIANT" where it has such.
-      changes: "FIELD=VALUE" each, which are made in their order; FIELD alone sets a bool.
+      changes: "FIELD=VALUE" each, of which the last one of a field counts; FIELD alone sets a bool.
 
     Raises:
       FileNotFoundError: there is no such config.
@@ -82,7 +82,6 @@ def _new_names(changes: Sequence[str]) -> dict[str, str | None]:
     texts: dict[str, str | None] = {}
     for change in changes:
         name, equals, text = change.partition("=")
-        texts.pop(name, None)  # the last one counts, in its own place
         texts[name] = text if equals else None
     for old, new in fields.old_names(Config()).items():
         if old in texts:
