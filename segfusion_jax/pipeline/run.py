@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
+from segfusion_jax import __version__
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared, taxonomy
 from segfusion_jax.datasets.prepared import Prepared
@@ -26,7 +27,7 @@ LAYOUT = 2
 """The number of the workdir's layout, raised when folders or files get other names. Version 0.1 wrote none."""
 
 _WEIGHTS = "weights.safetensors"
-_PACKAGES = ("segfusion_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 class Run:
@@ -195,7 +196,8 @@ class Run:
 
     def write_settings(self) -> None:
         """Writes the config, and the versions of what makes the run."""
-        versions = {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+        libraries = {name: importlib.metadata.version(name) for name in _PACKAGES}
+        versions = {"segfusion_jax": __version__} | libraries | {"python": platform.python_version()}
         content = {"layout": LAYOUT, "config": json.loads(self.config.to_json()), "versions": versions}
         write_text(self._settings, json.dumps(content, indent=2) + "\n")
 
@@ -275,10 +277,3 @@ def _read_table(path: pathlib.Path) -> list[dict[str, str]]:
 def _version_of(settings: Mapping[str, Any]) -> str:
     named = settings.get("versions", {}).get("segfusion_jax", "not installed")
     return "another version" if named == "not installed" else f"version {named}"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return "not installed"

@@ -21,7 +21,7 @@ from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.pipeline.run import Run
-from segfusion_jax.serving.ensembles import Classes
+from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble
 from tests import tiny
 
 
@@ -287,3 +287,28 @@ def test_a_single_path_is_refused(model, kind):
 def test_a_single_array_is_refused(model, images):
     with pytest.raises(ValueError, match=r"images is an array \(144, 192, 3\): .* of a single one, \[image\]"):
         model.predict(images[0])
+
+
+def test_a_pixel_is_lesion_from_the_bridges_threshold_on(images):
+    model = diagnosing([0.0, 0.0, 0.0], Calibration(1.0, (0.0, 0.0, 0.0)), 0.5)
+    probability = np.full((24, 32), 0.6, np.float32)  # lesion by one half, but not by 0.8
+    probability[6:18, 8:24] = 0.9
+    model.config = dataclasses.replace(tiny.BASE, bridge=Bridge(mode="none", threshold=0.8))
+    model.segmenters.predict = lambda source: ((row, probability) for row in source.rows)
+    (prediction,) = model.predict(images[:1])
+    inside = np.zeros((144, 192), bool)
+    inside[36:108, 48:144] = True
+    assert prediction.fallback == "" and (prediction.mask == inside).mean() > 0.97
+    assert prediction.mask[72, 96] and not prediction.mask[10, 10]
+
+
+def test_novelty_is_told_on_images_of_at_most_112_pixels_a_side():
+    class Described(ClassifierEnsemble):
+        def __init__(self, size):
+            self._config = tiny.config(classifier__image_size=size)
+
+    assert [Described(size).novelty_size for size in ((32, 64), (224, 96), (300, 400))] == [
+        (32, 64),
+        (112, 96),
+        (112, 112),
+    ]

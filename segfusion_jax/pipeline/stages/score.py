@@ -29,7 +29,7 @@ def score(run: Run) -> None:
     found = run.segmenters.predict(Examples(run.prepared, rows, run.config.segmenter.image_size))
     overlaps = [
         (row, overlap(run.prepared, row, probability, threshold))
-        for row, probability in logged(found, total=len(rows), what="scored masks of")
+        for row, probability in logged(found, total=len(rows), what="scoring masks")
     ]
     if run.devices.is_lead:
         run.write_scores(*table(overlaps))

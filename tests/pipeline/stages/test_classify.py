@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from segfusion_jax.config import Training
 from segfusion_jax.datasets.table import read_rows, write_rows
+from segfusion_jax.input.loader import Examples
 from segfusion_jax.models.from_config import make_classifier
 from segfusion_jax.pipeline.rows import bridged_examples, classified_rows, training_rows, validation_rows
 from segfusion_jax.pipeline.run import Run
@@ -203,6 +204,17 @@ def test_members_are_averaged_or_asked_one_by_one(ensemble):
     for (_, evidence), logits in zip(classifiers.explain(source), mean.values(), strict=True):
         assert evidence.shape == (1, 1) and evidence.dtype == np.float32  # of 32 x 32 pixels
         np.testing.assert_allclose(evidence.sum() + bias, logits[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_member_alone_describes_images(ensemble):
+    run = Run(ENSEMBLE, ensemble[0])
+    source = Examples(run.prepared, classified_rows(run, "test")[:4], run.classifiers.novelty_size)
+    alone = run.classifiers
+    expected = [features for _, features in alone._run(alone._describe, source, [0])]
+    others = [features for _, features in alone._run(alone._describe, source, [1])]
+    found = [features for _, features in alone.describe(source)]
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(np.array(found) - others).max() > 1e-3
 
 
 def test_images_of_one_side_only_are_refused(finished, tmp_path):
