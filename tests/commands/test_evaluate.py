@@ -30,8 +30,8 @@ def judged(finished, model, parse, tmp_path_factory):
 
 def test_of_its_own_collection_only_the_test_images_count_and_say_what_the_run_said(finished, judged):
     folder, _ = judged
-    for name in ("predictions", "segmentation"):
-        ours, theirs = tiny.table(folder / f"{name}.csv"), tiny.table(finished / f"evaluate/{name}.csv")
+    for name, stage in (("predictions", "evaluate"), ("segmentation", "score")):
+        ours, theirs = tiny.table(folder / f"{name}.csv"), tiny.table(finished / stage / f"{name}.csv")
         assert [r["image_id"] for r in ours] == [r["image_id"] for r in theirs]
         assert [r["group"] for r in ours] == [r["group"] for r in theirs]
         for column in ("label", "probability") if name == "predictions" else ("dice", "jaccard", "hausdorff_95"):

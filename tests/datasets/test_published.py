@@ -227,7 +227,7 @@ class TestIsic:
         lay_out_isic(server)
         server.pause = 0.3
         program = (
-            "import pathlib, sys; from segfusion_jax.datasets import downloads; "
+            "import pathlib, sys; from segfusion_jax.datasets import published; "
             "published.download('isic2020', pathlib.Path(sys.argv[1]), isic=sys.argv[2])"
         )
         command = [sys.executable, "-c", program, str(tmp_path), server.address]

@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import sys, time
-from segfusion_jax import interruption
+from segfusion_jax.runtime import interruption
 interruption.GRACE_SECONDS = 3.0
 interruption.install()
 try:
