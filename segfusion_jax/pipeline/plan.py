@@ -142,9 +142,11 @@ def _times(run: Run, work: Workload | None, models: Sequence[_Model]) -> list[st
     left = {name: 0.0 if run.done(name) else value for name, value in seconds.items()}
     rows = [(name, "done" if run.done(name) else f"about {duration(value)}") for name, value in seconds.items()]
     width = max(len(value) for _, value in rows)
+    left_out = "" if run.is_prepared else "reading images, "
     return [
         "",
-        "time of each stage on this machine, from a few steps, without intervals, figures and the report",
+        f"time of each stage on this machine, from a few steps, at least: without {left_out}checkpoints, intervals,",
+        "figures and the report",
         *(f"  {name:<10}{value:>{width}}" for name, value in rows),
         f"  {'in all':<10}{f'about {duration(sum(left.values()))}':>{width}}",
     ]
