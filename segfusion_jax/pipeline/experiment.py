@@ -10,13 +10,12 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 from absl import logging
 
 from segfusion_jax.config import Config, flatten
 from segfusion_jax.datasets import prepared
 from segfusion_jax.datasets.splits import find_table
-from segfusion_jax.models.from_config import find_pretrained, load_backbone, load_encoder, make_classifier, make_unet
+from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.pipeline import plan as planning
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import bridge
@@ -100,7 +99,7 @@ def run(
     devices.wait_for_all(f"the start, with the workdir {workdir} and a config of digest {digest}")
     _check_owner(this)
     fingerprints = _fingerprints(config)
-    _check_weights(config)
+    _check_weights(this)
     _check_done(this, stages, fingerprints)
     if all(this.done(name) for name in stages):
         logging.info("%s: all is done already", workdir)
@@ -157,12 +156,12 @@ def _check_batch_sizes(config: Config, devices: Devices) -> None:
         devices.check_batch_size(f"config.{name}.training.batch_size", training.batch_size, training.microbatches)
 
 
-def _check_weights(config: Config) -> None:
+def _check_weights(this: Run) -> None:
     """Reads the pretrained weights into the models, before the first stage and not after hours."""
-    if config.segmenter.pretrained:
-        load_encoder(config.segmenter, make_unet(config.segmenter, seed=0, dtype=jnp.float32))
-    if config.classifier.pretrained:
-        load_backbone(config.classifier, make_classifier(config.classifier, config.bridge, seed=0, dtype=jnp.float32))
+    if "segmenter" in this.pretrained:
+        this.networks.unet(fold=0)
+    if "classifier" in this.pretrained:
+        this.networks.classifier(number=0, num_logits=1)
 
 
 def _check_owner(this: Run) -> None:

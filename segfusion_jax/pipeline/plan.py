@@ -11,7 +11,6 @@ from segfusion_jax.config import Config, Training
 from segfusion_jax.input.loader import Examples, TrainStream, empty_batch
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.ops import native
-from segfusion_jax.pipeline.rows import training_rows, unet_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify, segment
 from segfusion_jax.pipeline.timing import Pace, estimate, time_predictions, time_steps, time_storing, training_batches
@@ -66,13 +65,13 @@ def plan(run: Run) -> str:
 
 
 def _unet(run: Run, work: Workload | None) -> _Model:
-    config, devices, section = run.config, run.devices, run.config.segmenter
-    network = segment.make_network(config, devices, seed=0)
+    config, section = run.config, run.config.segmenter
+    network = run.networks.random_unet(0)
     steps_each = _unet_steps(config, work) if work else STEPS
     phase = segment.make_phase(config, network, steps_per_epoch=steps_each)
     source, stream = None, None
     if run.is_prepared:
-        source = Examples(run.prepared, unet_rows(run)[0][0], section.image_size, scaled_decoding=True)
+        source = Examples(run.prepared, run.split.unet()[0][0], section.image_size, scaled_decoding=True)
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_segment(network, section.test_time_augmentation)
     number = max(work.unet_training) if work else None
@@ -80,17 +79,17 @@ def _unet(run: Run, work: Workload | None) -> _Model:
 
 
 def _classifier(run: Run, work: Workload | None) -> _Model:
-    config, devices, section = run.config, run.devices, run.config.classifier
+    config, section = run.config, run.config.classifier
     classes = work.classes if work else _two_classes(config)
     weights = (
-        classify.class_weights(config, classes, training_rows(run)) if run.is_prepared else (1.0,) * len(classes.names)
+        classify.class_weights(config, classes, run.split.training) if run.is_prepared else (1.0,) * len(classes.names)
     )
-    network = classify.make_network(config, devices, classes, seed=0)
+    network = run.networks.random_classifier(0, classes.num_logits)
     steps_each = _classifier_steps(config, work) if work else STEPS
     phase = classify.make_phase(config, network, "all", steps_per_epoch=steps_each, class_weights=weights)
     stream = None
     if run.is_prepared:  # bridged by annotated masks, or by empty ones: the others are not there yet
-        rows = training_rows(run)[0]
+        rows = run.split.training[0]
         source = Examples(run.prepared, rows, section.image_size, bridge=config.bridge, scaled_decoding=True)
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_classify(network, config.bridge, section.test_time_augmentation)

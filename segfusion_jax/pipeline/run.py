@@ -16,12 +16,17 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import mask_store
+from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskRow, MaskStore
+from segfusion_jax.models.from_config import find_pretrained
+from segfusion_jax.pipeline.networks import Networks
+from segfusion_jax.pipeline.split import Split
 from segfusion_jax.runtime.atomic import write_table, write_text
 from segfusion_jax.runtime.devices import Devices, make_devices
 from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, SegmenterEnsemble
 from segfusion_jax.serving.segfusion import NOVELTY
 from segfusion_jax.training import metric_log
+from segfusion_jax.training.trainer import Trainer
 
 LAYOUT = 2
 """The number of the workdir's layout, raised when folders or files get other names. Version 0.1 wrote none."""
@@ -94,6 +99,21 @@ class Run:
         return Classes(names, taxonomy.positive(names, self.config.data), num_logits)
 
     @functools.cached_property
+    def networks(self) -> Networks:
+        """Makes the networks that the stages `segment` and `classify` train."""
+        return Networks(self.config, self.devices)
+
+    @functools.cached_property
+    def trainer(self) -> Trainer:
+        """Trains them."""
+        return Trainer(self.devices, self.config)
+
+    @functools.cached_property
+    def split(self) -> Split:
+        """Which of them train, choose and test what."""
+        return Split(self.config, self.prepared.rows)
+
+    @functools.cached_property
     def segmenters(self) -> SegmenterEnsemble:
         """The U-Nets that the stage `segment` trained."""
         return SegmenterEnsemble(self.config, self.devices, self.unet_weights)
@@ -107,6 +127,17 @@ class Run:
     def classifiers(self) -> ClassifierEnsemble:
         """The classifiers that the stage `classify` trained."""
         return ClassifierEnsemble(self.config, self.devices, self.classifier_weights, self.classes)
+
+    def bridged(self, rows: Sequence[Row], *, scaled_decoding: bool = False) -> Examples:
+        """Returns the bridged images of `rows`; `scaled_decoding` as in `Examples`."""
+        size, bridge = self.config.classifier.image_size, self.config.bridge
+        return Examples(self.prepared, rows, size, self.masks, bridge, scaled_decoding=scaled_decoding)
+
+    @functools.cached_property
+    def pretrained(self) -> dict[str, pathlib.Path]:
+        """The weight files that networks start from, by section of the config; published ones are downloaded."""
+        sections = {"segmenter": self.config.segmenter, "classifier": self.config.classifier}
+        return {name: find_pretrained(section) for name, section in sections.items() if section.pretrained}
 
     # Folders and files that others write into or show.
 
@@ -231,9 +262,12 @@ class Run:
         """Writes the masks of the bridge, which `masks` then reads."""
         mask_store.write(self.folder("bridge"), masks)
 
-    def read_history(self, training: pathlib.Path) -> list[dict[str, Any]]:
-        """Returns the metrics of each step and each epoch of the training that wrote the folder `training`."""
-        return metric_log.read(training / "metrics.jsonl")
+    def read_histories(self) -> dict[str, list[dict[str, Any]]]:
+        """Returns the metrics of each step and each epoch, by the name of the network."""
+        folders = {f"unet_{fold}": self.unet_folder(fold) for fold in range(self.config.splits.num_folds)}
+        for number, folder in enumerate(self.classifier_folders):
+            folders[f"classifier_{number}" if self.config.classifier.fold_ensemble else "classifier"] = folder / "all"
+        return {name: metric_log.read(folder / "metrics.jsonl") for name, folder in folders.items()}
 
     def read_scores(self) -> list[dict[str, str]]:
         """Returns the table of `write_scores`."""

@@ -5,7 +5,6 @@ import dataclasses
 
 from segfusion_jax.datasets import taxonomy
 from segfusion_jax.datasets.joining import collect
-from segfusion_jax.pipeline.rows import training_rows, unet_rows, validation_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import Classes
 
@@ -55,8 +54,8 @@ def workload(run: Run) -> Workload | None:
 
 
 def _prepared(run: Run) -> Workload:
-    train, choose = unet_rows(run)
-    classifiers, choosing = training_rows(run), validation_rows(run)
+    train, choose = run.split.unet()
+    classifiers, choosing = run.split.training, run.split.validation
     own = [row for row in run.rows if row.source == run.config.data.collection]
     counts = collections.Counter(row.target for rows in classifiers for row in rows)
     return Workload(
@@ -65,7 +64,7 @@ def _prepared(run: Run) -> Workload:
         tuple(counts[number] for number in range(len(run.classes.names))),
         len(run.rows),
         sum(row.split in ("train", "validation", "test") for row in own),
-        sum(row.split == "test" and row.has_mask for row in run.rows),
+        len(run.split.annotated_test),
         sum(row.split == "test" and row.target >= 0 for row in own),
         tuple(map(len, train.values())),
         tuple(_at_most(len(rows), run.config.segmenter.training.images_per_epoch) for rows in choose.values()),
@@ -103,5 +102,5 @@ def _listed(run: Run) -> Workload:
 
 
 def _at_most(number: int, most: int) -> int:
-    """Returns as many as `rows.evenly_spaced` leaves of a number of images; 0 means all."""
+    """Returns as many as `split.evenly_spaced` leaves of a number of images; 0 means all."""
     return min(number, most) if most else number

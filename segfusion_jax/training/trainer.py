@@ -96,49 +96,51 @@ class Trainer:
     """Trains the members of an ensemble one after the other.
 
     Args:
-      recipe: what they have in common.
       devices: where.
       config: config of the run; how to read and how often to save.
     """
 
-    def __init__(self, recipe: Recipe, devices: Devices, config: Config):
-        self._recipe = recipe
+    def __init__(self, devices: Devices, config: Config):
         self._devices = devices
         self._config = config
-        self._predict = devices.compile_predict(recipe.predict)
-        self._steps = {
-            name: compile_step(phase.train_step, devices, on_device=phase.config.on_device_data)
+
+    def train(self, recipe: Recipe, members: Sequence[Member]) -> None:
+        """Writes the weights of each member, if they are not there yet; raises as `fit`."""
+        predict = self._devices.compile_predict(recipe.predict)
+        compiled = {
+            name: compile_step(phase.train_step, self._devices, on_device=phase.config.on_device_data)
             for name, phase in recipe.phases.items()
         }
+        for member in members:
+            if member.weights.exists():
+                logging.info("%s: done before", member.name)
+            else:
+                self._train(recipe, member, compiled, predict)
 
-    def train(self, member: Member) -> None:
-        """Writes the weights of a member after all phases, if they are not there yet; raises as `fit`."""
-        if member.weights.exists():
-            logging.info("%s: done before", member.name)
-            return
+    def _train(self, recipe: Recipe, member: Member, compiled: Mapping[str, Callable], predict: Callable) -> None:
         network = member.make()
-        for name, phase in self._recipe.phases.items():
-            task, decay = self._task(member, name, phase.config), phase.config.ema_decay
+        for name, phase in recipe.phases.items():
+            task, decay = self._task(recipe, member, name, compiled[name], predict), phase.config.ema_decay
             state = create_state(network.params, network.batch_stats, phase.optimizer, ema_decay=decay)
             params, batch_stats = fit(task, state, self._devices, self._config.input, self._config.checkpoints)
             network = network._replace(params=params, batch_stats=batch_stats)
         if self._devices.is_lead:
             save_weights(member.weights, network)
 
-    def _task(self, member: Member, phase: str, training: Training) -> Task:
-        recipe, devices, config = self._recipe, self._devices, self._config.input
+    def _task(self, recipe: Recipe, member: Member, phase: str, step: Callable, compiled: Callable) -> Task:
+        training, devices, config = recipe.phases[phase].config, self._devices, self._config.input
         size, weights = training.batch_size, sampling_weights(training, member.train.rows)
         seed, on_device = member.seeds[phase], training.on_device_data
         stream = TrainStream(member.train, recipe.augmentation, size, seed, on_device, weights)
 
         def validate(params, batch_stats):
             options: dict[str, Any] = dict(batch_size=size, devices=devices, config=config)
-            return recipe.score(predict(self._predict, (params, batch_stats), member.validation, **options))
+            return recipe.score(predict(compiled, (params, batch_stats), member.validation, **options))
 
         return Task(
             name=f"{member.name} ({phase})" if phase else member.name,
             folder=member.weights.parent / phase,
-            train_step=with_examples(self._steps[phase], stream, devices, config, length=recipe.most_images),
+            train_step=with_examples(step, stream, devices, config, length=recipe.most_images),
             stream=stream,
             validate=validate,
             best_metric=recipe.best_metric,

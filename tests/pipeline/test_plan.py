@@ -9,6 +9,7 @@ import safetensors.numpy
 from jax import monitoring
 
 from segfusion_jax.pipeline import plan
+from segfusion_jax.pipeline.networks import Networks
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import segment
 from segfusion_jax.pipeline.timing import Pace, estimate
@@ -25,7 +26,7 @@ from tests.training import toy
 @pytest.fixture(scope="module")
 def unet():
     """A U-Net, its train step, the shapes of its state, and bytes of its parameters and of its statistics."""
-    network = segment.make_network(tiny.BASE, toy.devices(4), seed=0)
+    network = Networks(tiny.BASE, toy.devices(4)).random_unet(0)
     phase = segment.make_phase(tiny.BASE, network, steps_per_epoch=10)
     state = jax.eval_shape(lambda: create_state(network.params, network.batch_stats, phase.optimizer, ema_decay=0.0))
     return phase.train_step, state, footprint.tree_bytes(network.params), footprint.tree_bytes(network.batch_stats)

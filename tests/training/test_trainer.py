@@ -63,17 +63,19 @@ def member(folder, bias=0.0, **seeds) -> Member:
     return Member(f"toy {bias}", weights, make, EXAMPLES, toy.examples(5), {"first": 1, "second": 2} | seeds)
 
 
+def train(toys: Toys, *members: Member) -> None:
+    Trainer(toy.devices(4), CONFIG).train(toys.recipe, members)
+
+
 def arrays(folder) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(folder / "weights.safetensors")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with the members a and b, trained by one trainer, and what it did."""
+    """A folder with the members a and b, trained in one go, and what the trainer did."""
     toys, folder = Toys(), tmp_path_factory.mktemp("trained")
-    trainer = Trainer(toys.recipe, toy.devices(4), CONFIG)
-    for name, bias in (("a", 0.0), ("b", 5.0)):
-        trainer.train(member(folder / name, bias))
+    train(toys, member(folder / "a", 0.0), member(folder / "b", 5.0))
     return folder, toys
 
 
@@ -106,14 +108,14 @@ def test_a_phase_goes_on_from_the_best_weights_of_the_one_before(trained):
 def test_a_member_that_is_done_is_left_alone(trained, tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"done")
     toys = Toys()
-    Trainer(toys.recipe, toy.devices(4), CONFIG).train(member(tmp_path))
+    train(toys, member(tmp_path))
     assert not toys.traced and [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
 @pytest.mark.parametrize("phase", ["first", "second"])
 def test_the_seeds_of_each_phase_decide_its_batches(trained, tmp_path, phase):
     folder, toys = trained
-    Trainer(toys.recipe, toy.devices(4), CONFIG).train(member(tmp_path, **{phase: 7}))
+    train(toys, member(tmp_path, **{phase: 7}))
     losses = {
         where: [line["loss"] for line in metric_log.read(path / phase / "metrics.jsonl") if line["split"] == "train"]
         for where, path in (("theirs", folder / "a"), ("ours", tmp_path))

@@ -12,16 +12,15 @@ from sklearn import metrics
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.models.from_config import load_backbone, make_classifier
 from segfusion_jax.models.functional import Functional
-from segfusion_jax.pipeline.rows import bridged_examples, evenly_spaced, training_rows, validation_rows
+from segfusion_jax.pipeline.networks import classifier_seed
 from segfusion_jax.pipeline.run import Run
-from segfusion_jax.runtime.devices import AXIS, Devices
+from segfusion_jax.pipeline.split import evenly_spaced
 from segfusion_jax.serving.ensembles import Classes, class_probabilities, malignant_probability
 from segfusion_jax.training import steps
 from segfusion_jax.training.optimizer import decayed_rates, make_optimizer
 from segfusion_jax.training.seeds import derive_seed
-from segfusion_jax.training.trainer import Member, Phase, Recipe, Trainer, steps_per_epoch
+from segfusion_jax.training.trainer import Member, Phase, Recipe, steps_per_epoch
 
 
 def classify(run: Run) -> None:
@@ -34,28 +33,28 @@ def classify(run: Run) -> None:
       ValueError: the images that a classifier is trained or chosen on are all of one kind.
     """
     config = run.config
-    train, choose = training_rows(run), validation_rows(run)
+    train, choose = run.split.training, run.split.validation
     _check_kinds(train, choose, run.classes)
     logging.info("classifiers start from %s", config.classifier.pretrained or "random weights")
-    trainer = Trainer(make_recipe(run, train), run.devices, config)
-    for (number, rows), weights in zip(choose, run.classifier_weights, strict=True):
-        to_choose = evenly_spaced(rows, config.classifier.training.images_per_epoch)
-        member = Member(
+    members = [
+        Member(
             name=f"classifier {number}" if config.classifier.fold_ensemble else "classifier",
             weights=weights,
-            make=functools.partial(initial_network, run, number),
-            train=bridged_examples(run, train[number], scaled_decoding=True),
-            validation=bridged_examples(run, to_choose),
-            seeds={phase: derive_seed(_seed(config, number, phase), "input") for phase in _phases(config)},
+            make=functools.partial(run.networks.classifier, number, run.classes.num_logits),
+            train=run.bridged(train[number], scaled_decoding=True),
+            validation=run.bridged(evenly_spaced(rows, config.classifier.training.images_per_epoch)),
+            seeds={phase: derive_seed(classifier_seed(config, number, phase), "input") for phase in _phases(config)},
         )
-        trainer.train(member)
+        for (number, rows), weights in zip(choose, run.classifier_weights, strict=True)
+    ]
+    run.trainer.train(make_recipe(run, train), members)
 
 
 def make_recipe(run: Run, train: Sequence[Sequence[Row]]) -> Recipe:
     """Returns how classifiers are trained on these images, one entry a classifier."""
     config, numbers = run.config, [len(rows) for rows in train]
     num_steps = steps_per_epoch(config.classifier.training, numbers)
-    classifier = initial_network(run, number=0)
+    classifier = run.networks.classifier(0, run.classes.num_logits)
     options: dict[str, Any] = dict(steps_per_epoch=num_steps, class_weights=class_weights(config, run.classes, train))
     return Recipe(
         phases={phase: make_phase(config, classifier, phase, **options) for phase in _phases(config)},
@@ -68,13 +67,6 @@ def make_recipe(run: Run, train: Sequence[Sequence[Row]]) -> Recipe:
     )
 
 
-def initial_network(run: Run, number: int) -> Functional:
-    """Returns the classifier numbered so, before its training."""
-    seed = _seed(run.config, number, "weights")
-    network = make_network(run.config, run.devices, run.classes, seed=seed)
-    return load_backbone(run.config.classifier, network)
-
-
 def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Sequence[Row]]], classes: Classes) -> None:
     for (number, chosen), trained in zip(choose, train, strict=True):
         for what, rows in (("trained", trained), ("chosen", chosen)):
@@ -83,19 +75,6 @@ def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Seq
                     f"the {len(rows)} images that classifier {number} is {what} on must be of both kinds, "
                     f"{classes.binary_names[0]} and {classes.binary_names[1]}"
                 )
-
-
-def make_network(config: Config, devices: Devices, classes: Classes, *, seed: int) -> Functional:
-    """Makes a classifier with initial weights drawn from `seed`."""
-    return make_classifier(
-        config.classifier,
-        config.bridge,
-        seed=seed,
-        dtype=devices.compute_dtype(config.compute_dtype),
-        axis_name=AXIS if config.parallel.sync_batch_norm else None,
-        remat=config.classifier.training.remat,
-        num_logits=classes.num_logits,
-    )
 
 
 def class_weights(config: Config, classes: Classes, train: Sequence[Sequence[Row]]) -> tuple[float, ...]:
@@ -152,8 +131,3 @@ def _phases(config: Config) -> dict[str, Training]:
     shared = ("batch_size", "sampling", "on_device_data", "microbatches", "nonfinite")
     schedule |= {name: getattr(training, name) for name in shared}
     return {"frozen": Training(epochs=classifier.frozen_epochs, **schedule), "all": training}
-
-
-def _seed(config: Config, number: int, *purpose: str) -> int:
-    member = (number,) if config.classifier.fold_ensemble else ()
-    return derive_seed(config.seed, "classify", *purpose, config.classifier.seed, *member)

@@ -11,7 +11,6 @@ from segfusion_jax.evaluation.classification import choose_threshold
 from segfusion_jax.evaluation.explanation import inside_share
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input.loader import Examples
-from segfusion_jax.pipeline.rows import bridged_examples, classified_rows, training_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import figures, metrics, novelty, predicted
 from segfusion_jax.pipeline.stages.predicted import Predicted
@@ -66,7 +65,7 @@ def evaluate(run: Run) -> None:
 
 def _predict(run: Run) -> Evaluated:
     validation = predicted.predict_validation(run)
-    source = bridged_examples(run, classified_rows(run, "test"))
+    source = run.bridged(run.split.classified("test"))
     test = predicted.predict(run.classifiers, source, validation)
     evidence = [evidence for _, evidence in run.classifiers.explain(source)]
     familiar = novelty.fit(run)
@@ -103,10 +102,10 @@ def _draw(run: Run, found: Evaluated, measured: dict[str, Any], shares: Sequence
     folder, bridge, test, source = run.figures, run.config.bridge, found.test, found.source
     resamples = run.config.evaluation.resamples
     figures.draw_scores(folder, test, found.threshold, measured["subgroups"], resamples=resamples)
-    figures.draw_training(folder, run)
+    figures.draw_training(folder, run.read_histories())
     figures.draw_overlays(folder, found.overlays)
     figures.draw_bridge(folder, bridge, test, source)
     figures.draw_missed(folder, bridge, test, source, found.threshold)
     figures.draw_evidence(folder, bridge, test, source, evidence=found.evidence, shares=shares)
-    train = bridged_examples(run, training_rows(run)[0])
+    train = run.bridged(run.split.training[0])
     figures.draw_augmentation(folder, run.config.classifier.augmentation, train, seed=run.config.seed)

@@ -97,17 +97,11 @@ def _reliability(name: str, labels: np.ndarray, probabilities: np.ndarray) -> pl
     return plots.Reliability(name, mean, share, low, high, probabilities)
 
 
-def draw_training(folder: pathlib.Path, run: Run) -> None:
+def draw_training(folder: pathlib.Path, histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Draws the curves of each U-Net and each classifier."""
-    trainings = {f"unet_{fold}": run.unet_folder(fold) for fold in range(run.config.splits.num_folds)}
-    for number, source in enumerate(run.classifier_folders):
-        trainings[f"classifier_{number}" if run.config.classifier.fold_ensemble else "classifier"] = source / "all"
-    for name, source in trainings.items():
-        history = [
-            {key: line[key] for key in ("step", "epoch", "split", *CURVES) if key in line}
-            for line in run.read_history(source)
-        ]
-        plots.training_curves(folder / f"training_curves_{name}.png", history)
+    for name, history in histories.items():
+        shown = [{key: line[key] for key in ("step", "epoch", "split", *CURVES) if key in line} for line in history]
+        plots.training_curves(folder / f"training_curves_{name}.png", shown)
 
 
 def draw_bridge(folder: pathlib.Path, bridge: Bridge, test: Predicted, source: Examples) -> None:

@@ -9,8 +9,8 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import bootstrap, novelty, weighted
 from segfusion_jax.input.loader import Examples
-from segfusion_jax.pipeline.rows import evenly_spaced, training_rows, validation_rows
 from segfusion_jax.pipeline.run import Run
+from segfusion_jax.pipeline.split import evenly_spaced
 from segfusion_jax.serving.ensembles import ClassifierEnsemble
 
 MOST_IMAGES = 2000
@@ -19,8 +19,8 @@ MOST_IMAGES = 2000
 
 def fit(run: Run) -> novelty.Novelty:
     """Fits the Gaussian to images that train the first classifier; its limit is of those that chose its weights."""
-    train = evenly_spaced(training_rows(run)[0], MOST_IMAGES)
-    _, validation = validation_rows(run)[0]
+    train = evenly_spaced(run.split.training[0], MOST_IMAGES)
+    _, validation = run.split.validation[0]
     fitted = novelty.fit(_features(run.prepared, run.classifiers, train))
     return fitted.limited(_features(run.prepared, run.classifiers, validation))
 

@@ -12,7 +12,6 @@ from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, p
 from segfusion_jax.input.loader import Source
 from segfusion_jax.input.mask_store import MaskRow
 from segfusion_jax.models.malignancy import malignancy
-from segfusion_jax.pipeline.rows import bridged_examples, training_rows, validation_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, class_probabilities, malignant_probability
 
@@ -77,13 +76,9 @@ def predict_validation(run: Run) -> Predicted:
     Where classes were sampled or weighted to be equal, the calibration first takes that back.
     """
     classifiers, classes = run.classifiers, run.classes
-    parts = [
-        pair
-        for number, rows in validation_rows(run)
-        for pair in classifiers.predict(bridged_examples(run, rows), [number])
-    ]
+    parts = [pair for number, rows in run.split.validation for pair in classifiers.predict(run.bridged(rows), [number])]
     rows, logits = zip(*parts, strict=True)
-    counts = collections.Counter(row.target for rows in training_rows(run) for row in rows)
+    counts = collections.Counter(row.target for rows in run.split.training for row in rows)
     numbers = [counts[target] for target in range(len(classes.names))]
     shares = tuple(number / sum(numbers) for number in numbers)
     shift = _shift(run.config.classifier, numbers, classes)

@@ -8,10 +8,9 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from segfusion_jax.config import Classifier, Config, Segmenter
+from segfusion_jax.config import Config
 from segfusion_jax.datasets import table
 from segfusion_jax.datasets.collections import READERS
-from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.models.pretrained import release_weights, stored_preprocessing
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
@@ -52,7 +51,7 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
         "metrics": metrics,
         "data": _data(config),
         "split_sha256": table.split_digest(run.rows),
-        "pretrained": {name: _pretrained(section) for name, section in sections if section.pretrained},
+        "pretrained": {name: _content(path) for name, path in run.pretrained.items()},
         "training": {"splits": _sizes(run.audit), "seconds": run.seconds},
         "versions": run.versions,
         "use": "Research use only. Not a medical device.",
@@ -84,8 +83,7 @@ def _data(config: Config) -> list[dict[str, str]]:
     ]
 
 
-def _pretrained(section: Segmenter | Classifier) -> dict[str, str]:
-    path = find_pretrained(section)
+def _content(path: pathlib.Path) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

@@ -25,7 +25,7 @@ def score(run: Run) -> None:
     Masks are compared at the annotations' own size, before the bridge cleans them.
     """
     threshold = run.config.bridge.threshold
-    rows = tuple(row for row in run.prepared.rows if row.split == "test" and row.has_mask)
+    rows = run.split.annotated_test
     found = run.segmenters.predict(Examples(run.prepared, rows, run.config.segmenter.image_size))
     overlaps = [
         (row, overlap(run.prepared, row, probability, threshold))

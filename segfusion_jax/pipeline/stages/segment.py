@@ -9,15 +9,13 @@ import numpy as np
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input.loader import Examples
-from segfusion_jax.models.from_config import load_encoder, make_unet
 from segfusion_jax.models.functional import Functional
-from segfusion_jax.pipeline.rows import evenly_spaced, unet_rows
 from segfusion_jax.pipeline.run import Run
-from segfusion_jax.runtime.devices import AXIS, Devices
+from segfusion_jax.pipeline.split import evenly_spaced
 from segfusion_jax.training import steps
 from segfusion_jax.training.optimizer import make_optimizer
 from segfusion_jax.training.seeds import derive_seed
-from segfusion_jax.training.trainer import Member, Phase, Recipe, Trainer, steps_per_epoch
+from segfusion_jax.training.trainer import Member, Phase, Recipe, steps_per_epoch
 
 
 def segment(run: Run) -> None:
@@ -29,26 +27,27 @@ def segment(run: Run) -> None:
       ValueError: a U-Net has no annotated masks to be trained or chosen on.
     """
     config = run.config
-    train, choose = unet_rows(run)
-    trainer = Trainer(make_recipe(run, train), run.devices, config)
+    train, choose = run.split.unet()
     size, most = config.segmenter.image_size, config.segmenter.training.images_per_epoch
-    for fold, weights in zip(train, run.unet_weights, strict=True):
-        member = Member(
+    members = [
+        Member(
             name=f"U-Net {fold}",
             weights=weights,
-            make=functools.partial(initial_network, run, fold),
+            make=functools.partial(run.networks.unet, fold),
             train=Examples(run.prepared, train[fold], size, scaled_decoding=True),
             validation=Examples(run.prepared, evenly_spaced(choose[fold], most), size),
             seeds={"": derive_seed(config.seed, "segment", "input", fold)},
         )
-        trainer.train(member)
+        for fold, weights in zip(train, run.unet_weights, strict=True)
+    ]
+    run.trainer.train(make_recipe(run, train), members)
 
 
 def make_recipe(run: Run, train: Mapping[int, Sequence[Row]]) -> Recipe:
     """Returns how U-Nets are trained on these images, one entry a U-Net."""
     config, numbers = run.config, [len(rows) for rows in train.values()]
     num_steps = steps_per_epoch(config.segmenter.training, numbers)
-    unet = initial_network(run, fold=0)
+    unet = run.networks.unet(fold=0)
     return Recipe(
         phases={"": make_phase(config, unet, steps_per_epoch=num_steps)},
         augmentation=config.segmenter.augmentation,
@@ -58,20 +57,6 @@ def make_recipe(run: Run, train: Mapping[int, Sequence[Row]]) -> Recipe:
         steps_per_epoch=num_steps,
         most_images=max(numbers),
     )
-
-
-def initial_network(run: Run, fold: int) -> Functional:
-    """Returns the U-Net that never meets a fold, before its training."""
-    seed = derive_seed(run.config.seed, "segment", "weights", fold)
-    return load_encoder(run.config.segmenter, make_network(run.config, run.devices, seed=seed))
-
-
-def make_network(config: Config, devices: Devices, *, seed: int) -> Functional:
-    """Makes a U-Net with initial weights drawn from `seed`."""
-    dtype = devices.compute_dtype(config.compute_dtype)
-    axis_name = AXIS if config.parallel.sync_batch_norm else None
-    segmenter = config.segmenter
-    return make_unet(segmenter, seed=seed, dtype=dtype, axis_name=axis_name, remat=segmenter.training.remat)
 
 
 def make_phase(config: Config, unet: Functional, *, steps_per_epoch: int) -> Phase:

@@ -18,7 +18,6 @@ from segfusion_jax.bridge.modes import REFERENCE
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.evaluation import bootstrap, classification, weighted
-from segfusion_jax.pipeline.rows import classified_rows, unet_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.studies import variants
 from segfusion_jax.pipeline.studies.variants import changed
@@ -236,8 +235,10 @@ def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config
 def _as_long_as(honest: Run, config: Config) -> Config:
     """Returns `config` with epochs of as many steps as those of the run `honest`."""
     steps = {
-        "segmenter": steps_per_epoch(config.segmenter.training, [len(rows) for rows in unet_rows(honest)[0].values()]),
-        "classifier": steps_per_epoch(config.classifier.training, [len(classified_rows(honest, "train"))]),
+        "segmenter": steps_per_epoch(
+            config.segmenter.training, [len(rows) for rows in honest.split.unet()[0].values()]
+        ),
+        "classifier": steps_per_epoch(config.classifier.training, [len(honest.split.classified("train"))]),
     }
     for name, number in steps.items():
         batch_size = getattr(config, name).training.batch_size

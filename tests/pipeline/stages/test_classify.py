@@ -13,7 +13,6 @@ from segfusion_jax.config import Training
 from segfusion_jax.datasets.table import read_rows, write_rows
 from segfusion_jax.input.loader import Examples
 from segfusion_jax.models.from_config import make_classifier
-from segfusion_jax.pipeline.rows import bridged_examples, classified_rows, training_rows, validation_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify as stage
 from segfusion_jax.serving.ensembles import Classes
@@ -79,9 +78,9 @@ def test_the_frozen_phase_has_its_own_learning_rate(finished):
 
 def test_images_of_training_validation_and_test_share_no_group(finished):
     run = Run(tiny.BASE, finished)
-    ((_, validation),) = validation_rows(run)
-    (train,) = training_rows(run)
-    rows = {"train": train, "validation": validation, "test": classified_rows(run, "test")}
+    ((_, validation),) = run.split.validation
+    (train,) = run.split.training
+    rows = {"train": train, "validation": validation, "test": run.split.classified("test")}
     groups = {split: {row.group for row in members} for split, members in rows.items()}
     assert not groups["train"] & groups["validation"]
     assert not groups["test"] & (groups["train"] | groups["validation"])
@@ -91,7 +90,7 @@ def test_images_of_training_validation_and_test_share_no_group(finished):
 
 
 def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
-    (rows,) = training_rows(Run(tiny.BASE, finished))
+    (rows,) = Run(tiny.BASE, finished).split.training
     labels = np.array([row.target for row in rows])
     balanced = trainer.sampling_weights(Training(sampling="balanced"), rows)
     assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
@@ -99,7 +98,7 @@ def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
 
 
 def test_balanced_class_weights_are_inverse_frequencies(finished):
-    train = training_rows(Run(tiny.BASE, finished))
+    train = Run(tiny.BASE, finished).split.training
     labels = np.array([row.target for row in train[0]])
     assert 0 < labels.sum() < len(labels) / 2
 
@@ -160,7 +159,7 @@ def test_members_of_an_ensemble_are_trained_on_all_but_their_fold_and_chosen_on_
         others = [row["image_id"] for row in table if row["fold"] not in (str(fold), "-1")]
         assert [row.image_id for row in trained] == others
         assert not {row.group for row in rows} & {row.group for row in trained}
-    assert validation_rows(Run(ENSEMBLE, finished)) == list(enumerate(chosen))
+    assert Run(ENSEMBLE, finished).split.validation == list(enumerate(chosen))
     assert {row.split for rows in chosen for row in rows} == {"train", "validation"}
 
 
@@ -190,8 +189,8 @@ def test_members_that_are_done_are_not_trained_again(ensemble, tmp_path):
 
 def test_members_are_averaged_or_asked_one_by_one(ensemble):
     run = Run(ENSEMBLE, ensemble[0])
-    classifiers, weights, rows = run.classifiers, run.classifier_weights, classified_rows(run, "test")
-    source = bridged_examples(run, rows)
+    classifiers, weights, rows = run.classifiers, run.classifier_weights, run.split.classified("test")
+    source = run.bridged(rows)
     # named as often as there are members, so that it is the program of all of them
     alone = [dict(classifiers.predict(source, [number] * len(FOLDS))) for number in FOLDS]
     assert list(alone[0]) == list(rows) and alone[0][rows[0]].shape == (1,) and alone[0][rows[0]].dtype == np.float64
@@ -208,7 +207,7 @@ def test_members_are_averaged_or_asked_one_by_one(ensemble):
 
 def test_the_first_member_alone_describes_images(ensemble):
     run = Run(ENSEMBLE, ensemble[0])
-    source = Examples(run.prepared, classified_rows(run, "test")[:4], run.classifiers.novelty_size)
+    source = Examples(run.prepared, run.split.classified("test")[:4], run.classifiers.novelty_size)
     alone = run.classifiers
     expected = [features for _, features in alone._run(alone._describe, source, [0])]
     others = [features for _, features in alone._run(alone._describe, source, [1])]

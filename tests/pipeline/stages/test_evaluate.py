@@ -9,7 +9,6 @@ from sklearn import metrics as sk_metrics
 
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.input import decode
-from segfusion_jax.pipeline.rows import bridged_examples, classified_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import figures
 from segfusion_jax.pipeline.stages.metrics import main_table
@@ -151,7 +150,7 @@ def test_masks_are_scored_one_by_one_at_the_annotations_resolution(finished, met
 
 def test_the_lesion_that_evidence_is_held_against_is_the_mask_at_its_threshold(finished, metrics):
     run = Run(tiny.BASE, finished)
-    source = bridged_examples(run, classified_rows(run, "test"))
+    source = run.bridged(run.split.classified("test"))
     areas = [(source[place]["mask"] >= 255 * tiny.BASE.bridge.threshold).mean() for place in range(len(source))]
     assert metrics["explanation"]["area_share"]["value"] == pytest.approx(np.mean(areas))
 
@@ -173,7 +172,7 @@ def test_figures_are_there_and_can_be_decoded(finished):
 
 def test_test_images_of_one_group_are_drawn_without_bands(finished, tmp_path):
     run = Run(tiny.BASE, finished)
-    rows = tuple(dataclasses.replace(row, group="one") for row in classified_rows(run, "test"))
+    rows = tuple(dataclasses.replace(row, group="one") for row in run.split.classified("test"))
     logits = np.linspace(-1, 1, len(rows))[:, None]
     test = Predicted(rows, logits, Calibration(), run.classes, (0.8, 0.2))
     figures.draw_scores(tmp_path, test, 0.5, [], resamples=100)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from segfusion_jax.pipeline import experiment
-from segfusion_jax.pipeline.rows import training_rows, unet_rows
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.studies import protocols, variants
 from segfusion_jax.pipeline.studies.variants import changed, with_shared_records
@@ -57,10 +56,10 @@ def test_all_train_for_as_many_steps(studied):
     steps = {}
     for name in ("grouped_dim", "by_image_dim", "paper_dim"):
         run = Run(configs[name], studied / name)
-        train = training_rows(run)
+        train = run.split.training
         steps[name] = (
             steps_per_epoch(configs[name].classifier.training, [len(rows) for rows in train]),
-            steps_per_epoch(configs[name].segmenter.training, [len(rows) for rows in unet_rows(run)[0].values()]),
+            steps_per_epoch(configs[name].segmenter.training, [len(rows) for rows in run.split.unet()[0].values()]),
         )
         if name == "paper_dim":
             assert len(train[0]) > 5 * steps["grouped_dim"][0] * configs[name].classifier.training.batch_size

@@ -1,0 +1,83 @@
+"""Which images train each network, choose its weights, and test it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segfusion_jax.config import Config
+from segfusion_jax.datasets.table import Row
+
+
+class Split:
+    """What the prepared images are for.
+
+    Args:
+      config: config of the run.
+      rows: the images, as they were dealt.
+    """
+
+    def __init__(self, config: Config, rows: Sequence[Row]):
+        self._config = config
+        self._rows = rows
+
+    def unet(self) -> tuple[dict[int, tuple[Row, ...]], dict[int, tuple[Row, ...]]]:
+        """Returns the images that train each U-Net and those that choose its weights, by the fold that it never meets.
+
+        They are the annotated ones of the splits 'train' and 'validation', without the fold.
+
+        Raises:
+          ValueError: a U-Net has none of the one or the other.
+        """
+        folds = range(self._config.splits.num_folds)
+        annotated = {
+            split: [row for row in self._rows if row.has_mask and row.split == split]
+            for split in ("train", "validation")
+        }
+        train, choose = (
+            {fold: tuple(row for row in rows if row.fold != fold) for fold in folds} for rows in annotated.values()
+        )
+        for fold in folds:
+            if not train[fold] or not choose[fold]:
+                raise ValueError(
+                    f"outside fold {fold} there are {len(train[fold])} training and {len(choose[fold])} validation "
+                    "images with an annotated mask, of each at least 1 is needed; config.data.mask_collection names a "
+                    "collection that brings masks"
+                )
+        return train, choose
+
+    @property
+    def training(self) -> list[tuple[Row, ...]]:
+        """The images that train each classifier."""
+        if not self._config.classifier.fold_ensemble:
+            return [self.classified("train")]
+        rows = self.classified("train", "validation")
+        return [tuple(row for row in rows if row.fold != fold) for fold in range(self._config.splits.num_folds)]
+
+    @property
+    def validation(self) -> list[tuple[int, tuple[Row, ...]]]:
+        """The number of each classifier, and the images that choose its weights: it never saw their groups.
+
+        Temperature and thresholds are fitted on them too. Those of an ensemble are together all that are not in 'test'.
+        """
+        if not self._config.classifier.fold_ensemble:
+            return [(0, self.classified("validation"))]
+        rows = self.classified("train", "validation")
+        folds = range(self._config.splits.num_folds)
+        return [(fold, tuple(row for row in rows if row.fold == fold)) for fold in folds]
+
+    def classified(self, *splits: str) -> tuple[Row, ...]:
+        """Returns the labelled images of the run's own collection in some of 'train', 'validation' and 'test'."""
+        own = (row for row in self._rows if row.source == self._config.data.collection)
+        return tuple(row for row in own if row.split in splits and row.target >= 0)
+
+    @property
+    def annotated_test(self) -> tuple[Row, ...]:
+        """The test images whose predicted masks can be scored."""
+        return tuple(row for row in self._rows if row.split == "test" and row.has_mask)
+
+
+def evenly_spaced(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
+    """Returns at most `most` of `rows`, evenly spaced; 0 means all."""
+    if not most or len(rows) <= most:
+        return tuple(rows)
+    return tuple(rows[place] for place in np.linspace(0, len(rows) - 1, most).astype(int))
