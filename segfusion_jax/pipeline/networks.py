@@ -40,8 +40,8 @@ class Networks:
     def random_classifier(self, number: int, num_logits: int) -> Functional:
         """Returns the classifier numbered so, with random weights throughout."""
         config, seed = self._config.classifier, classifier_seed(self._config, number, "weights")
-        options = self._options | dict(remat=config.training.remat, num_logits=num_logits)
-        return make_classifier(config, self._config.bridge, seed=seed, **options)
+        remat, bridge = config.training.remat, self._config.bridge
+        return make_classifier(config, bridge, seed=seed, remat=remat, num_logits=num_logits, **self._options)
 
 
 def classifier_seed(config: Config, number: int, *purpose: str) -> int:
