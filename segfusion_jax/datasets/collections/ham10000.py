@@ -40,14 +40,12 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
         raise missing("table HAM10000_metadata(.csv, .tab)")
     rows = official.rows(table, _COLUMNS, optional=("dataset",))
     masks = official.masks(official.folders(root, "HAM10000_segmentations_lesion_tschandl"))
-    usable, problems = official.match([row["image_id"] for row in rows], official.images(folders))
     relabelled = isic2019.diagnoses() if data.akiec == "by_isic2019" else {}
 
-    def record(row: official.Row) -> Record:
-        return _record(row, usable[row["image_id"]], masks.get(row["image_id"]), relabelled)
+    def record(row: official.Row, image: File) -> Record:
+        return _record(row, image, masks.get(row["image_id"]), relabelled)
 
-    records, unusable = official.records((r for r in rows if r["image_id"] in usable), record, column="image_id")
-    return records, problems + unusable
+    return official.records(rows, official.images(folders), record, column="image_id")
 
 
 def lesion_pairs(root: Folder) -> list[tuple[str, str]]:

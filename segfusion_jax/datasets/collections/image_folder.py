@@ -68,16 +68,15 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
     tree, table = _Tree(root), _table(root)
     rows = _table_rows(table, tree) if table else _class_rows(root, tree)
     pictures = _pictures(rows, tree)
-    usable, problems = official.match([row["path"] for row in rows], pictures)
     ids = _ids({*pictures, *(row["path"] for row in rows)})
     relabelled = isic2019.diagnoses() if data.akiec == "by_isic2019" else {}
 
-    def record(row: official.Row) -> Record:
+    def record(row: official.Row, image: File) -> Record:
         image_id = ids[row["path"]]
-        return _record(row, image_id, usable[row["path"]], _mask(row, image_id, tree), relabelled)
+        return _record(row, image_id, image, _mask(row, image_id, tree), relabelled)
 
-    records, unusable = official.records((row for row in rows if row["path"] in usable), record, column="path")
-    return records, [Problem(ids[problem.image_id], problem.what) for problem in problems + unusable]
+    records, problems = official.records(rows, pictures, record, column="path")
+    return records, [Problem(ids[problem.image_id], problem.what) for problem in problems]
 
 
 def _content(root: Folder) -> Folder:

@@ -53,16 +53,15 @@ def _part(root: Folder, part: str, table: File, images: dict[str, list[File]]) -
     metadata_table = official.table(root, f"ISIC-2017_{part}_Data_metadata.csv")
     metadata_rows = official.rows(metadata_table, ("image_id", "age_approximate", "sex")) if metadata_table else []
     metadata = official.only_rows(metadata_rows, column="image_id")
-    usable, problems = official.match([row["image_id"] for row in truth], images)
 
-    def record(row: official.Row) -> Record:
+    def record(row: official.Row, image: File) -> Record:
         image_id = row["image_id"]
         if metadata_table and image_id not in metadata:
             raise ValueError(f"not in one row of {metadata_table.name}")
         diagnosis = _diagnosis(row)
         return Record(
             image_id=image_id,
-            image=usable[image_id],
+            image=image,
             mask=masks.get(image_id),
             diagnosis=diagnosis,
             malignant=int(diagnosis == "melanoma"),
@@ -72,8 +71,7 @@ def _part(root: Folder, part: str, table: File, images: dict[str, list[File]]) -
             source="isic2017",
         )
 
-    records, unusable = official.records((row for row in truth if row["image_id"] in usable), record, column="image_id")
-    return records, problems + unusable
+    return official.records(truth, images, record, column="image_id")
 
 
 def _diagnosis(row: official.Row) -> str:

@@ -12,7 +12,7 @@ import functools
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
 from segfusion_jax.datasets.collections import isic2019, official
-from segfusion_jax.datasets.files import Folder
+from segfusion_jax.datasets.files import File, Folder
 from segfusion_jax.datasets.record import Problem, Record
 
 TITLE = "ISIC 2018"
@@ -78,10 +78,9 @@ def _task3(root: Folder, part: str, relabelled: dict[str, str]) -> tuple[list[Re
     if not table or not folders:
         return [], []
     rows = official.rows(table, ("image", *taxonomy.ISIC2018))
-    usable, problems = official.match([row["image"] for row in rows], official.images(folders))
     groupings = _groupings(root, part)
 
-    def record(row: official.Row) -> Record:
+    def record(row: official.Row, image: File) -> Record:
         image_id, code = row["image"], taxonomy.marked(row, taxonomy.ISIC2018)
         diagnosis = taxonomy.ISIC2018[code]
         if groupings and image_id not in groupings:
@@ -89,7 +88,7 @@ def _task3(root: Folder, part: str, relabelled: dict[str, str]) -> tuple[list[Re
         grouping = groupings.get(image_id, {})
         return Record(
             image_id=image_id,
-            image=usable[image_id],
+            image=image,
             lesion_id=official.known(grouping.get("lesion_id", "")),
             diagnosis=relabelled.get(image_id, diagnosis) if code == "AKIEC" else diagnosis,
             malignant=taxonomy.DIAGNOSES[diagnosis],
@@ -98,8 +97,7 @@ def _task3(root: Folder, part: str, relabelled: dict[str, str]) -> tuple[list[Re
             source="isic2018",
         )
 
-    records, unusable = official.records((row for row in rows if row["image"] in usable), record, column="image")
-    return records, problems + unusable
+    return official.records(rows, official.images(folders), record, column="image")
 
 
 def _groupings(root: Folder, part: str) -> dict[str, official.Row]:

@@ -68,15 +68,13 @@ def _part(root: Folder, part: str, partition: str) -> tuple[list[Record], list[P
     truth = official.rows(truth_table, ("image", *taxonomy.ISIC2019))
     metadata_rows = official.rows(metadata_table, _METADATA_COLUMNS, optional=("lesion_id",))
     metadata = official.only_rows(metadata_rows, column="image")
-    usable, problems = official.match([row["image"] for row in truth], official.images(folders))
 
-    def record(row: official.Row) -> Record:
+    def record(row: official.Row, image: File) -> Record:
         if row["image"] not in metadata:
             raise ValueError(f"not in one row of {metadata_table.name}")
-        return _record(row, metadata[row["image"]], usable[row["image"]], partition)
+        return _record(row, metadata[row["image"]], image, partition)
 
-    records, unusable = official.records((row for row in truth if row["image"] in usable), record, column="image")
-    return records, problems + unusable
+    return official.records(truth, official.images(folders), record, column="image")
 
 
 def _record(truth: official.Row, metadata: official.Row, image: File, partition: str) -> Record:

@@ -40,13 +40,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
     if table is None:
         raise missing("table ISIC_2020_Training_GroundTruth(_v2).csv")
     rows = official.rows(table, _COLUMNS, optional=("lesion_id",))
-    usable, problems = official.match([row["image_name"] for row in rows], official.images(folders))
-
-    def record(row: official.Row) -> Record:
-        return _record(row, usable[row["image_name"]])
-
-    records, unusable = official.records((r for r in rows if r["image_name"] in usable), record, column="image_name")
-    return records, problems + unusable
+    return official.records(rows, official.images(folders), _record, column="image_name")
 
 
 def duplicate_pairs(root: Folder) -> list[tuple[str, str]]:

@@ -39,14 +39,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
         raise missing("file train-image.hdf5 and no folder train-image/image")
     if table is None:
         raise missing("table train-metadata.csv")
-    rows = official.rows(table, _COLUMNS)
-    usable, problems = official.match([row["isic_id"] for row in rows], images)
-
-    def record(row: official.Row) -> Record:
-        return _record(row, usable[row["isic_id"]])
-
-    records, unusable = official.records((r for r in rows if r["isic_id"] in usable), record, column="isic_id")
-    return records, problems + unusable
+    return official.records(official.rows(table, _COLUMNS), images, _record, column="isic_id")
 
 
 def _images(root: Folder) -> dict[str, list[File]] | None:

@@ -138,21 +138,28 @@ def match(ids: Sequence[str], found: Mapping[str, Sequence[File]]) -> tuple[dict
 
 
 def records(
-    table_rows: Iterable[Row], make: Callable[[Row], Record], *, column: str
+    table_rows: Sequence[Row],
+    found: Mapping[str, Sequence[File]],
+    make: Callable[[Row, File], Record],
+    *,
+    column: str,
 ) -> tuple[list[Record], list[Problem]]:
-    """Makes a record of each row, and a problem of each of which `make` says, by ValueError, why it cannot be used.
+    """Makes a record of each row that `match` finds an image for; tells what is wrong with the others.
 
     Args:
       table_rows: one an image.
-      make: turns a row into a record.
+      found: image files by id, as `images` returns them.
+      make: turns a row and its image into a record; says by ValueError why a row cannot be used.
       column: the column that holds the image id.
     """
-    made, problems = [], []
+    usable, problems = match([row[column] for row in table_rows], found)
+    made = []
     for row in table_rows:
-        try:
-            made.append(make(row))
-        except ValueError as error:
-            problems.append(Problem(row[column], f"unusable metadata row: {error}"))
+        if row[column] in usable:
+            try:
+                made.append(make(row, usable[row[column]]))
+            except ValueError as error:
+                problems.append(Problem(row[column], f"unusable metadata row: {error}"))
     return made, problems
 
 

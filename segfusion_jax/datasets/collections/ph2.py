@@ -40,13 +40,12 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
     pictures = [folder for folder in inner if folder.name.lower().endswith("_dermoscopic_image")]
     annotations = [folder for folder in inner if folder.name.lower().endswith("_lesion")]
     masks = official.masks(annotations, suffixes=(".bmp", ".png"), ending="_lesion")
-    usable, problems = official.match([row["Name"] for row in rows], official.images(pictures, suffixes=_SUFFIXES))
 
-    def record(row: official.Row) -> Record:
+    def record(row: official.Row, image: File) -> Record:
         diagnosis = taxonomy.named(row["Clinical Diagnosis"], taxonomy.PH2, column="Clinical Diagnosis")
         return Record(
             image_id=row["Name"],
-            image=usable[row["Name"]],
+            image=image,
             mask=masks.get(row["Name"]),
             diagnosis=diagnosis,
             malignant=taxonomy.DIAGNOSES[diagnosis],
@@ -54,8 +53,7 @@ def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
             source="ph2",
         )
 
-    records, unusable = official.records((row for row in rows if row["Name"] in usable), record, column="Name")
-    return records, problems + unusable
+    return official.records(rows, official.images(pictures, suffixes=_SUFFIXES), record, column="Name")
 
 
 def _rows(table: File) -> list[official.Row]:
