@@ -1,61 +1,15 @@
 """The command line of `segfusion`: every command with its options. It imports nothing that takes time."""
 
 import argparse
+import inspect
 import pathlib
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import segfusion_jax
 from segfusion_jax.config import COLLECTIONS, Config, fields
-
-_TRAIN = """\
-Runs an experiment: prepares the images, trains the U-Nets and the classifier, judges them on held-out images and writes
-a report. What is done already is not done again: the same command goes on where it was stopped, by SIGTERM, Ctrl-C or a
-crash. docs/design.md lists what the workdir holds."""
-
-_STUDY = """\
-Runs variants of a config, each in a folder of the workdir, and writes a page that compares them, index.html:
-
-  bridge       does the bridge help? every mode, on the same splits, masks and seeds
-  protocols    by how much does leakage flatter? the paper's protocol beside an honest one"""
-
-_COMPARE = """\
-Writes a page, index.html, and comparison.json on finished runs: what each reached, and how much better it is than the
-reference, with paired intervals where the test images are the same."""
-
-_PLAN = """\
-Compiles the training steps of an experiment for the devices that are there, without data, and prints the memory,
-arithmetic and communication that they need. Writes nothing and trains nothing."""
-
-_PREDICT = """\
-Segments and classifies images of skin lesions. Writes into the folder --output:
-
-  predictions.csv        a row an image: probability, decision, share of the image that is lesion
-  masks/NAME.png         the lesion, 255, of the image's own size
-  overlays/NAME.png      the image with the lesion's contour and what the model says
-  evidence/NAME.png      with --explain: where the classifier finds evidence for malignancy (red) and against it (blue)
-
-NAME is the image's file name without its ending; of several images that share it, the second is called NAME-2 and so
-on; predictions.csv says which is which. An image that cannot be read gets a row with the reason under 'error', the
-others go on, and the exit status is 1. The same command goes on where it was stopped, and tries again what could not be
-read; an output folder of another model or of other options is refused."""
-
-_EVALUATE = """\
-Judges a model on a collection that it was not trained on. The collection is checked and prepared as for training (once;
-kept in ~/.cache/segfusion_jax or --records). Images that the model was trained on or chosen by, and all relatives of
-such (same lesion, same patient, same picture under another name), are left out, and it is said how many. Writes into
-the folder --output: metrics.json, predictions.csv, segmentation.csv, replacing what is there; prints the metrics with
-95 % intervals over groups."""
-
-_EXPORT = """\
-Writes the whole chain, image in, mask and probabilities out, into the folder --output:
-
-  segfusion.stablehlo    for jax alone, on a CPU, a GPU or a TPU
-  segfusion.onnx         for ONNX Runtime and others that read ONNX
-  segfusion.json         inputs, outputs, classes, threshold, licences of the data behind the weights
-
-docs/export.md shows how they are used. Needs the packages of segfusion_jax[export]."""
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -75,13 +29,9 @@ def parser() -> argparse.ArgumentParser:
     )
     program.add_argument("--version", action="version", version=segfusion_jax.__version__)
     commands = program.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_train(commands)
-    _add_study(commands)
-    _add_compare(commands)
-    _add_plan(commands)
-    _add_predict(commands)
-    _add_evaluate(commands)
-    _add_export(commands)
+    for name, (summary, add_options) in _COMMANDS.items():
+        options: dict[str, Any] = dict(help=summary, description=inspect.getdoc(add_options), allow_abbrev=False)
+        add_options(commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **options))
     return program
 
 
@@ -100,10 +50,12 @@ def _in_one_spelling(words: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _add_train(commands) -> None:
-    train = _command(
-        commands, "train", "an experiment, from the official files to the report", _TRAIN, epilog=_fields()
-    )
+def _train(train: argparse.ArgumentParser) -> None:
+    """Runs an experiment: prepares the images, trains the U-Nets and the classifier, judges them on held-out images and
+    writes a report. What is done already is not done again: the same command goes on where it was stopped, by SIGTERM,
+    Ctrl-C or a crash. docs/design.md lists what the workdir holds.
+    """
+    train.epilog = _fields()
     _add_config(train, "runs/CONFIG or runs/CONFIG_VARIANT")
     train.add_argument(
         "--stages",
@@ -113,8 +65,13 @@ def _add_train(commands) -> None:
     )
 
 
-def _add_study(commands) -> None:
-    study = _command(commands, "study", "several variants of an experiment, and a page of them", _STUDY)
+def _study(study: argparse.ArgumentParser) -> None:
+    """Runs variants of a config, each in a folder of the workdir, and writes a page that compares
+    them, index.html:
+
+      bridge       does the bridge help? every mode, on the same splits, masks and seeds
+      protocols    by how much does leakage flatter? the paper's protocol beside an honest one
+    """
     study.add_argument("study", choices=("bridge", "protocols"), metavar="STUDY", help="bridge or protocols")
     _add_config(study, "runs/CONFIG_STUDY or runs/CONFIG_VARIANT_STUDY")
     study.add_argument(
@@ -122,8 +79,10 @@ def _add_study(commands) -> None:
     )
 
 
-def _add_compare(commands) -> None:
-    compare = _command(commands, "compare", "finished runs side by side", _COMPARE)
+def _compare(compare: argparse.ArgumentParser) -> None:
+    """Writes a page, index.html, and comparison.json on finished runs: what each reached, and how much better it is
+    than the reference, with paired intervals where the test images are the same.
+    """
     compare.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="workdir of a finished run")
     compare.add_argument(
         "--reference", type=pathlib.Path, metavar="RUN", help="which one the others are compared with; else the first"
@@ -131,13 +90,26 @@ def _add_compare(commands) -> None:
     compare.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
 
 
-def _add_plan(commands) -> None:
-    plan = _command(commands, "plan", "what an experiment will need of this machine", _PLAN)
+def _plan(plan: argparse.ArgumentParser) -> None:
+    """Compiles the training steps of an experiment for the devices that are there, without data, and prints the memory,
+    arithmetic and communication that they need. Writes nothing and trains nothing.
+    """
     _add_config(plan, "runs/CONFIG or runs/CONFIG_VARIANT, which need not be there")
 
 
-def _add_predict(commands) -> None:
-    predict = _command(commands, "predict", "masks and probabilities of images", _PREDICT)
+def _predict(predict: argparse.ArgumentParser) -> None:
+    """Segments and classifies images of skin lesions. Writes into the folder --output:
+
+      predictions.csv     a row an image: probability, decision, share of the image that is lesion
+      masks/NAME.png      the lesion, 255, of the image's own size
+      overlays/NAME.png   the image with the lesion's contour and what the model says
+      evidence/NAME.png   with --explain: where the classifier finds evidence for malignancy (red) and against it (blue)
+
+    NAME is the image's file name without its ending; of several images that share it, the second is called NAME-2 and
+    so on; predictions.csv says which is which. An image that cannot be read gets a row with the reason under 'error',
+    the others go on, and the exit status is 1. The same command goes on where it was stopped, and tries again what
+    could not be read; an output folder of another model or of other options is refused.
+    """
     predict.add_argument(
         "images",
         nargs="+",
@@ -164,8 +136,13 @@ def _add_predict(commands) -> None:
     )
 
 
-def _add_evaluate(commands) -> None:
-    evaluate = _command(commands, "evaluate", "metrics on a labelled collection", _EVALUATE)
+def _evaluate(evaluate: argparse.ArgumentParser) -> None:
+    """Judges a model on a collection that it was not trained on. The collection is checked and prepared as for training
+    (once; kept in ~/.cache/segfusion_jax or --records). Images that the model was trained on or chosen by, and all
+    relatives of such (same lesion, same patient, same picture under another name), are left out, and it is said how
+    many. Writes into the folder --output: metrics.json, predictions.csv, segmentation.csv, replacing what is there;
+    prints the metrics with 95 % intervals over groups.
+    """
     _add_model_and_output(evaluate)
     evaluate.add_argument(
         "--collection", required=True, choices=COLLECTIONS, metavar="NAME", help=", ".join(COLLECTIONS)
@@ -180,8 +157,15 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--resamples", type=int, default=2000, metavar="N", help="for the intervals (2000)")
 
 
-def _add_export(commands) -> None:
-    export = _command(commands, "export", "a model as one file, for serving", _EXPORT)
+def _export(export: argparse.ArgumentParser) -> None:
+    """Writes the whole chain, image in, mask and probabilities out, into the folder --output:
+
+      segfusion.stablehlo    for jax alone, on a CPU, a GPU or a TPU
+      segfusion.onnx         for ONNX Runtime and others that read ONNX
+      segfusion.json         inputs, outputs, classes, threshold, licences of the data behind the weights
+
+    docs/export.md shows how they are used. Needs the packages of segfusion_jax[export].
+    """
     _add_model_and_output(export)
     export.add_argument(
         "--format", action="append", choices=("stablehlo", "onnx"), help="may be given twice; without it, both"
@@ -195,11 +179,16 @@ def _add_export(commands) -> None:
     )
 
 
-def _command(commands, name: str, help: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    plain = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(
-        name, help=help, description=description, epilog=epilog, formatter_class=plain, allow_abbrev=False
-    )
+_COMMANDS = {
+    "train": ("an experiment, from the official files to the report", _train),
+    "study": ("several variants of an experiment, and a page of them", _study),
+    "compare": ("finished runs side by side", _compare),
+    "plan": ("what an experiment will need of this machine", _plan),
+    "predict": ("masks and probabilities of images", _predict),
+    "evaluate": ("metrics on a labelled collection", _evaluate),
+    "export": ("a model as one file, for serving", _export),
+}
+"""What each command is about, and the function that adds its options, whose docstring is the command's help."""
 
 
 def _add_config(parser: argparse.ArgumentParser, workdir: str) -> None:

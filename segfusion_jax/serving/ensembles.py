@@ -13,6 +13,7 @@ from scipy import special
 from segfusion_jax.config import Config
 from segfusion_jax.input.loader import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
+from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.models.pretrained import load_weights
 from segfusion_jax.runtime.devices import Devices
@@ -43,8 +44,30 @@ class Classes:
         return self.names if self.num_logits == 1 else ("benign", "malignant")  # pyright: ignore[reportReturnType]
 
 
-class SegmenterEnsemble:
-    """The cross-fitted U-Nets.
+class _Ensemble:
+    """Networks of one shape, and how several of them predict."""
+
+    def __init__(self, networks: Sequence[Functional], config: Config, devices: Devices, *, batch_size: int):
+        self._variables = [(network.params, network.batch_stats) for network in networks]
+        self._all = devices.replicate(_stacked(self._variables))
+        self._batch_size = batch_size
+        self._config = config
+        self._devices = devices
+
+    @property
+    def variables(self) -> Any:
+        """What the pure function `(variables, batch) -> outputs` of the ensemble takes of all networks."""
+        return _stacked(self._variables)
+
+    def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
+        size = self._devices.round_up(self._batch_size)
+        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
+        variables = self._all if members is None else _stacked([self._variables[member] for member in members])
+        return predict(compiled, variables, source, **common)
+
+
+class SegmenterEnsemble(_Ensemble):
+    """The cross-fitted U-Nets. `segment`, a pure function, takes their `variables` and a batch to probabilities.
 
     Args:
       config: config of the run that trained them; `segmenter.test_time_augmentation` counts.
@@ -58,30 +81,20 @@ class SegmenterEnsemble:
         unets = [load_weights(path, unet) for path in weights]
         self.segment = steps.make_ensemble(steps.make_segment(unets[0], config.segmenter.test_time_augmentation))
         self._compiled = devices.compile_predict(self.segment)
-        self._variables = [(unet.params, unet.batch_stats) for unet in unets]
-        self._all = devices.replicate(_stacked(self._variables))
-        self._batch_size = batch_size or config.segmenter.training.batch_size
-        self._config = config
-        self._devices = devices
-
-    @property
-    def variables(self) -> Any:
-        """What `segment`, the pure function `(variables, batch) -> probabilities`, takes of all U-Nets."""
-        return _stacked(self._variables)
+        batch_size = batch_size or config.segmenter.training.batch_size
+        super().__init__(unets, config, devices, batch_size=batch_size)
 
     def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and lesion probability [height, width] float32.
 
         It is the mean of the U-Nets named by `unets`, or of all, and of the orientations in test-time augmentation.
         """
-        size = self._devices.round_up(self._batch_size)
-        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        variables = self._all if unets is None else _stacked([self._variables[unet] for unet in unets])
-        return predict(self._compiled, variables, source, **common)
+        return self._run(self._compiled, source, unets)
 
 
-class ClassifierEnsemble:
-    """The classifier, or those of an ensemble.
+class ClassifierEnsemble(_Ensemble):
+    """The classifier, or those of an ensemble. `classify`, a pure function, takes their `variables` and a batch to
+    logits.
 
     Args:
       config: config of the run that trained them; `classifier.test_time_augmentation` counts.
@@ -112,22 +125,14 @@ class ClassifierEnsemble:
         self._classify = devices.compile_predict(self.classify)
         self._explain = devices.compile_predict(steps.make_ensemble(explain))
         self._describe = devices.compile_predict(steps.make_ensemble(describe))
-        self._variables = [(member.params, member.batch_stats) for member in members]
-        self._all = devices.replicate(_stacked(self._variables))
-        self._batch_size = batch_size or config.classifier.training.batch_size
-        self._config = config
-        self._devices = devices
+        batch_size = batch_size or config.classifier.training.batch_size
+        super().__init__(members, config, devices, batch_size=batch_size)
 
     @property
     def novelty_size(self) -> tuple[int, int]:
         """Height and width of the images for `describe`: its own, up to DESCRIBED."""
         height, width = self._config.classifier.image_size
         return min(height, DESCRIBED), min(width, DESCRIBED)
-
-    @property
-    def variables(self) -> Any:
-        """What `classify`, the pure function `(variables, batch) -> logits`, takes of all classifiers."""
-        return _stacked(self._variables)
 
     def predict(self, source: Source, members: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yields each example's row and logits, float64 [logits], not calibrated. The examples bring their masks.
@@ -152,12 +157,6 @@ class ClassifierEnsemble:
         an image is familiar.
         """
         return self._run(self._describe, source, [0])
-
-    def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
-        size = self._devices.round_up(self._batch_size)
-        common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
-        variables = self._all if members is None else _stacked([self._variables[member] for member in members])
-        return predict(compiled, variables, source, **common)
 
 
 def class_probabilities(logits: np.ndarray) -> np.ndarray:

@@ -74,8 +74,7 @@ def forest(
     _write_names(names, rows, places, headings, widths[0])
     _write_counts(names, rows, places, counts, widths[0])
     names.set_ylim(places[-1] + 0.6, (-1.6 if counts else -0.6))
-    style.save_drawing(figure, path)
-    return figure
+    return style.save_drawing(figure, path)
 
 
 def _places(rows: Sequence[Row]) -> tuple[list[int], dict[int, str]]:

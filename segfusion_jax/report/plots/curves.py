@@ -178,5 +178,4 @@ def _operating_point(axes: Axes, x: float, y: float, threshold: float) -> None:
 
 def _saved(figure: Figure, path: Path, legend: LegendLocType) -> Figure:
     style.legend(figure.axes[0], legend)
-    style.save_drawing(figure, path)
-    return figure
+    return style.save_drawing(figure, path)

@@ -64,8 +64,7 @@ def segmentation_overlays(
         _contour(axes, prediction, style.YELLOW, "--")
         axes.set_title(_wrap(title), fontsize=8, color=style.INK)
     style.legend_above(figure, {"Annotation": (style.SKY, "-"), "Prediction": (style.YELLOW, "--")}, outlined=True)
-    style.save_gallery(figure, path)
-    return figure
+    return style.save_gallery(figure, path)
 
 
 def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 3) -> Figure:
@@ -86,8 +85,7 @@ def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 3) -> F
         title = _wrap(f"{panel.image_id}\nprobability {panel.probability:.3f}")
         axes.set_title(title, fontsize=8, color=style.INK)
     style.legend_above(figure, {"Mask": (style.SKY, "-")}, outlined=True)
-    style.save_gallery(figure, path)
-    return figure
+    return style.save_gallery(figure, path)
 
 
 def bridge_panels(path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]) -> Figure:
@@ -107,8 +105,7 @@ def bridge_panels(path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.
         axes_row[2].imshow(bridged)
         axes_row[0].set_ylabel(_wrap(title), fontsize=8, color=style.INK)
     _head(grid, ("Image", "Mask", "Bridged"))
-    style.save_gallery(figure, path)
-    return figure
+    return style.save_gallery(figure, path)
 
 
 def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
@@ -151,8 +148,7 @@ def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
     bar.ax.set_xticklabels(["against", "0", "for malignancy"])
     bar.set_label("Evidence (share of the strongest)", fontsize=8, color=style.INK)
     bar.ax.tick_params(labelsize=8, colors=style.INK)
-    style.save_gallery(figure, path)
-    return figure
+    return style.save_gallery(figure, path)
 
 
 def augmentation_sheet(path: Path, rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> Figure:
@@ -172,8 +168,7 @@ def augmentation_sheet(path: Path, rows: Sequence[Sequence[tuple[np.ndarray, np.
         for axes, (image, mask) in zip(axes_row, row, strict=False):
             axes.imshow(image)
             _contour(axes, mask > 127, style.SKY, "-")
-    style.save_gallery(figure, path)
-    return figure
+    return style.save_gallery(figure, path)
 
 
 def _gallery(images: Sequence[np.ndarray], columns: int) -> tuple[Figure, list[Axes]]:

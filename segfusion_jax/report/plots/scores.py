@@ -75,8 +75,7 @@ def confusion_matrix(
     axes.set_title("Decisions (share of the diagnosis)", fontsize=11, color=style.INK)
     axes.tick_params(length=0, labelsize=9, colors=style.INK)
     axes.spines[:].set_visible(False)
-    style.save_drawing(figure, path)
-    return figure
+    return style.save_drawing(figure, path)
 
 
 def probability_histogram(
@@ -113,8 +112,7 @@ def probability_histogram(
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     style.legend(axes, "best")
-    style.save_drawing(figure, path)
-    return figure
+    return style.save_drawing(figure, path)
 
 
 def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
@@ -158,5 +156,4 @@ def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
         below.stairs(counts, edges, color=colour, linestyle=line, linewidth=1.3)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     style.legend(axes, "upper left")
-    style.save_drawing(figure, path)
-    return figure
+    return style.save_drawing(figure, path)

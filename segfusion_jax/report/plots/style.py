@@ -80,8 +80,8 @@ def legend_above(figure: Figure, lines: Mapping[str, tuple[str, LineStyleType]],
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
 
 
-def save_drawing(figure: Figure, path: Path) -> None:
-    """Writes `path`, a PNG of 300 dpi, and beside it an SVG with text as text.
+def save_drawing(figure: Figure, path: Path) -> Figure:
+    """Writes `path`, a PNG of 300 dpi, and beside it an SVG with text as text; returns the figure.
 
     Equal figures give equal bytes.
 
@@ -96,10 +96,11 @@ def save_drawing(figure: Figure, path: Path) -> None:
     _write(figure, path)
     with _settings, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segfusion_jax"}):
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    return figure
 
 
-def save_gallery(figure: Figure, path: Path) -> None:
-    """Writes `path`, a PNG of 150 dpi, without empty margins.
+def save_gallery(figure: Figure, path: Path) -> Figure:
+    """Writes `path`, a PNG of 150 dpi, without empty margins; returns the figure.
 
     Args:
       figure: the figure that is written.
@@ -109,6 +110,7 @@ def save_gallery(figure: Figure, path: Path) -> None:
       ValueError: `path` ends otherwise.
     """
     _write(figure, path, bbox_inches="tight", pad_inches=0.08)  # images of any aspect leave some of a figure empty
+    return figure
 
 
 def _settle(figure: Figure) -> None:

@@ -45,8 +45,7 @@ def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> Figure:
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     style.legend_above(figure, {"Training": (style.BLUE, "-"), "Validation": (style.VERMILLION, "--")})
-    style.save_drawing(figure, path)
-    return figure
+    return style.save_drawing(figure, path)
 
 
 def _means(points: Sequence[tuple[float, float]], most: int = 40) -> tuple[list[float], list[float]]:
