@@ -2,18 +2,20 @@
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Sequence
 
 import jax
 from absl import logging
 
 from segfusion_jax.config import Config, Training
+from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.input.loader import Examples, TrainStream, empty_batch
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.ops import native
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify, segment
-from segfusion_jax.pipeline.timing import Pace, estimate, time_predictions, time_steps, time_storing, training_batches
+from segfusion_jax.pipeline.timing import Pace, estimate, store_sample, time_predictions, time_steps, training_batches
 from segfusion_jax.pipeline.workload import STEPS, Workload, workload
 from segfusion_jax.runtime import footprint
 from segfusion_jax.runtime.devices import Devices
@@ -52,7 +54,8 @@ def plan(run: Run) -> str:
     """
     config, work = run.config, workload(run)
     logging.info("counting the images: %s", work.origin if work else "the files are not there")
-    models = _unet(run, work), _classifier(run, work)
+    images, storing = _images(run, work)
+    models = _unet(run, work, images), _classifier(run, work, images)
     told = work.origin if work else f"not found: taken for two classes and {STEPS:,} steps an epoch"
     if work:
         epochs = f"{_unet_steps(config, work):,} (U-Net), {_classifier_steps(config, work):,} (classifier)"
@@ -61,24 +64,32 @@ def plan(run: Run) -> str:
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:<{width}}  {value}" for name, value in facts]
     table = _table(_rows(models, config, run.devices))
-    return "\n".join([*lines, "", table, *_remarks(models, run.devices), *_times(run, work, models)])
+    return "\n".join([*lines, "", table, *_remarks(models, run.devices), *_times(run, work, models, storing)])
 
 
-def _unet(run: Run, work: Workload | None) -> _Model:
+def _images(run: Run, work: Workload | None) -> tuple[Prepared | None, float]:
+    """Returns images by which reading is timed, none where there are no files; and the seconds to store one more."""
+    if run.is_prepared or work is None:
+        return run.prepared if work else None, 0.0
+    return store_sample(run.config)
+
+
+def _unet(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
     config, section = run.config, run.config.segmenter
     network = run.networks.random_unet(0)
     steps_each = _unet_steps(config, work) if work else STEPS
     phase = segment.make_phase(config, network, steps_per_epoch=steps_each)
-    source, stream = None, None
-    if run.is_prepared:
-        source = Examples(run.prepared, run.split.unet()[0][0], section.image_size, scaled_decoding=True)
+    stream = None
+    if images:
+        rows = run.split.unet()[0][0] if run.is_prepared else images.rows
+        source = Examples(images, rows, section.image_size, scaled_decoding=True)
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_segment(network, section.test_time_augmentation)
     number = max(work.unet_training) if work else None
     return _compile("U-Net", section, network, phase, number, predict, stream, run)
 
 
-def _classifier(run: Run, work: Workload | None) -> _Model:
+def _classifier(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
     config, section = run.config, run.config.classifier
     classes = work.classes if work else _two_classes(config)
     weights = (
@@ -88,9 +99,9 @@ def _classifier(run: Run, work: Workload | None) -> _Model:
     steps_each = _classifier_steps(config, work) if work else STEPS
     phase = classify.make_phase(config, network, "all", steps_per_epoch=steps_each, class_weights=weights)
     stream = None
-    if run.is_prepared:  # bridged by annotated masks, or by empty ones: the others are not there yet
-        rows = run.split.training[0]
-        source = Examples(run.prepared, rows, section.image_size, bridge=config.bridge, scaled_decoding=True)
+    if images:  # bridged by annotated masks, or by empty ones: the others are not there yet
+        rows = run.split.training[0] if run.is_prepared else images.rows
+        source = Examples(images, rows, section.image_size, bridge=config.bridge, scaled_decoding=True)
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_classify(network, config.bridge, section.test_time_augmentation)
     number = max(work.classifier_training) if work else None
@@ -122,30 +133,29 @@ def _compile(name, section, network: Functional, phase: Phase, num_images, predi
 
     def pace() -> Pace:
         logging.info("timing some steps of the %s", name)
-        batches, reading = training_batches(stream, training.batch_size, section.image_size, run)
+        batches, reading = training_batches(stream, run)
         variables = devices.replicate((network.params, network.batch_stats))
         predicting = time_predictions(devices.compile_predict(predict), variables, batches[0])
         making = time_steps(devices.compile_train_step(step), devices.replicate(fresh()), batches)
-        return Pace(needs.compile_seconds, making + reading if devices.is_cpu else max(making, reading), predicting)
+        together = operator.add if devices.is_cpu else max
+        return Pace(needs.compile_seconds, together(making, reading), together(predicting, reading))
 
     return _Model(training, section.image_size, state, batch_bytes, num_images, needs, pace)
 
 
-def _times(run: Run, work: Workload | None, models: Sequence[_Model]) -> list[str]:
+def _times(run: Run, work: Workload | None, models: Sequence[_Model], storing: float) -> list[str]:
     limit = run.devices.memory_bytes
     if work is None or (limit and any(model.needs.memory > limit for model in models)):
         return []
     unet, classifier = (model.pace() for model in models)
-    storing = 0.0 if run.is_prepared else time_storing(run.config)
     seconds = estimate(run, work, unet, classifier, storing)
     left = {name: 0.0 if run.done(name) else value for name, value in seconds.items()}
     rows = [(name, "done" if run.done(name) else f"about {duration(value)}") for name, value in seconds.items()]
     width = max(len(value) for _, value in rows)
-    left_out = "" if run.is_prepared else "reading images, "
     return [
         "",
-        f"time of each stage on this machine, from a few steps, at least: without {left_out}checkpoints, intervals,",
-        "figures and the report",
+        "time of each stage on this machine, from a few steps, at least: without checkpoints, intervals, figures",
+        "and the report",
         *(f"  {name:<10}{value:>{width}}" for name, value in rows),
         f"  {'in all':<10}{f'about {duration(sum(left.values()))}':>{width}}",
     ]

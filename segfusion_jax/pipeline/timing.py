@@ -1,5 +1,6 @@
 """How long the stages of a run will take on this machine: a few steps, batches and images timed, and multiplied."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -13,7 +14,9 @@ import numpy as np
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import images
 from segfusion_jax.datasets.joining import collect
-from segfusion_jax.input.loader import Batch, TrainStream, empty_batch
+from segfusion_jax.datasets.prepared import Prepared, Row
+from segfusion_jax.datasets.record import Record
+from segfusion_jax.input.loader import Batch, TrainStream
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.workload import Workload
 
@@ -56,31 +59,43 @@ def time_predictions(predict: Callable, variables: Any, batch: Batch) -> float:
     return (time.perf_counter() - start) / _TIMED
 
 
-def training_batches(
-    stream: TrainStream | None, batch_size: int, image_size: tuple[int, int], run: Run
-) -> tuple[list[Batch], float]:
-    """Returns batches of a stream and the seconds that it takes to read one.
-
-    Where nothing is prepared, `stream` is None: the batches are empty, and reading is not counted.
-    """
-    devices = run.devices
-    if stream is None:
-        blank = empty_batch(batch_size // devices.num_processes, image_size)
-        return [{name: np.zeros_like(array) for name, array in blank.items()}] * (_TIMED + 1), 0.0
-    share: dict[str, int] = dict(process=devices.process, num_processes=devices.num_processes)
+def training_batches(stream: TrainStream, run: Run) -> tuple[list[Batch], float]:
+    """Returns batches of a stream and the seconds that it takes to read one."""
+    share: dict[str, int] = dict(process=run.devices.process, num_processes=run.devices.num_processes)
     start = time.perf_counter()
     batches = list(stream.batches(0, _TIMED + 1, run.config.input, **share))
     return batches, (time.perf_counter() - start) / len(batches)
 
 
-def time_storing(config: Config) -> float:
-    """Returns the seconds that the stage `prepare` takes for an image, which it does on all cores at once."""
+class _Sample(Prepared):
+    """Images that are stored in memory as `prepare` stores them in files."""
+
+    def read(self, position: int) -> tuple[bytes, bytes]:
+        return self.source[position]  # pyright: ignore[reportReturnType]
+
+
+def store_sample(config: Config) -> tuple[Prepared, float]:
+    """Returns some images of a run that is not prepared, and the seconds that `prepare` takes for one on all cores.
+
+    Raises:
+      ValueError: none of them can be used.
+    """
     records = collect(config.data).records
     some = [records[place] for place in np.linspace(0, len(records) - 1, min(_STORED, len(records))).astype(int)]
     start = time.perf_counter()
-    for record in some:
-        images.store(record, config.data)
-    return (time.perf_counter() - start) / len(some) / (os.cpu_count() or 1)
+    stored = [(record, images.store(record, config.data)) for record in some]
+    seconds = (time.perf_counter() - start) / len(some) / (os.cpu_count() or 1)
+    usable = [(record, kept) for record, kept in stored if isinstance(kept, images.Stored)]
+    if not usable:
+        raise ValueError(f"none of {len(some)} images can be used, the first since: {stored[0][1]}")
+    rows = tuple(_row(position, *pair) for position, pair in enumerate(usable))
+    return _Sample(rows, [(kept.image, kept.mask) for _, kept in usable]), seconds  # pyright: ignore[reportArgumentType]
+
+
+def _row(position: int, record: Record, stored: images.Stored) -> Row:
+    known = vars(record) | vars(stored)
+    facts = {field.name: known[field.name] for field in dataclasses.fields(Row) if field.name in known}
+    return Row(position=position, has_mask=bool(stored.mask), **facts)
 
 
 def estimate(run: Run, work: Workload, unet: Pace, classifier: Pace, storing: float) -> dict[str, float]:

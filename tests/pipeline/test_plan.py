@@ -12,7 +12,7 @@ from segfusion_jax.pipeline import plan
 from segfusion_jax.pipeline.networks import Networks
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import segment
-from segfusion_jax.pipeline.timing import Pace, estimate
+from segfusion_jax.pipeline.timing import Pace, estimate, store_sample
 from segfusion_jax.pipeline.workload import Workload, workload
 from segfusion_jax.runtime import footprint
 from segfusion_jax.runtime.devices import Devices
@@ -147,6 +147,17 @@ def test_what_is_not_prepared_is_counted_in_its_files(finished, tmp_path):
     for name in ("counts", "unet_training", "unet_validation", "classifier_training", "classifier_validation"):
         assert len(getattr(listed, name)) == len(getattr(dealt, name))
         assert sum(getattr(listed, name)) == pytest.approx(sum(getattr(dealt, name)), rel=0.4), name
+
+
+def test_reading_is_timed_on_images_stored_as_prepare_stores_them(finished):
+    sample, seconds = store_sample(tiny.BASE)
+    run = Run(tiny.BASE, finished)
+    stored = {row.image_id: row for row in run.prepared.rows}
+    assert seconds > 0 and len(sample.rows) == 8
+    for row in sample.rows:
+        theirs = stored[row.image_id]
+        assert sample.read(row.position) == run.prepared.read(theirs.position)
+        assert (row.has_mask, row.width, row.diagnosis) == (theirs.has_mask, theirs.width, theirs.diagnosis)
 
 
 def test_without_the_files_it_says_what_it_takes_them_for(tmp_path):
