@@ -318,7 +318,7 @@ def test_descriptions_say_default_meaning_and_what_is_accepted():
     assert {name: one.default for name, one in described.items()} == flat(Config())
     assert all(one.meaning for one in described.values())
     assert described["classifier.training.epochs"] == fields.Description(
-        "classifier.training.epochs", 50, "passes over the training images", "at least 1"
+        "classifier.training.epochs", 50, "Passes over the training images", "at least 1"
     )
 
 

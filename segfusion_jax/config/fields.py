@@ -1,6 +1,11 @@
 """What a field of a config is: a default, a meaning with its unit, and the values that it accepts."""
 
+import ast
 import dataclasses
+import functools
+import inspect
+import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,21 +60,27 @@ def sides(low: int) -> Accepted:
     return Accepted(f"(height, width), each at least {low}", lambda size: all(side >= low for side in size))
 
 
-def field(default: Any, meaning: str, accepted: Accepted | None = None, *, was: str = "") -> Any:
-    """Defines a field of a section; `was` is its name in the version before, under which it is still read."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "accepted": accepted, "was": was})
+def field(default: Any, accepted: Accepted | None = None, *, was: str = "") -> Any:
+    """Defines a field of a section, whose meaning stands in a docstring below it.
+
+    `was` is its name in the version before, under which it is still read.
+    """
+    return dataclasses.field(default=default, metadata={"accepted": accepted, "was": was})
 
 
-def check(section: Any) -> None:
-    """Checks each field by itself.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """Fields that belong together. Each is checked by itself when a section is made.
 
     Raises:
       ValueError: names a field, its value and what is accepted.
     """
-    for one in dataclasses.fields(section):
-        accepted = one.metadata.get("accepted")
-        if accepted and not accepted.holds(getattr(section, one.name)):
-            refuse(section, one.name, accepted.text)
+
+    def __post_init__(self):
+        for one in dataclasses.fields(self):
+            accepted = one.metadata.get("accepted")
+            if accepted and not accepted.holds(getattr(self, one.name)):
+                refuse(self, one.name, accepted.text)
 
 
 def refuse(section: Any, name: str, accepted: str) -> None:
@@ -88,11 +99,12 @@ def sections(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def describe(section: Any, path: str = "") -> list[Description]:
     """Describes a section's own fields, without those of the sections within it; `path` is its dotted name."""
+    meanings = _meanings(type(section))
     return [
         Description(
             name=f"{path}.{one.name}" if path else one.name,
             default=getattr(section, one.name),
-            meaning=one.metadata["meaning"],
+            meaning=meanings[one.name],
             accepted=one.metadata["accepted"].text if one.metadata["accepted"] else "",
         )
         for one in dataclasses.fields(section)
@@ -108,3 +120,19 @@ def old_names(section: Any) -> dict[str, str]:
         for one in dataclasses.fields(part)
         if one.metadata.get("was")
     }
+
+
+def _meanings(section: type) -> dict[str, str]:
+    """Returns what the docstrings below the fields of a section say, which Python keeps in the source only."""
+    definition = next(node for node in _definitions(section.__module__) if node.name == section.__name__)
+    return {
+        ast.unparse(field.target): " ".join(ast.literal_eval(below.value).split()).removesuffix(".")
+        for field, below in itertools.pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)
+    }
+
+
+@functools.cache
+def _definitions(module: str) -> list[ast.ClassDef]:
+    source = inspect.getsource(sys.modules[module])
+    return [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]

@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING, Self
 
 from segfusion_jax.config import reading
-from segfusion_jax.config.fields import at_least, check, field, one_of
+from segfusion_jax.config.fields import Section, at_least, field, one_of
 from segfusion_jax.config.sections import (
     Bridge,
     Checkpointing,
@@ -23,15 +23,13 @@ if TYPE_CHECKING:  # importing it takes a tenth of a second, which the help need
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section):
     """One experiment."""
 
-    seed: int = field(0, "seed of initial weights, dropout, input order and augmentation", at_least(0))
-    compute_dtype: str = field(
-        "auto",
-        '"auto" = bfloat16 on an accelerator, float32 on a CPU',
-        one_of("auto", "float32", "bfloat16"),
-    )
+    seed: int = field(0, at_least(0))
+    """Seed of initial weights, dropout, input order and augmentation."""
+    compute_dtype: str = field("auto", one_of("auto", "float32", "bfloat16"))
+    """Dtype of the networks; "auto" = bfloat16 on an accelerator, float32 on a CPU."""
     data: Data = Data()
     splits: Splits = Splits()
     segmenter: Segmenter = Segmenter()
@@ -41,9 +39,6 @@ class Config:
     parallel: Parallel = Parallel()
     input: Input = Input()
     checkpoints: Checkpointing = Checkpointing()
-
-    def __post_init__(self):
-        check(self)
 
     @classmethod
     def from_config_dict(cls, config_dict: "ml_collections.ConfigDict") -> Self:

@@ -95,5 +95,5 @@ def test_the_help_of_train_lists_every_field_with_its_default_and_meaning(capsys
     fields = {line.split()[0]: number for number, line in enumerate(lines) if " = " in line and line[:3].strip()}
     assert fields.keys() >= FIELDS.keys()
     assert lines[fields["classifier.training.epochs"]].strip() == "classifier.training.epochs = 50"
-    assert lines[fields["classifier.training.epochs"] + 1].strip() == "passes over the training images; at least 1"
+    assert lines[fields["classifier.training.epochs"] + 1].strip() == "Passes over the training images; at least 1"
     assert all(lines[number + 1].startswith("      ") for number in fields.values())
