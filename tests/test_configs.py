@@ -97,8 +97,19 @@ def test_quick_differs_from_the_full_size_in_size_only():
     assert quick.classifier.training.epochs < full.classifier.training.epochs
 
 
+def test_the_papers_configuration_is_its_own_and_its_small_form_differs_in_size():
+    paper, small = (Config.from_config_dict(tiny.shipped(f"ham10000:{name}")) for name in ("paper", "protocols"))
+    assert (paper.segmenter.image_size, paper.segmenter.filters, paper.segmenter.encoder) == ((256, 384), 16, "")
+    assert (paper.classifier.image_size, paper.classifier.backbone) == ((224, 224), "efficientnet_b0")
+    trainings = paper.segmenter.training, paper.classifier.training
+    assert [(one.epochs, one.batch_size, one.learning_rate) for one in trainings] == [(10, 32, 1e-3), (50, 32, 1e-3)]
+    assert (paper.bridge.mode, paper.bridge.masks, paper.splits.protocol) == ("dim", "predicted", "paper")
+    assert 20 * paper.splits.pool * paper.splits.test_fraction == 1000  # copies of both classes, as its curves show
+    assert small.splits == paper.splits and small.data == paper.data
+
+
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(ValueError, match="configs/ham10000.py:fast is not known; 'quick' is"):
+    with pytest.raises(ValueError, match="configs/ham10000.py:fast is not known; quick, paper, protocols are"):
         tiny.shipped("ham10000:fast")
 
 

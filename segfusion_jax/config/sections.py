@@ -63,6 +63,8 @@ class Splits(Section):
 
     protocol: str = field("grouped", one_of("grouped", "by_image", "paper"))
     """Grouped; or, to show what leaks do, "by_image", at random; "paper", so after augmenting."""
+    pool: int = field(0, at_least(0))
+    """Images of each class that take part, drawn by group; 0 = all, of which "paper" takes equally many."""
     test_fraction: float = field(0.15, in_range(0.01, 0.9))
     """Of the images of each stratum, held out and looked at once."""
     validation_fraction: float = field(0.15, in_range(0.01, 0.9))

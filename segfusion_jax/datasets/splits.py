@@ -65,10 +65,13 @@ def joined(
 def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     """Returns the rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
 
+    With `splits.pool`, and in protocol "paper", equally many images of each class take part, the same in all protocols;
+    the rest are "unused".
+
     "grouped": no group parts. Of images that show the same picture one takes part (two, if one brings the target and
     one the mask), and none if their targets differ. A group that has images of an official test set lends no others.
-    "by_image": images are dealt one by one, as many papers do. "paper": so are PAPER_COPIES augmented copies of each,
-    and test keeps as many of each class. The latter two leak. Official test sets stay apart in all of them.
+    "by_image": images are dealt one by one, as many papers do. "paper": so are PAPER_COPIES augmented copies of each.
+    The latter two leak. Official test sets stay apart in all of them.
 
     Args:
       rows: rows as `joined` returns them, with targets.
@@ -77,6 +80,33 @@ def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     Raises:
       ValueError: `splits.table` is not usable; says why.
     """
+    if not splits.pool and splits.protocol != "paper":
+        return _by_protocol(rows, splits)
+    pool = _pool(rows, splits.pool or len(rows), splits.seed)
+    drawn = [row for row in rows if row.image_id in pool or row.partition == "test"]
+    rest = [row for row in rows if row.image_id not in pool and row.partition != "test"]
+    return _by_protocol(drawn, splits) + [_placed(row, ("unused", -1)) for row in rest]
+
+
+def _pool(rows: Sequence[Row], size: int, seed: int) -> set[str]:
+    """Returns the ids of `size` images of each class of each collection, or of as many as its rarest class has.
+
+    They are those of the first groups in the order of a hash; the last of these may lend some only. An official test
+    set lends none, and of images of one picture there is one.
+    """
+    spare, classes = _spare(rows), collections.defaultdict(list)
+    for row in rows:
+        if row.partition != "test" and row.image_id not in spare:
+            classes[row.source, row.target].append(row)
+    pool = set()
+    for (source, _), members in classes.items():
+        labelled = [len(others) for (name, target), others in classes.items() if name == source and target >= 0]
+        order = sorted(members, key=lambda row: (_uniform(f"{seed}/pool", row.group), row.image_id))
+        pool |= {row.image_id for row in order[: min([size, *labelled])]}
+    return pool
+
+
+def _by_protocol(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     if splits.protocol == "grouped":
         return _grouped(rows, splits)
     if splits.protocol == "paper":
@@ -87,8 +117,7 @@ def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
         ]
     places = dict.fromkeys((row.image_id for row in rows), ("official_test", -1))
     places |= _dealt({row.image_id: [row] for row in rows if row.partition != "test"}, splits)
-    dealt = [_placed(row, places[row.image_id]) for row in rows]
-    return _balanced(dealt, splits.seed) if splits.protocol == "paper" else dealt
+    return [_placed(row, places[row.image_id]) for row in rows]
 
 
 def find_table(splits: config.Splits) -> pathlib.Path:
@@ -243,17 +272,6 @@ def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
         if places.setdefault(image_id, place) != place:
             raise ValueError(f"splits.table = {splits.table!r} has {image_id} in {places[image_id]} and in {place}")
     return places
-
-
-def _balanced(rows: Sequence[Row], seed: int) -> list[Row]:
-    """Leaves test images out at random until it has as many of each class."""
-    tests = [row for row in rows if row.split == "test" and row.target >= 0]
-    count = min(collections.Counter(row.target for row in tests).values(), default=0)
-    unused = set()
-    for target in {row.target for row in tests}:
-        members = [row.image_id for row in tests if row.target == target]
-        unused |= set(sorted(members, key=lambda name: _uniform(f"{seed}/balance", name))[count:])
-    return [_placed(row, ("unused", -1)) if row.image_id in unused else row for row in rows]
 
 
 def _placed(row: Row, place: tuple[str, int]) -> Row:

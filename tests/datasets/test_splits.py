@@ -221,14 +221,52 @@ def test_an_official_test_set_stays_apart():
 
 def test_the_papers_protocol_leaks_and_is_balanced():
     rows = lesions(100)
+    rarer = sum(one.source == "a" and one.target == 1 for one in rows)
     paper = splits.deal(rows, dataclasses.replace(SPLITS, protocol="paper"))
-    assert len(paper) == splits.PAPER_COPIES * len(rows) == len({one.image_id for one in paper})
-    assert collections.Counter(one.copy for one in paper) == dict.fromkeys(range(1, 11), len(rows))
-    tests = [one for one in paper if one.split == "test"]
-    count = collections.Counter(one.target for one in tests)
-    assert count[0] == count[1] > 0
-    training = {one.picture for one in paper if one.split == "train"}
-    assert np.mean([one.picture in training for one in tests]) > 0.99
+    used = [one for one in paper if one.split != "unused"]
+    assert len(paper) == len({one.image_id for one in paper})
+    assert len({one.copy for one in used}) == splits.PAPER_COPIES and 0 not in {one.copy for one in used}
+    assert {one.copy for one in paper if one.split == "unused"} == {0}
+    for name in ("train", "test"):
+        count = collections.Counter(one.target for one in used if one.split == name)
+        assert count[0] == pytest.approx(count[1], rel=0.15)
+    assert collections.Counter(one.target for one in used if one.source == "a") == {0: 10 * rarer, 1: 10 * rarer}
+    training = {one.picture for one in used if one.split == "train"}
+    assert np.mean([one.picture in training for one in used if one.split == "test"]) > 0.99
+
+
+@pytest.mark.parametrize("protocol", ["grouped", "by_image", "paper"])
+def test_a_pool_has_equally_many_images_of_each_class(protocol):
+    rows = lesions(600) + [row(0, picture="I00000_0", image_id="twin", source="a", group="G00000")]
+    options = dataclasses.replace(SPLITS, protocol=protocol, pool=20)
+    after = splits.deal(rows, options)
+    used = [one for one in after if one.split != "unused"]
+    copies = 10 if protocol == "paper" else 1
+    assert collections.Counter((one.source, one.target) for one in used) == dict.fromkeys(
+        ((source, target) for source in "ab" for target in (0, 1)), 20 * copies
+    )
+    assert len(after) - len(used) == len(rows) - 80
+    pictures = {one.image_id.partition("~")[0] for one in used}
+    others = splits.deal(rows, dataclasses.replace(options, protocol="by_image"))
+    assert pictures == {one.image_id for one in others if one.split != "unused"}  # the same in all protocols
+    again = splits.deal(rows, dataclasses.replace(options, seed=1))
+    assert len(pictures & {one.image_id.partition("~")[0] for one in again if one.split != "unused"}) < 40
+
+
+def test_a_pool_is_of_whole_groups():
+    rows = lesions(600)
+    after = splits.deal(rows, dataclasses.replace(SPLITS, protocol="by_image", pool=20))
+    sides = collections.defaultdict(set)
+    for one in after:
+        sides[one.group].add(one.split == "unused")
+    assert sum(len(side) == 2 for side in sides.values()) <= 4  # the last one of each class and collection
+
+
+def test_a_pool_is_as_small_as_its_rarest_class():
+    rows = [row(i, target=int(i < 7)) for i in range(60)] + [row(100 + i, target=-1, source="m") for i in range(9)]
+    after = splits.deal(rows, dataclasses.replace(SPLITS, protocol="by_image", pool=20))
+    count = collections.Counter((one.source, one.target) for one in after if one.split != "unused")
+    assert [count[rows[0].source, 0], count[rows[0].source, 1], count["m", -1]] == [7, 7, 9]
 
 
 @pytest.mark.parametrize("protocol", ["by_image", "paper"])
