@@ -12,31 +12,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segfusion_jax import bridge
-    from segfusion_jax.config import Config
-    from segfusion_jax.datasets.prepared import load_dataset
-    from segfusion_jax.models.efficientnet import EfficientNet
-    from segfusion_jax.models.functional import functional
-    from segfusion_jax.models.mobilenet_v3 import MobileNetV3
-    from segfusion_jax.models.pretrained import load_pretrained
-    from segfusion_jax.models.unet import EncoderUNet, UNet
-    from segfusion_jax.serving.segfusion import Prediction, SegFusion
+    from segfusion_jax import bridge as bridge
+    from segfusion_jax.config import Config as Config
+    from segfusion_jax.datasets.prepared import load_dataset as load_dataset
+    from segfusion_jax.models.efficientnet import EfficientNet as EfficientNet
+    from segfusion_jax.models.functional import functional as functional
+    from segfusion_jax.models.mobilenet_v3 import MobileNetV3 as MobileNetV3
+    from segfusion_jax.models.pretrained import load_pretrained as load_pretrained
+    from segfusion_jax.models.unet import EncoderUNet as EncoderUNet
+    from segfusion_jax.models.unet import UNet as UNet
+    from segfusion_jax.serving.segfusion import Prediction as Prediction
+    from segfusion_jax.serving.segfusion import SegFusion as SegFusion
 
 __version__ = "0.2.0"
-
-__all__ = [
-    "Config",
-    "EfficientNet",
-    "EncoderUNet",
-    "MobileNetV3",
-    "Prediction",
-    "SegFusion",
-    "UNet",
-    "bridge",
-    "functional",
-    "load_dataset",
-    "load_pretrained",
-]
 
 _MODULES = {
     "Config": "config",
@@ -50,6 +38,8 @@ _MODULES = {
     "load_dataset": "datasets.prepared",
     "load_pretrained": "models.pretrained",
 }
+
+__all__ = ["bridge", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ from segfusion_jax.input.loader import Examples
 from segfusion_jax.input.mask_store import MaskStore, write
 from segfusion_jax.pipeline.stages import novelty
 from segfusion_jax.pipeline.stages.bridge import stored
+from segfusion_jax.pipeline.stages.metrics import of_masks
 from segfusion_jax.pipeline.stages.score import Overlaps, overlap
 from segfusion_jax.pipeline.stages.score import table as table_of_scores
 from segfusion_jax.report import text
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     model, folder = SegFusion.load(arguments.model), model_folder(arguments.model)
     parts = table.read_parts(folder / SPLIT)
     data = _data(model, arguments)
-    prepared = _prepared(data)
+    prepared = load_dataset(**vars(data))
     rows, left_out = unseen([row for row in prepared.rows if row.split != "unused"], parts)  # unused are duplicates
     title = READERS[data.collection].TITLE
     told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none"
@@ -125,11 +126,6 @@ def _data(model: SegFusion, arguments: argparse.Namespace) -> Data:
         on_error="skip",
         target=target,
     )
-
-
-def _prepared(data: Data) -> Prepared:
-    fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    return load_dataset(**fields)
 
 
 def _segmented(model: SegFusion, prepared: Prepared, rows: tuple[Row, ...], folder: pathlib.Path) -> Overlaps:
@@ -182,8 +178,7 @@ def _metrics(
     if has_diagnoses:
         metrics |= _diagnoses(model, classified, stated, resamples=resamples)
     if overlaps:
-        rows, per_image = zip(*overlaps, strict=True)
-        metrics["segmentation"] = sections.segmentation(per_image, [row.group for row in rows], resamples=resamples)
+        metrics["segmentation"] = of_masks(overlaps, resamples=resamples)
     return metrics
 
 

@@ -1,7 +1,5 @@
 """Which images a command line names, what their results are called, and reading them ahead."""
 
-import collections
-import concurrent.futures
 import dataclasses
 import glob
 import os
@@ -13,6 +11,7 @@ import numpy as np
 from segfusion_jax.commands.journal import SETTINGS, TABLE
 from segfusion_jax.datasets.collections.official import IMAGE_SUFFIXES
 from segfusion_jax.input import arrays
+from segfusion_jax.runtime.threads import work_ahead
 
 RESULTS = ("masks", "overlays", "evidence")
 """Folders of pictures beside the table of an output folder."""
@@ -88,14 +87,7 @@ def names(paths: Iterable[pathlib.Path], given: Mapping[str, str]) -> list[str]:
 
 def read_ahead(paths: Iterable[pathlib.Path]) -> Iterator[Read]:
     """Reads files in threads, a few before they are asked for; yields them in their order."""
-    waiting: collections.deque[concurrent.futures.Future[Read]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as executor:
-        for path in paths:
-            waiting.append(executor.submit(_read, path))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return work_ahead(_read, paths, threads=min(4, os.cpu_count() or 1), ahead=_AHEAD)
 
 
 def batches(files: Iterable[Read]) -> Iterator[list[Read]]:

@@ -4,19 +4,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Self
 
-from segfusion_jax.config import reading
+from segfusion_jax.config import reading, sections
 from segfusion_jax.config.fields import Section, at_least, field, one_of
-from segfusion_jax.config.sections import (
-    Bridge,
-    Checkpointing,
-    Classifier,
-    Data,
-    Evaluation,
-    Input,
-    Parallel,
-    Segmenter,
-    Splits,
-)
 
 if TYPE_CHECKING:  # importing it takes a tenth of a second, which the help need not wait for
     import ml_collections
@@ -30,15 +19,15 @@ class Config(Section):
     """Seed of initial weights, dropout, input order and augmentation."""
     compute_dtype: str = field("auto", one_of("auto", "float32", "bfloat16"))
     """Dtype of the networks; "auto" = bfloat16 on an accelerator, float32 on a CPU."""
-    data: Data = Data()
-    splits: Splits = Splits()
-    segmenter: Segmenter = Segmenter()
-    bridge: Bridge = Bridge()
-    classifier: Classifier = Classifier()
-    evaluation: Evaluation = Evaluation()
-    parallel: Parallel = Parallel()
-    input: Input = Input()
-    checkpoints: Checkpointing = Checkpointing()
+    data: sections.Data = sections.Data()
+    splits: sections.Splits = sections.Splits()
+    segmenter: sections.Segmenter = sections.Segmenter()
+    bridge: sections.Bridge = sections.Bridge()
+    classifier: sections.Classifier = sections.Classifier()
+    evaluation: sections.Evaluation = sections.Evaluation()
+    parallel: sections.Parallel = sections.Parallel()
+    input: sections.Input = sections.Input()
+    checkpoints: sections.Checkpointing = sections.Checkpointing()
 
     @classmethod
     def from_config_dict(cls, config_dict: "ml_collections.ConfigDict") -> Self:

@@ -1,12 +1,10 @@
 """Shards of the record store: made on all cores, and kept when they are whole."""
 
-import concurrent.futures
 import dataclasses
 import io
 import os
 import pathlib
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +15,7 @@ from segfusion_jax import config
 from segfusion_jax.datasets import images
 from segfusion_jax.datasets.record import Problem, Record
 from segfusion_jax.runtime import progress
+from segfusion_jax.runtime.threads import work_ahead
 
 TEXTS = (
     *("image_id", "lesion_id", "patient_id", "diagnosis", "sex", "site"),
@@ -99,14 +98,7 @@ def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> 
     """Yields `function` of every item, in order, on all processor cores; few results a core wait in memory."""
     allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
     threads = len(allowed(0)) if allowed else os.cpu_count() or 1
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        waiting: deque[concurrent.futures.Future[_Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 4 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return work_ahead(function, items, threads=threads, ahead=4 * threads)
 
 
 def _example(record: Record, stored: images.Stored) -> dict[str, Any]:

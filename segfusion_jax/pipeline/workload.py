@@ -1,6 +1,5 @@
 """How much a run has to do: the images of each stage, counted before anything is trained, or even prepared."""
 
-import collections
 import dataclasses
 
 from segfusion_jax.datasets import taxonomy
@@ -19,7 +18,6 @@ class Workload:
     Attributes:
       origin: where the numbers are from.
       classes: what is told apart.
-      counts: number of training images, by class.
       stored: images of all collections.
       masked: images that get a mask.
       annotated_tests: test images whose masks are scored.
@@ -32,7 +30,6 @@ class Workload:
 
     origin: str
     classes: Classes
-    counts: tuple[int, ...]
     stored: int
     masked: int
     annotated_tests: int
@@ -57,11 +54,9 @@ def _prepared(run: Run) -> Workload:
     train, choose = run.split.unet()
     classifiers, choosing = run.split.training, run.split.validation
     own = [row for row in run.rows if row.source == run.config.data.collection]
-    counts = collections.Counter(row.target for rows in classifiers for row in rows)
     return Workload(
         "as prepared",
         run.classes,
-        tuple(counts[number] for number in range(len(run.classes.names))),
         len(run.rows),
         sum(row.split in ("train", "validation", "test") for row in own),
         len(run.split.annotated_test),
@@ -88,7 +83,6 @@ def _listed(run: Run) -> Workload:
     return Workload(
         "as the files say, which are not prepared yet",
         Classes(names, taxonomy.positive(names, config.data), num_logits),
-        tuple(max(1, round(labelled.count(number) * shares[0] * members)) for number in range(len(names))),
         len(records),
         len(own),
         round(annotated * splits.test_fraction),

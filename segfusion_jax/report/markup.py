@@ -10,22 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segfusion_jax.report.blocks import (
-    Block,
-    Cell,
-    Details,
-    Estimate,
-    Facts,
-    Figure,
-    Flow,
-    Headline,
-    Scale,
-    Section,
-    Step,
-    Table,
-    Text,
-    number,
-)
+from segfusion_jax.report import blocks
 
 SVG_BYTES = 150_000
 """A larger SVG, of photographs, is not offered: it would double the page."""
@@ -39,7 +24,7 @@ def anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def section(content: Section) -> str:
+def section(content: blocks.Section) -> str:
     """Returns a section with its heading; "" without blocks."""
     if not content.blocks:
         return ""
@@ -48,43 +33,43 @@ def section(content: Section) -> str:
     return f'<section id="{anchor(content.title)}">\n<h2>{escape(content.title)}</h2>\n{intro}{body}\n</section>'
 
 
-def headlines(items: Sequence[Headline], note: str) -> str:
+def headlines(items: Sequence[blocks.Headline], note: str) -> str:
     """Returns the numbers at the top, each with its interval drawn."""
     if not items:
         return ""
     tiles = "".join(
-        f"<li><span>{escape(name)}</span><strong>{number(estimate.value, estimate.digits)}</strong>"
-        f"<span>{estimate.interval or 'no interval'}</span>{_scale(Scale(*estimate[:3]))}</li>"
+        f"<li><span>{escape(name)}</span><strong>{blocks.number(estimate.value, estimate.digits)}</strong>"
+        f"<span>{estimate.interval or 'no interval'}</span>{_scale(blocks.Scale(*estimate[:3]))}</li>"
         for name, estimate in items
     )
     return f'<ul class="headlines">{tiles}</ul>\n<p class="note">{escape(note)}</p>'
 
 
-def _blocks(blocks: Sequence[Block]) -> Iterable[str]:
+def _blocks(content: Sequence[blocks.Block]) -> Iterable[str]:
     """Yields the HTML of the blocks; figures that follow each other stand side by side."""
-    for is_figure, members in itertools.groupby(blocks, lambda block: isinstance(block, Figure)):
+    for is_figure, members in itertools.groupby(content, lambda block: isinstance(block, blocks.Figure)):
         rendered = "\n".join(map(_block, members))
         yield f'<div class="figures">\n{rendered}\n</div>' if is_figure else rendered
 
 
-def _block(block: Block) -> str:
+def _block(block: blocks.Block) -> str:
     match block:
-        case Figure():
+        case blocks.Figure():
             return _figure(block)
-        case Table():
+        case blocks.Table():
             return _table(block)
-        case Text(text):
+        case blocks.Text(text):
             return f"<p>{escape(text)}</p>"
-        case Facts(facts):
+        case blocks.Facts(facts):
             pairs = (f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items())
             return f'<dl class="facts">{"".join(pairs)}</dl>'
-        case Details(title, text):
+        case blocks.Details(title, text):
             return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
-        case Flow():
+        case blocks.Flow():
             return _flow(block)
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: blocks.Figure) -> str:
     title, caption, path = figure
     if not path.is_file():
         raise FileNotFoundError(f"figure {title!r}: {path} does not exist; a PNG file is needed")
@@ -113,7 +98,7 @@ def _data(kind: str, path: Path) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def _table(table: Table) -> str:
+def _table(table: blocks.Table) -> str:
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.headings)
     styles = [_style(cells) for cells in columns]
     heads = "".join(
@@ -135,10 +120,10 @@ def _table(table: Table) -> str:
     )
 
 
-def _style(cells: Sequence[Cell]) -> str:
-    if any(isinstance(cell, Scale) for cell in cells):
+def _style(cells: Sequence[blocks.Cell]) -> str:
+    if any(isinstance(cell, blocks.Scale) for cell in cells):
         return "drawn"
-    if any(isinstance(cell, int | float | Estimate) for cell in cells):
+    if any(isinstance(cell, int | float | blocks.Estimate) for cell in cells):
         return "number"
     return "prose" if any(isinstance(cell, str) and len(cell) > _PROSE for cell in cells) else ""
 
@@ -147,32 +132,32 @@ def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
 
 
-def _cell(cell: Cell, style: str, *, first: bool) -> str:
+def _cell(cell: blocks.Cell, style: str, *, first: bool) -> str:
     tag, scope = ("th", ' scope="row"') if first else ("td", "")
-    value = cell.value if isinstance(cell, Estimate) else cell
+    value = cell.value if isinstance(cell, blocks.Estimate) else cell
     sortable = isinstance(value, int | float) and not math.isnan(value)
     order = f' data-value="{value!r}"' if sortable else ""
     return f"<{tag}{scope}{_class(style)}{order}>{_content(cell)}</{tag}>"
 
 
-def _content(cell: Cell) -> str:
+def _content(cell: blocks.Cell) -> str:
     match cell:
         case None:
             return "–"
         case str():
             return escape(cell)
-        case Scale():
+        case blocks.Scale():
             return _scale(cell)
-        case Estimate():
+        case blocks.Estimate():
             interval = f'<span class="interval">{cell.interval}</span>' if cell.interval else ""
-            return number(cell.value, cell.digits) + interval
+            return blocks.number(cell.value, cell.digits) + interval
         case int():
             return f"{cell:,}"
         case float():
-            return number(cell)
+            return blocks.number(cell)
 
 
-def _scale(scale: Scale) -> str:
+def _scale(scale: blocks.Scale) -> str:
     """Draws a value and its interval; nothing where it lies outside of 0 and 1."""
     value = scale.value
     low, high = (value if end is None else end for end in (scale.low, scale.high))
@@ -186,18 +171,18 @@ def _scale(scale: Scale) -> str:
     )
 
 
-def _flow(flow: Flow) -> str:
+def _flow(flow: blocks.Flow) -> str:
     steps = "".join(f'<li class="step">{_box(step)}{_leaving(step)}</li>' for step in flow.steps)
     parts = "".join(f"<li>{_box(part)}</li>" for part in flow.parts)
     return f'<ol class="flow">{steps}<li><ul class="parts">{parts}</ul></li></ol>'
 
 
-def _box(step: Step) -> str:
+def _box(step: blocks.Step) -> str:
     note = f"<small>{escape(step.note)}</small>" if step.note else ""
     return f'<div class="box"><strong>{step.count:,}</strong> <span>{escape(step.name)}</span>{note}</div>'
 
 
-def _leaving(step: Step) -> str:
+def _leaving(step: blocks.Step) -> str:
     reasons = "".join(
         f"<li><strong>{count:,}</strong> {escape(why)}</li>" for why, count in step.leaving.items() if count
     )

@@ -4,22 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segfusion_jax.report import labels
-from segfusion_jax.report.blocks import (
-    Block,
-    Cell,
-    Details,
-    Estimate,
-    Facts,
-    Figure,
-    Flow,
-    Page,
-    Scale,
-    Step,
-    Table,
-    Text,
-    number,
-)
+from segfusion_jax.report import blocks, labels
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n": " ", "\r": " "})
 
@@ -35,7 +20,7 @@ def table(metrics: Mapping[str, labels.Entries]) -> str:
         shown = {name: labels.estimate(name, entry) for name, entry in entries.items()}
         rows += [(section, "", "")] if shown else []
         rows += [
-            (f"  {labels.label(name)}", number(entry.value, entry.digits), entry.interval)
+            (f"  {labels.label(name)}", blocks.number(entry.value, entry.digits), entry.interval)
             for name, entry in shown.items()
         ]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
@@ -44,11 +29,12 @@ def table(metrics: Mapping[str, labels.Entries]) -> str:
     )
 
 
-def markdown(page: Page, folder: Path) -> str:
+def markdown(page: blocks.Page, folder: Path) -> str:
     """Writes the page as Markdown, as it lies in `folder`; without what must be opened to be seen."""
     parts = [f"# {_plain(page.title)}", _plain(page.verdict), _plain(page.sample)]
     if page.headlines:
-        shown = Table("", ("Metric", "Value", "95 % interval"), [_headline(*headline) for headline in page.headlines])
+        headings = ("Metric", "Value", "95 % interval")
+        shown = blocks.Table("", headings, [_headline(*headline) for headline in page.headlines])
         parts += [_table(shown), _plain(page.headlines_note)]
     if page.warnings:
         parts += ["**Read this first**", "\n".join(f"- {_plain(warning)}" for warning in page.warnings)]
@@ -60,57 +46,57 @@ def markdown(page: Page, folder: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _headline(name: str, estimate: Estimate) -> tuple[str, str, str]:
-    return name, number(estimate.value, estimate.digits), estimate.interval
+def _headline(name: str, estimate: blocks.Estimate) -> tuple[str, str, str]:
+    return name, blocks.number(estimate.value, estimate.digits), estimate.interval
 
 
-def _block(block: Block, folder: Path) -> str:
+def _block(block: blocks.Block, folder: Path) -> str:
     match block:
-        case Figure(title, caption, path):
+        case blocks.Figure(title, caption, path):
             address = Path(os.path.relpath(path, folder)).as_posix()
             return f"![{_plain(title)}](<{address}>)\n\n{_plain(f'{title}. {caption}'.strip())}"
-        case Table(title, _, _, note):
+        case blocks.Table(title, _, _, note):
             return "\n\n".join(part for part in (f"### {_plain(title)}", _plain(note), _table(block)) if part)
-        case Text(text):
+        case blocks.Text(text):
             return _plain(text)
-        case Facts(facts):
+        case blocks.Facts(facts):
             return "\n".join(f"- {_plain(name)}: {_plain(fact)}" for name, fact in facts.items())
-        case Flow(steps, parts):
+        case blocks.Flow(steps, parts):
             return "\n".join([*map(_step, steps), *(f"  {_step(part)}" for part in parts)])
-        case Details():
+        case blocks.Details():
             return ""
 
 
-def _step(step: Step) -> str:
+def _step(step: blocks.Step) -> str:
     leaving = "; ".join(f"less {count:,} {why}" for why, count in step.leaving.items() if count)
     notes = "; ".join(part for part in (step.note, leaving) if part)
     return f"- {step.count:,} {_plain(step.name)}" + (f" ({_plain(notes)})" if notes else "")
 
 
-def _table(table: Table) -> str:
+def _table(table: blocks.Table) -> str:
     kept = [column for column in range(len(table.headings)) if not _drawn([row[column] for row in table.rows])]
     rows = [[_plain(_cell(row[column])) for column in kept] for row in table.rows]
     head = [_plain(table.headings[column]) for column in kept]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(kept), *rows])
 
 
-def _drawn(cells: Sequence[Cell]) -> bool:
-    return any(isinstance(cell, Scale) for cell in cells)
+def _drawn(cells: Sequence[blocks.Cell]) -> bool:
+    return any(isinstance(cell, blocks.Scale) for cell in cells)
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: blocks.Cell) -> str:
     match cell:
-        case None | Scale():
+        case None | blocks.Scale():
             return "–"
         case str():
             return cell
-        case Estimate():
+        case blocks.Estimate():
             interval = f" ({cell.interval})" if cell.interval else ""
-            return number(cell.value, cell.digits) + interval
+            return blocks.number(cell.value, cell.digits) + interval
         case int():
             return f"{cell:,}"
         case float():
-            return number(cell)
+            return blocks.number(cell)
 
 
 def _plain(text: str) -> str:

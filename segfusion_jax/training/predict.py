@@ -1,8 +1,8 @@
 """Running a compiled predict function over all of a source of examples, each counted once."""
 
-import concurrent.futures
+import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import jax
 from segfusion_jax.config import Input
 from segfusion_jax.input.loader import Batch, Source, evaluation_batches
 from segfusion_jax.runtime.devices import Devices
+from segfusion_jax.runtime.threads import work_ahead
 
 
 def predict(
@@ -35,22 +36,10 @@ def predict(
     processes = devices.num_processes
     batches = evaluation_batches(source, batch_size, config, process=devices.process, num_processes=processes)
 
-    for number, outputs in enumerate(_computed(compiled, variables, batches)):
+    computed = work_ahead(functools.partial(compiled, variables), batches, threads=1, ahead=1)
+    for number, outputs in enumerate(computed):
         rows = source.rows[number * batch_size : (number + 1) * batch_size]
         for offset, row in enumerate(rows):
             # Outputs are ordered by process, and process p read the examples p, p + processes, ...
             place = offset % processes * (batch_size // processes) + offset // processes
             yield row, jax.tree.map(operator.itemgetter(place), outputs)
-
-
-def _computed(compiled, variables, batches: Iterable[Batch]) -> Iterator[Any]:
-    """Yields what each batch gives, while a thread computes the next one."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
-        before = None
-        for batch in batches:
-            current = executor.submit(compiled, variables, batch)
-            if before is not None:
-                yield before.result()
-            before = current
-        if before is not None:
-            yield before.result()

@@ -144,7 +144,7 @@ def test_what_is_not_prepared_is_counted_in_its_files(finished, tmp_path):
     assert (listed.stored, listed.masked, listed.classes) == (dealt.stored, dealt.masked, dealt.classes)
     for name in ("tests", "annotated_tests"):
         assert getattr(listed, name) == pytest.approx(getattr(dealt, name), rel=0.4), name
-    for name in ("counts", "unet_training", "unet_validation", "classifier_training", "classifier_validation"):
+    for name in ("unet_training", "unet_validation", "classifier_training", "classifier_validation"):
         assert len(getattr(listed, name)) == len(getattr(dealt, name))
         assert sum(getattr(listed, name)) == pytest.approx(sum(getattr(dealt, name)), rel=0.4), name
 
@@ -180,7 +180,7 @@ def test_the_time_of_each_stage_is_told_and_that_of_done_ones_is_not(finished, t
 
 def test_times_are_those_of_steps_and_batches_by_hand():
     config = tiny.config(segmenter__training__epochs=2, classifier__training__epochs=3, classifier__frozen_epochs=1)
-    numbers = dict(stored=100, masked=90, annotated_tests=8, tests=17, counts=(1, 1))
+    numbers = dict(stored=100, masked=90, annotated_tests=8, tests=17)
     trained = dict(unet_training=(40, 44, 36), unet_validation=(9, 8, 1), classifier_training=(64,))
     classes = Classes(("benign", "malignant"), (False, True), 1)
     work = Workload("by hand", classes, **numbers, **trained, classifier_validation=(10,))

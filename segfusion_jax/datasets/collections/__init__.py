@@ -16,14 +16,5 @@ from segfusion_jax.datasets.collections import (
     synthetic,
 )
 
-READERS = {
-    "synthetic": synthetic,
-    "ham10000": ham10000,
-    "isic2017": isic2017,
-    "isic2018": isic2018,
-    "isic2019": isic2019,
-    "isic2020": isic2020,
-    "isic2024": isic2024,
-    "ph2": ph2,
-    "image_folder": image_folder,
-}
+_MODULES = (synthetic, ham10000, isic2017, isic2018, isic2019, isic2020, isic2024, ph2, image_folder)
+READERS = {module.__name__.rpartition(".")[2]: module for module in _MODULES}

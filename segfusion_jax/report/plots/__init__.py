@@ -4,37 +4,21 @@ Every function writes its figure and returns it. Figures are objects of their ow
 touched and threads may draw.
 """
 
-from segfusion_jax.report.plots.comparisons import Row, forest
-from segfusion_jax.report.plots.curves import Judged, decision_curve, pr_curve, roc_curve
-from segfusion_jax.report.plots.galleries import (
-    Explanation,
-    Missed,
-    augmentation_sheet,
-    bridge_panels,
-    explanations,
-    false_negatives,
-    segmentation_overlays,
-)
-from segfusion_jax.report.plots.scores import Reliability, confusion_matrix, probability_histogram, reliability_diagram
-from segfusion_jax.report.plots.training import training_curves
-
-__all__ = [
-    "Explanation",
-    "Judged",
-    "Missed",
-    "Reliability",
-    "Row",
-    "augmentation_sheet",
-    "bridge_panels",
-    "confusion_matrix",
-    "decision_curve",
-    "explanations",
-    "false_negatives",
-    "forest",
-    "pr_curve",
-    "probability_histogram",
-    "reliability_diagram",
-    "roc_curve",
-    "segmentation_overlays",
-    "training_curves",
-]
+from segfusion_jax.report.plots.comparisons import Row as Row
+from segfusion_jax.report.plots.comparisons import forest as forest
+from segfusion_jax.report.plots.curves import Judged as Judged
+from segfusion_jax.report.plots.curves import decision_curve as decision_curve
+from segfusion_jax.report.plots.curves import pr_curve as pr_curve
+from segfusion_jax.report.plots.curves import roc_curve as roc_curve
+from segfusion_jax.report.plots.galleries import Explanation as Explanation
+from segfusion_jax.report.plots.galleries import Missed as Missed
+from segfusion_jax.report.plots.galleries import augmentation_sheet as augmentation_sheet
+from segfusion_jax.report.plots.galleries import bridge_panels as bridge_panels
+from segfusion_jax.report.plots.galleries import explanations as explanations
+from segfusion_jax.report.plots.galleries import false_negatives as false_negatives
+from segfusion_jax.report.plots.galleries import segmentation_overlays as segmentation_overlays
+from segfusion_jax.report.plots.scores import Reliability as Reliability
+from segfusion_jax.report.plots.scores import confusion_matrix as confusion_matrix
+from segfusion_jax.report.plots.scores import probability_histogram as probability_histogram
+from segfusion_jax.report.plots.scores import reliability_diagram as reliability_diagram
+from segfusion_jax.report.plots.training import training_curves as training_curves
