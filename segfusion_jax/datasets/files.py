@@ -1,4 +1,4 @@
-"""Files of a collection wherever they lie: in folders, in zip archives as published, in HDF5, or in memory.
+"""Files of a collection wherever they lie: in folders, in zip archives as published, or in HDF5.
 
 Archives are read where they are and never unpacked, so that no entry can be written anywhere.
 """
@@ -124,27 +124,6 @@ class Hdf5Member:
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
-
-
-@dataclasses.dataclass(frozen=True)
-class MemoryFile:
-    """Bytes that lie in no file."""
-
-    name: str
-    content: bytes = dataclasses.field(repr=False)
-    stamp: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self.content)
-
-    def read(self) -> bytes:
-        """Returns all bytes."""
-        return self.content
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclasses.dataclass(frozen=True)

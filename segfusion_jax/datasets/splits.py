@@ -30,9 +30,7 @@ _TOLERANCE = 0.1  # of a part
 
 
 def joined(
-    rows: Sequence[Row],
-    duplicate_pairs: Iterable[tuple[str, str]] = (),
-    lesion_pairs: Iterable[tuple[str, str]] = (),
+    rows: Sequence[Row], duplicate_pairs: Iterable[tuple[str, str]] = (), lesion_pairs: Iterable[tuple[str, str]] = ()
 ) -> list[Row]:
     """Returns the rows with `picture`, `lookalike` and `group`.
 

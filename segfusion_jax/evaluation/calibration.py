@@ -99,12 +99,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 
 
 def calibrated_ece(
-    probabilities: np.ndarray,
-    groups: Sequence[Hashable],
-    *,
-    bins: int = ECE_BINS,
-    resamples: int = 1000,
-    seed: int = 0,
+    probabilities: np.ndarray, groups: Sequence[Hashable], *, bins: int = ECE_BINS, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Returns between what values the expected calibration error of a perfect model lies in 95 % of cases.
 

@@ -134,7 +134,4 @@ def _distances(lesions: tuple[np.ndarray, np.ndarray], diagonal: float) -> tuple
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     surfaces = [np.argwhere(lesion - cv2.erode(lesion, cross)) for lesion in lesions]
     there, back = (KDTree(goal).query(start)[0] for start, goal in (surfaces, surfaces[::-1]))
-    return (
-        float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        float(np.concatenate([there, back]).mean()),
-    )
+    return (float(max(np.percentile(there, 95), np.percentile(back, 95))), float(np.concatenate([there, back]).mean()))

@@ -22,11 +22,7 @@ from segfusion_jax.runtime.atomic import replace
 
 
 def load_pretrained(
-    path: str | pathlib.Path,
-    model: Functional,
-    *,
-    drop: Sequence[str] = ("head",),
-    within: str = "",
+    path: str | pathlib.Path, model: Functional, *, drop: Sequence[str] = ("head",), within: str = ""
 ) -> Functional:
     """Fills a model with released weights.
 

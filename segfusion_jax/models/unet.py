@@ -10,16 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from segfusion_jax.models import layers
 from segfusion_jax.models.inverted_residual import Encoder, Plan
-from segfusion_jax.models.layers import (
-    TENSORFLOW,
-    BatchNorm,
-    Conv,
-    Conventions,
-    TransposedConv,
-    normalized,
-    rematerialized,
-)
 from segfusion_jax.ops.dropout import concatenate_dropout, dropout
 from segfusion_jax.ops.resampling import max_pool_2x2, upsample_2x
 
@@ -30,15 +22,15 @@ class DoubleConv(nnx.Module):
     """Twice: 3x3 convolution, batch norm, ReLU."""
 
     def __init__(self, channels: int, filters: int, *, axis_name: str | None, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.conv1 = Conv(channels, filters, 3, use_bias=True, dtype=dtype, rngs=rngs)
-        self.norm1 = BatchNorm(filters, epsilon=1e-3, axis_name=axis_name)
-        self.conv2 = Conv(filters, filters, 3, use_bias=True, dtype=dtype, rngs=rngs)
-        self.norm2 = BatchNorm(filters, epsilon=1e-3, axis_name=axis_name)
+        self.conv1 = layers.Conv(channels, filters, 3, use_bias=True, dtype=dtype, rngs=rngs)
+        self.norm1 = layers.BatchNorm(filters, epsilon=1e-3, axis_name=axis_name)
+        self.conv2 = layers.Conv(filters, filters, 3, use_bias=True, dtype=dtype, rngs=rngs)
+        self.norm2 = layers.BatchNorm(filters, epsilon=1e-3, axis_name=axis_name)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [batch, height, width, channels] to [batch, height, width, filters]."""
-        x = normalized(self.conv1, self.norm1, x, train=train, activation=nnx.relu)
-        return normalized(self.conv2, self.norm2, x, train=train, activation=nnx.relu)
+        x = layers.normalized(self.conv1, self.norm1, x, train=train, activation=nnx.relu)
+        return layers.normalized(self.conv2, self.norm2, x, train=train, activation=nnx.relu)
 
 
 class UNet(nnx.Module):
@@ -83,9 +75,9 @@ class UNet(nnx.Module):
             [DoubleConv(c, f, **common) for c, f in zip([channels, *widths], widths[:-1], strict=False)]
         )
         self.bottom = DoubleConv(widths[-2], widths[-1], **common)
-        self.upsample = nnx.List([TransposedConv(2 * f, f, dtype=dtype, rngs=rngs) for f in widths[-2::-1]])
+        self.upsample = nnx.List([layers.TransposedConv(2 * f, f, dtype=dtype, rngs=rngs) for f in widths[-2::-1]])
         self.up = nnx.List([DoubleConv(2 * f, f, **common) for f in widths[-2::-1]])
-        self.head = Conv(filters, 1, 1, use_bias=True, dtype=dtype, rngs=rngs)
+        self.head = layers.Conv(filters, 1, 1, use_bias=True, dtype=dtype, rngs=rngs)
         self.dropout = dropout
         self.remat = remat
 
@@ -111,7 +103,7 @@ class UNet(nnx.Module):
             return block(x, train=train)
 
         if self.remat and train:
-            convolve, go_up = rematerialized(convolve), rematerialized(go_up)
+            convolve, go_up = layers.rematerialized(convolve), layers.rematerialized(go_up)
         skips = []
         for block in self.down:
             skips.append(convolve(block, x))
@@ -149,7 +141,7 @@ class EncoderUNet(nnx.Module):
         filters: int = 16,
         dropout: float = 0.1,
         channels: int = 3,
-        conventions: Conventions = TENSORFLOW,
+        conventions: layers.Conventions = layers.TENSORFLOW,
         axis_name: str | None = None,
         remat: bool = False,
         dtype: jnp.dtype = jnp.float32,
@@ -170,7 +162,7 @@ class EncoderUNet(nnx.Module):
         self.up = nnx.List(
             [DoubleConv(b + c, f, **common) for b, c, f in zip(below, new_channels, widths, strict=False)]
         )
-        self.head = Conv(filters, 1, 1, use_bias=True, dtype=dtype, rngs=rngs)
+        self.head = layers.Conv(filters, 1, 1, use_bias=True, dtype=dtype, rngs=rngs)
         self.dropout = dropout
         self.remat = remat
 
@@ -196,7 +188,7 @@ class EncoderUNet(nnx.Module):
             return block(concatenate_dropout(parts, self.dropout, key=key), train=train)
 
         if self.remat and train:
-            go_up = rematerialized(go_up)
+            go_up = layers.rematerialized(go_up)
         for block, skip, block_key in zip(self.up, [*skips, None], keys, strict=True):
             y = go_up(block, y, skip, block_key)
         return self.head(y).astype(jnp.float32)

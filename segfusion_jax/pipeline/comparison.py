@@ -162,9 +162,7 @@ def _sample(compared: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _warnings(compared: Mapping[str, Mapping[str, Any]], reference: str) -> list[str]:
-    warnings = [
-        "Each interval stands for itself: among many comparisons one in twenty excludes 0 by chance.",
-    ]
+    warnings = ["Each interval stands for itself: among many comparisons one in twenty excludes 0 by chance."]
     if all(run["repeats"] == 1 for run in compared.values()):
         warnings.append(
             "Each classifier was trained once: intervals tell what other test images would change, not what another "

@@ -183,12 +183,6 @@ def test_too_large_a_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
             file.read()
 
 
-def test_files_in_memory():
-    file = files.MemoryFile("a.jpg", b"abc")
-    assert (file.name, file.size, file.read()) == ("a.jpg", 3, b"abc")
-    assert "abc" not in repr(file)
-
-
 @pytest.mark.parametrize(
     "stored", [np.bytes_, np.void, lambda b: np.frombuffer(b, np.uint8)], ids=["string", "opaque", "bytes"]
 )

@@ -64,11 +64,7 @@ def draw_scores(
 ) -> None:
     """Draws curves, decisions, probabilities, reliability and subgroups of the test images."""
     labels, probabilities, names = test.labels, test.malignancy, test.classes.binary_names
-    curves = (
-        ("roc_curve", plots.roc_curve),
-        ("pr_curve", plots.pr_curve),
-        ("decision_curve", plots.decision_curve),
-    )
+    curves = (("roc_curve", plots.roc_curve), ("pr_curve", plots.pr_curve), ("decision_curve", plots.decision_curve))
     judged = plots.Judged(labels, probabilities, threshold, test.groups, resamples)
     for name, curve in curves if len(set(test.groups)) > 1 else ():  # of one group there are no bands
         curve(folder / f"{name}.png", judged)

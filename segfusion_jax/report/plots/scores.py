@@ -79,11 +79,7 @@ def confusion_matrix(
 
 
 def probability_histogram(
-    path: Path,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    threshold: float,
-    names: tuple[str, str] = style.SIDES,
+    path: Path, labels: np.ndarray, probabilities: np.ndarray, threshold: float, names: tuple[str, str] = style.SIDES
 ) -> Figure:
     """Draws how the probabilities of each class are spread, as shares of the class, with the threshold.
 
