@@ -16,16 +16,8 @@ import safetensors
 from segfusion_jax.models import torch_pickle
 
 _FAULTS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-    safetensors.SafetensorError,
+    *(OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, safetensors.SafetensorError),
 )
 
 _SAFETENSORS_TYPES = {

@@ -32,22 +32,10 @@ PREFIX = "segfusion_"
 """What the names of all our kernels begin with in a compiled program."""
 
 _NAMES = (
-    "moments",
-    "norm_act",
-    "norm_act_sums",
-    "norm_act_gradient",
-    "depthwise",
-    "depthwise_input_gradient",
-    "depthwise_kernel_gradient",
-    "conv",
-    "conv_kernel_gradient",
-    "transposed_conv",
-    "max_pool",
-    "max_pool_gradient",
-    "image_sums",
-    "image_scale",
-    "concatenate_dropout",
-    "concatenate_dropout_gradient",
+    *("moments", "norm_act", "norm_act_sums", "norm_act_gradient"),
+    *("depthwise", "depthwise_input_gradient", "depthwise_kernel_gradient"),
+    *("conv", "conv_kernel_gradient", "transposed_conv", "max_pool", "max_pool_gradient"),
+    *("image_sums", "image_scale", "concatenate_dropout", "concatenate_dropout_gradient"),
 )
 
 _allowed = contextvars.ContextVar("native kernels are allowed", default=True)

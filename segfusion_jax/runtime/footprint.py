@@ -10,13 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 _KINDS = (
-    "all-reduce",
-    "all-gather",
-    "all-to-all",
-    "ragged-all-to-all",
-    "collective-broadcast",
-    "collective-permute",
-    "reduce-scatter",
+    *("all-reduce", "all-gather", "all-to-all", "ragged-all-to-all"),
+    *("collective-broadcast", "collective-permute", "reduce-scatter"),
 )
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) .*\{$")
 _CALL = re.compile(r"\b(body|condition|calls|to_apply)=%?([\w.-]+)")
