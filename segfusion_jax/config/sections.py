@@ -172,7 +172,9 @@ class Segmenter(Section):
     conventions: str = field("tensorflow", one_of(*CONVENTIONS), was="family")
     """Of the encoder, as classifier.conventions."""
     pretrained: str = field("")
-    """Weights of the encoder, as classifier.pretrained."""
+    """Weights of the encoder, as classifier.pretrained, or of a whole U-Net, trained here or released."""
+    pretrained_head: str = field("")
+    """As classifier.pretrained_head."""
     filters: int = field(16, at_least(1))
     """Channels at the image's own size; doubled at each of the four levels below."""
     dropout: float = field(0.1, in_range(0, 0.95))
@@ -188,8 +190,6 @@ class Segmenter(Section):
         super().__post_init__()
         if self.training.sampling != "shuffled":
             raise ValueError(f"training.sampling = {self.training.sampling!r}: must be 'shuffled'")
-        if self.pretrained and not self.encoder:
-            refuse(self, "pretrained", '"" without an encoder: the paper\'s U-Net has no released weights')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,6 +230,8 @@ class Classifier(Section):
     """Multiplies an EfficientNet's block counts."""
     pretrained: str = field("")
     """Weight file, found like data.root, or a published name (docs/models.md); "" = from scratch."""
+    pretrained_head: str = field("")
+    """Name of that file's last layer, which is not read; "" = its publisher's ("classifier", "predictions")."""
     dropout: float = field(0.1, in_range(0, 0.95))
     """Likewise, before the last layer."""
     drop_path: float = field(0.2, in_range(0, 0.95))

@@ -13,7 +13,7 @@ from segfusion_jax.models.functional import Functional, functional
 from segfusion_jax.models.inverted_residual import ImageClassifier, Plan
 from segfusion_jax.models.layers import conventions_of
 from segfusion_jax.models.preprocessing import Preprocessing
-from segfusion_jax.models.pretrained import load_pretrained
+from segfusion_jax.models.pretrained import is_unet, load_pretrained, load_weights
 from segfusion_jax.models.unet import EncoderUNet, UNet
 from segfusion_jax.runtime import locations
 
@@ -63,13 +63,24 @@ def make_classifier(
     return functional(module, preprocessing.IMAGENET._replace(image_size=config.image_size))
 
 
-def load_encoder(config: configs.Segmenter, unet: Functional) -> Functional:
-    """Returns `unet` with the weights of its encoder from the file that the config names, if it names any."""
+def load_unet(config: configs.Segmenter, unet: Functional) -> Functional:
+    """Returns `unet` with the weights that the config names, if any: of its encoder, or all, where they are a U-Net's.
+
+    Raises:
+      ValueError: they do not fit.
+    """
     if not config.pretrained:
         return unet
     path = find_pretrained(config)
+    if is_unet(path):
+        return _whole_unet(config, path, unet)
+    if not config.encoder:
+        raise ValueError(
+            f"{_field(config)} = {config.pretrained!r} holds no U-Net of ours, and without segmenter.encoder there is "
+            "no other part that weights could fill"
+        )
     blocks = range(len(unet.params["encoder"]["blocks"]), len(_plan(config.encoder, 1.0, 1.0).blocks))
-    drop = ("top", "hidden", "head", *(f"blocks.{number}" for number in blocks))
+    drop = ("top", "hidden", *_heads(config), *(f"blocks.{number}" for number in blocks))
     unet = load_pretrained(path, unet, drop=drop, within="encoder")
     return unet._replace(preprocessing=_preprocessing(config, unet.preprocessing))
 
@@ -78,7 +89,7 @@ def load_backbone(config: configs.Classifier, classifier: Functional) -> Functio
     """Returns `classifier` with the weights before its last layer from the file that the config names, if any."""
     if not config.pretrained:
         return classifier
-    classifier = load_pretrained(find_pretrained(config), classifier)
+    classifier = load_pretrained(find_pretrained(config), classifier, drop=_heads(config))
     return classifier._replace(preprocessing=_preprocessing(config, classifier.preprocessing))
 
 
@@ -108,6 +119,21 @@ def _plan(backbone: str, width: float, depth: float) -> Plan:
     if backbone in mobilenet_v3.VARIANTS:
         return mobilenet_v3.plan(backbone, width=width)
     return efficientnet.plan(backbone, width=width, depth=depth)
+
+
+def _whole_unet(config: configs.Segmenter, path: pathlib.Path, unet: Functional) -> Functional:
+    try:
+        unet = load_weights(path, unet)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. It is a whole U-Net: encoder, filters and conventions of config.segmenter must be as in the "
+            "config.json or metadata.json beside it"
+        ) from error
+    return unet._replace(preprocessing=unet.preprocessing._replace(image_size=config.image_size))
+
+
+def _heads(config: configs.Segmenter | configs.Classifier) -> tuple[str, ...]:
+    return ("head", config.pretrained_head) if config.pretrained_head else ("head",)
 
 
 def _local_file(name: str) -> pathlib.Path | None:

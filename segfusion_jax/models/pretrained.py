@@ -17,6 +17,7 @@ from absl import logging
 from segfusion_jax.models import preprocessing, weight_files, weight_names
 from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.preprocessing import Preprocessing
+from segfusion_jax.models.unwrapping import unwrap
 from segfusion_jax.models.weight_names import Arrays, Source
 from segfusion_jax.runtime.atomic import replace
 
@@ -30,8 +31,8 @@ def load_pretrained(
         model = load_pretrained("efficientnetb0_notop.h5", model)  # all but the last layer
 
     Args:
-      path: a Keras `.h5` or `.weights.h5`, a timm or torchvision `.safetensors` or `.pth`, an `.npz` or `.pth` with the
-        names of lukemelas/EfficientNet-PyTorch, or our own `.safetensors`.
+      path: weights by the names of Keras, timm, torchvision, lukemelas/EfficientNet-PyTorch or our own, in any
+        container that `weight_files` reads, alone or wrapped as `unwrapping` knows it.
       model: what is filled. Where it reads four channels and the file three, the fourth starts at zero.
       drop: parts that are not read from the file, by what their names start with: "head", the last layer, "hidden", the
         layer before it in MobileNetV3, "top", "blocks.15", or what a file has of its own. The model, where it has them,
@@ -48,17 +49,25 @@ def load_pretrained(
     path = pathlib.Path(path)
     arrays = weight_files.read(path)
     try:
-        source, translated = weight_names.translate(arrays)
+        source, translated = weight_names.translate(unwrap(arrays))
         expects = _preprocessing(path, source, translated, model.conventions)
+        _check_conventions(path, source, model.conventions)
     except (ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: {error}") from error
-    _check_conventions(path, source, model.conventions)
     unread = (*drop, "preprocessing")
     params, batch_stats = (tree[within] if within else tree for tree in (model.params, model.batch_stats))
     current = flatten(params) | flatten(batch_stats)
     expected = {name: array for name, array in current.items() if not _within(name, drop)}
     chosen = {name: array for name, array in translated.items() if not _within(name, unread)}
-    filled = current | _checked(_with_fourth_channel(chosen, expected), expected, path)
+    try:
+        filled = current | _checked(_with_fourth_channel(chosen, expected), expected, path)
+    except ValueError as error:
+        if set(chosen) <= set(expected):
+            raise
+        raise ValueError(
+            f"{error}. If what is superfluous is its last layer, name that: config.classifier.pretrained_head "
+            "(config.segmenter.pretrained_head; drop of load_pretrained)"
+        ) from error
     params, batch_stats = _like(params, filled), _like(batch_stats, filled)
     if within:
         params, batch_stats = model.params | {within: params}, model.batch_stats | {within: batch_stats}
@@ -100,6 +109,15 @@ def release_weights(path: pathlib.Path, target: pathlib.Path) -> None:
     _write_own(target, {name: _halved(array) for name, array in arrays.items()}, metadata)
 
 
+def is_unet(path: pathlib.Path) -> bool:
+    """Returns whether a file is one that `save_weights` wrote of a U-Net."""
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return "segfusion_jax" in (file.metadata() or {}) and any(name.startswith("up.") for name in file.keys())
+    except safetensors.SafetensorError:
+        return False
+
+
 def stored_preprocessing(path: pathlib.Path) -> Preprocessing:
     """Returns what a file that `save_weights` wrote says of its preprocessing.
 
@@ -135,14 +153,14 @@ def _like(variables: Variables, arrays: Mapping[str, np.ndarray | jax.Array]) ->
 
 def _within(name: str, parts: Sequence[str]) -> bool:
     """Returns whether a name, of components between dots or slashes, starts with one of `parts`."""
-    return any(f"{name}.".replace("/", ".").startswith(f"{part}.") for part in parts)
+    return any(f"{name}.".replace("/", ".").startswith(f"{part}.".replace("/", ".")) for part in parts)
 
 
 def _check_conventions(path: pathlib.Path, source: Source, conventions: str) -> None:
     accepted = _families(path, source)
     if conventions not in accepted:
         raise ValueError(
-            f"{path}: these weights, by their names {source}'s, follow the conventions {' or '.join(accepted)}; "
+            f"these weights, by their names {source}'s, follow the conventions {' or '.join(accepted)}; "
             f"the model follows {conventions!r}"
         )
 
@@ -265,8 +283,14 @@ def _halved(array: np.ndarray) -> np.ndarray:
 
 
 def _own_metadata(path: pathlib.Path) -> dict:
-    with safetensors.safe_open(path, "numpy") as file:
-        return json.loads((file.metadata() or {}).get("segfusion_jax", "{}"))
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return json.loads((file.metadata() or {})["segfusion_jax"])
+    except (safetensors.SafetensorError, KeyError):
+        raise ValueError(
+            "no safetensors file with our metadata, which say for which images its weights are: take the file that "
+            "save_weights wrote, such as a released model's or a finished workdir's"
+        ) from None
 
 
 def _stated_preprocessing(metadata: dict) -> Preprocessing:

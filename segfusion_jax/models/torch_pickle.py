@@ -18,8 +18,8 @@ import numpy as np
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
-_NESTED = ("state_dict_ema", "state_dict", "model")
-"""Where a checkpoint keeps its weights; timm too prefers the averaged ones."""
+_DEPTH = 8
+"""Dicts in dicts that tensors are looked for in; real checkpoints have four."""
 
 
 class _StorageType(NamedTuple):
@@ -71,7 +71,43 @@ def _parameter(data: object, _grad=False, _hooks=None) -> object:
     return data
 
 
+class _Inert:
+    """What stands beside weights in checkpoints: made by any call and filled with anything, of which it keeps nothing.
+
+    Only an instance can be filled: a pickle that tries it on the class lacks an argument.
+    """
+
+    def __new__(cls, *_: object) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def append(self, value: object) -> None:
+        """Keeps nothing."""
+
+
+_INERT = (
+    *(("argparse", "Namespace"), ("_codecs", "encode"), ("numpy", "dtype"), ("torch", "Size"), ("torch", "device")),
+    *(("torch", name) for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")),
+    *((module, "scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+    *((module, name) for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
+    *(("collections", name) for name in ("Counter", "defaultdict", "deque")),
+    *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "complex")),
+    ("pytorch_lightning.utilities.parsing", "AttributeDict"),
+    ("lightning.fabric.utilities.data", "AttributeDict"),
+    ("lightning_fabric.utilities.data", "AttributeDict"),
+)
+"""Globals of options, metrics and counters, which timm, Lightning and training loops save beside the weights."""
+
 _GLOBALS: dict[tuple[str, str], object] = {
+    **dict.fromkeys(_INERT, _Inert),
     ("collections", "OrderedDict"): _Allowed(_StateDict),
     ("torch._utils", "_rebuild_tensor"): _Allowed(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): _Allowed(_tensor),
@@ -120,8 +156,8 @@ def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
       archive: members `NAME/data.pkl`, `NAME/data/0`, ..., the declared sizes of which the caller has found plausible.
 
     Returns:
-      Read-only arrays of the file's types: of the state dict itself, or of the one below "state_dict_ema", "state_dict"
-      or "model"; without "module." where all names begin with it.
+      Read-only arrays of the file's types: all tensors in nested dicts, by their keys joined with dots, such as
+      "state_dict.conv_stem.weight". Options, metrics and counters beside them are left out.
 
     Raises:
       ValueError: for anything but a sound state dict of dense tensors. Its pickle has then run nothing.
@@ -189,15 +225,28 @@ def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
 
 
 def _tensors(loaded: object) -> dict[str, _Tensor]:
-    if isinstance(loaded, dict):
-        loaded = next((loaded[key] for key in _NESTED if isinstance(loaded.get(key), dict)), loaded)
-    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+    """Returns the tensors in nested dicts, by their keys (texts) joined with dots; of a dict met twice, once."""
+    if not isinstance(loaded, dict):
         raise ValueError(f"it holds a {type(loaded).__name__}, not a state dict of names and tensors")
-    others = [f"{name} is a {type(value).__name__}" for name, value in loaded.items() if not isinstance(value, _Tensor)]
-    if others:
-        raise ValueError(f"it holds more than tensors: {'; '.join(others[:10])}")
-    prefix = "module." if all(name.startswith("module.") for name in loaded) else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in loaded.items()}
+    tensors: dict[str, _Tensor] = {}
+    met: set[int] = set()
+
+    def add(values: dict, prefix: str, depth: int) -> None:
+        met.add(id(values))
+        for key, value in values.items():
+            if not isinstance(key, str):  # of the state of an optimizer
+                continue
+            if isinstance(value, _Tensor):
+                if tensors.setdefault(f"{prefix}{key}", value) is not value:
+                    raise ValueError(f"two of its tensors are called {prefix}{key}")
+            elif isinstance(value, dict) and depth < _DEPTH and id(value) not in met:
+                add(value, f"{prefix}{key}.", depth + 1)
+
+    add(loaded, "", 0)
+    if loaded and not tensors:
+        shown = ", ".join(str(key) for key in list(loaded)[:5])
+        raise ValueError(f"it holds no tensors by names in dicts; its keys are {shown}")
+    return tensors
 
 
 def _view(name: str, tensor: _Tensor, content: bytes) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Released weight files to NumPy arrays under the file's own names. No file is trusted; none needs its framework."""
 
+import collections
 import io
 import itertools
+import math
 import pathlib
 import re
 import zipfile
@@ -10,6 +12,7 @@ from typing import IO
 
 import h5py
 import ml_dtypes
+import msgpack
 import numpy as np
 import safetensors
 
@@ -47,8 +50,10 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
       path: one of
         - `.npz`, `.safetensors`;
         - PyTorch `.pth`: see `torch_pickle`;
+        - Flax' `.msgpack`: names are keys joined with dots, `params.stem.conv.kernel`;
         - Keras' old `.h5`, weights or whole model: names are "layer/variable", `stem_conv/kernel`, without ":0", in the
-          order of the model's layers;
+          order of the model's layers; layers of a nested model are called as if they were not nested, unless others are
+          called so;
         - Keras 3 `.weights.h5` or `.keras`: names are the layer's and the variable's index, `stem_conv/0`; where the
           file does not name its layers, their places, `conv2d_3/0` for the kernel of the fourth Conv2D, and
           `functional/layers/conv2d/0` within a nested model. Optimizer and random state are left out.
@@ -84,7 +89,9 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
             return _read_safetensors(file.read())
         if head.startswith(b"\x80"):
             return torch_pickle.read_legacy(file.read())
-    accepted = ".npz, .safetensors, PyTorch's .pth, Keras' .h5 and .keras"
+        if head and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):  # a map that is not empty
+            return _read_msgpack(file.read())
+    accepted = ".npz, .safetensors, PyTorch's .pth, Flax' .msgpack, Keras' .h5 and .keras"
     raise ValueError(f"it begins with {head!r}, as none of {accepted} does" if head else "it is empty")
 
 
@@ -94,6 +101,34 @@ def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
         if tensor["dtype"] not in _SAFETENSORS_TYPES:
             raise ValueError(f"{name} is of type {tensor['dtype']}, not one of {', '.join(_SAFETENSORS_TYPES)}")
         arrays[name] = np.frombuffer(tensor["data"], _SAFETENSORS_TYPES[tensor["dtype"]]).reshape(tensor["shape"])
+    return arrays
+
+
+def _read_msgpack(content: bytes) -> dict[str, np.ndarray]:
+    """Reads what `flax.serialization.to_bytes` wrote: maps, in which arrays are (shape, dtype, bytes), packed again."""
+
+    def array(kind: int, packed: bytes) -> np.ndarray:
+        if kind != 1:
+            raise ValueError(f"an extension of type {kind}, no array")
+        shape, dtype, numbers = msgpack.unpackb(packed, raw=True)
+        dtype = np.dtype(ml_dtypes.bfloat16 if dtype == b"bfloat16" else dtype.decode())
+        if not all(type(side) is int and side >= 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(
+            numbers
+        ):
+            raise ValueError(f"an array of shape {shape} and {dtype} in {len(numbers)} bytes")
+        return np.frombuffer(numbers, dtype).reshape(shape)
+
+    arrays: dict[str, np.ndarray] = {}
+
+    def add(values: dict, prefix: str) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                add(value, f"{prefix}{key}.")
+            elif isinstance(value, np.ndarray):
+                arrays[f"{prefix}{key}"] = value
+
+    loaded = msgpack.unpackb(content, ext_hook=array, raw=False)
+    add(loaded, "")
     return arrays
 
 
@@ -141,7 +176,7 @@ def _nodes(content: h5py.File) -> tuple[dict[str, h5py.Group], dict[str, h5py.Da
 
 
 def _legacy_keras(root: str, groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    arrays = {}
+    found: list[tuple[str, str, h5py.Dataset]] = []
     for layer in [*_strings(groups[root], "layer_names"), "top_level_model_weights"]:
         folder = f"{root}{layer}/"
         for weight in _strings(groups[folder], "weight_names") if folder in groups else []:
@@ -150,8 +185,12 @@ def _legacy_keras(root: str, groups: dict[str, h5py.Group], datasets: dict[str, 
                 raise ValueError(f"it lists {weight} of layer {layer}, but does not hold it")
             # A weight's name mostly repeats its layer's, at times after the model's.
             variable = f"/{weight}".partition(f"/{layer}/")[2] or weight
-            arrays[f"{layer}/{variable.removesuffix(':0')}"] = _values(datasets[path])
-    return arrays
+            found.append((layer, variable.removesuffix(":0"), datasets[path]))
+    nested = collections.Counter(name for layer, variable, _ in found for name in {variable, f"{layer}/{variable}"})
+    return {
+        variable if "/" in variable and nested[variable] == 1 else f"{layer}/{variable}": _values(dataset)
+        for layer, variable, dataset in found
+    }
 
 
 def _keras(groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:

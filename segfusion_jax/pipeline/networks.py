@@ -3,7 +3,7 @@
 from typing import Any
 
 from segfusion_jax.config import Config
-from segfusion_jax.models.from_config import load_backbone, load_encoder, make_classifier, make_unet
+from segfusion_jax.models.from_config import load_backbone, load_unet, make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.runtime.devices import AXIS, Devices
 from segfusion_jax.training.seeds import derive_seed
@@ -25,8 +25,8 @@ class Networks:
         )
 
     def unet(self, fold: int) -> Functional:
-        """Returns the U-Net that never meets a fold; its encoder has pretrained weights if the config names any."""
-        return load_encoder(self._config.segmenter, self.random_unet(fold))
+        """Returns the U-Net that never meets a fold; with the pretrained weights that the config names, if any."""
+        return load_unet(self._config.segmenter, self.random_unet(fold))
 
     def random_unet(self, fold: int) -> Functional:
         """Returns the U-Net that never meets a fold, with random weights throughout."""

@@ -14,7 +14,7 @@ from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.models.published import Published
 from segfusion_jax.models.unet import EncoderUNet
 from tests.models import lukemelas
-from tests.models.filled import filled
+from tests.models.filled import filled, redrawn
 
 SMALL = Classifier(width=0.25, depth=0.5, image_size=(32, 32))
 
@@ -149,13 +149,63 @@ def test_an_encoder_is_loaded_and_brings_its_preprocessing(tmp_path):
         encoder="mobilenet_v3_small", filters=1, image_size=(48, 48), pretrained=str(tmp_path / "small.safetensors")
     )
     unet = filled(lambda: EncoderUNet(plan, filters=1, rngs=nnx.Rngs(0)), seed=1)
-    loaded = from_config.load_encoder(config, unet)
+    loaded = from_config.load_unet(config, unet)
     assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(48, 48))
     blocks = {number: block for number, block in backbone.params["blocks"].items() if number < 8}
     encoder = {"stem": backbone.params["stem"], "blocks": blocks}
     jax.tree.map(np.testing.assert_array_equal, loaded.params["encoder"], encoder)
     jax.tree.map(np.testing.assert_array_equal, loaded.params["up"], unet.params["up"])
-    assert from_config.load_encoder(Segmenter(), unet) is unet
+    assert from_config.load_unet(Segmenter(), unet) is unet
+
+
+@pytest.mark.parametrize("encoder", ["", "mobilenet_v3_small"])
+def test_a_whole_unet_is_loaded(tmp_path, encoder):
+    def drawn(seed, filters=1):
+        config = Segmenter(encoder=encoder, filters=filters)
+        return redrawn(from_config.make_unet(config, seed=0, dtype=jnp.float32), seed)
+
+    theirs, ours = drawn(1), drawn(2)
+    save_weights(tmp_path / "unet.safetensors", theirs._replace(preprocessing=preprocessing.CENTRED))
+    fields = dict(encoder=encoder, filters=1, image_size=(48, 64), pretrained=str(tmp_path / "unet.safetensors"))
+    loaded = from_config.load_unet(Segmenter(**fields), ours)
+    jax.tree.map(np.testing.assert_array_equal, loaded[1:3], theirs[1:3])
+    assert loaded.preprocessing == preprocessing.CENTRED._replace(image_size=(48, 64))
+    with pytest.raises(ValueError, match="has shape .* It is a whole U-Net: encoder, filters and conventions"):
+        from_config.load_unet(Segmenter(**fields), drawn(3, filters=2))
+
+
+def test_without_an_encoder_other_weights_have_no_place(tmp_path):
+    np.savez(tmp_path / "b0.npz", **lukemelas.arrays())
+    unet = from_config.make_unet(Segmenter(filters=1), seed=0, dtype=jnp.float32)
+    with pytest.raises(ValueError, match="config.segmenter.pretrained = .* holds no U-Net of ours"):
+        from_config.load_unet(Segmenter(filters=1, pretrained=str(tmp_path / "b0.npz")), unet)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "state_dict.model."])
+def test_wrapped_weights_are_those_of_the_plain_file(tmp_path, prefix):
+    wrapped = {f"{prefix}{name}": array for name, array in lukemelas.arrays().items()} | {"loss.weight": np.ones(2)}
+    np.savez(tmp_path / "b0.npz", **wrapped)
+    config = Classifier(width=0.25, depth=0.5, image_size=(32, 32), pretrained=str(tmp_path / "b0.npz"))
+    loaded = from_config.load_backbone(config, classifier_of_zeros())
+    np.testing.assert_array_equal(loaded.params["top"]["norm"]["scale"], lukemelas.arrays()["_bn1.weight"])
+
+
+def test_our_own_names_without_metadata_are_refused_with_the_remedy(tmp_path):
+    np.savez(tmp_path / "own.npz", **{"stem.conv.kernel": np.zeros((3, 3, 3, 8), np.float32)})
+    config = Classifier(width=0.25, depth=0.5, image_size=(32, 32), pretrained=str(tmp_path / "own.npz"))
+    with pytest.raises(
+        ValueError, match="no safetensors file with our metadata.*take the file that save_weights wrote"
+    ):
+        from_config.load_backbone(config, classifier_of_zeros())
+
+
+def test_a_head_of_any_name_is_named_by_the_config(tmp_path):
+    np.savez(tmp_path / "b0.npz", **lukemelas.arrays() | {"fc.weight": np.ones((7, 1280))})
+    config = dict(width=0.25, depth=0.5, image_size=(32, 32), pretrained=str(tmp_path / "b0.npz"))
+    with pytest.raises(ValueError, match="superfluous fc.weight"):
+        from_config.load_backbone(Classifier(**config), classifier_of_zeros())
+    loaded = from_config.load_backbone(Classifier(**config, pretrained_head="fc"), classifier_of_zeros())
+    np.testing.assert_array_equal(loaded.params["top"]["norm"]["scale"], lukemelas.arrays()["_bn1.weight"])
 
 
 class TestPublished:

@@ -172,33 +172,6 @@ def test_bytes_names_of_python_2_and_views_of_none_in_legacy_files():
     np.testing.assert_array_equal(read(legacy(value, CONTENTS))["weight"], NUMBERS)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model", "state_dict_ema"])
-@both
-def test_a_checkpoint_gives_its_weights_and_nothing_else(write, key):
-    optimizer = {"state": {0: {"step": 3, "mean": tensor("1", 2, (2,), (1,))}}, "lr": [0.1, None, True]}
-    contents = CONTENTS | {"1": b"\0" * 8}
-    arrays = read(write({"epoch": 3, "optimizer": optimizer, key: {"a.weight": tensor()}}, contents))
-    assert list(arrays) == ["a.weight"]
-    np.testing.assert_array_equal(arrays["a.weight"], NUMBERS.reshape(2, 3))
-
-
-def test_averaged_weights_are_preferred():
-    value = {"state_dict": {"raw": tensor()}, "state_dict_ema": {"averaged": tensor()}}
-    assert list(read(zipped(value, CONTENTS))) == ["averaged"]
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["module.a", "module.b.module.c"], ["a", "b.module.c"]),
-        (["module.a", "b"], ["module.a", "b"]),
-    ],
-)
-@both
-def test_the_prefix_of_data_parallel_training_is_removed_from_all_names_or_none(write, names, expected):
-    assert list(read(write({name: tensor() for name in names}, CONTENTS))) == expected
-
-
 GLOBALS = [
     ("os", "mkdir"),
     ("posix", "system"),
@@ -206,9 +179,9 @@ GLOBALS = [
     ("builtins", "getattr"),
     ("__builtin__", "eval"),
     ("functools", "partial"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy", "dtype"),
-    ("argparse", "Namespace"),
+    ("numpy", "load"),
+    ("argparse", "ArgumentParser"),
+    ("argparse", "Namespace.__init__"),
     ("collections", "OrderedDict.fromkeys"),
     ("torch", "load"),
     ("torch._utils", "_rebuild_sparse_tensor"),
@@ -290,8 +263,6 @@ def test_other_ways_to_call_are_refused(attack):
         (tensor(kind="Int"), "storage 0 has two types or sizes"),
         (tensor(size=5), "storage 0 has two types or sizes"),
         (tensor(kind="ComplexFloat"), "torch.ComplexFloatStorage has no place"),
-        (3, "it holds more than tensors: x is a int"),
-        ({"y": tensor()}, "it holds more than tensors: x is a dict"),
         (Raw(b"N" + b"r" + struct.pack("<I", 2**31)), "a memo index of 2147483648"),
         (Raw(b"\x8e" + struct.pack("<Q", 2**50)), "cannot be read as a state dict"),
     ],

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import serialization
 
 from segfusion_jax.models import weight_files
 from tests.models import test_torch_pickle as torch_files
@@ -54,6 +55,7 @@ KINDS = {
     ),
     "keras": lambda path: save_hdf5(path, {"layers/dense/vars/0": KERNEL}),
     "keras archive": save_keras_zip,
+    "msgpack": lambda path: path.write_bytes(serialization.to_bytes({"kernel": KERNEL})),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -109,7 +111,8 @@ OLD_KERAS = {
     "normalization": ["normalization/mean:0", "normalization/count:0"],
     "expanded_conv/depthwise": ["expanded_conv/depthwise/depthwise_kernel:0"],
     "expanded_conv/depthwise/BatchNorm": ["expanded_conv/depthwise/BatchNorm/gamma:0"],
-    "backbone": ["stem_conv/kernel:0", "backbone/top_conv/kernel"],
+    "backbone": ["stem_conv/bias:0", "backbone/top_conv/kernel", "se/conv/kernel"],
+    "other": ["other/se/conv/kernel"],
     "dense_1": ["sequential/dense_1/kernel"],
     "top_level_model_weights": ["scale"],
 }
@@ -120,8 +123,10 @@ OLD_KERAS_NAMES = [
     "normalization/count",
     "expanded_conv/depthwise/depthwise_kernel",
     "expanded_conv/depthwise/BatchNorm/gamma",
-    "backbone/stem_conv/kernel",
-    "backbone/top_conv/kernel",
+    "stem_conv/bias",
+    "top_conv/kernel",
+    "backbone/se/conv/kernel",
+    "other/se/conv/kernel",
     "dense_1/kernel",
     "top_level_model_weights/scale",
 ]
