@@ -80,7 +80,7 @@ def _prediction(args, config: Config, devices: Devices, prepared: Prepared, fold
             jax.block_until_ready(segment(variables, batch))
         rates["U-Net alone"].append(max(1, args.images // size) * size / (time.perf_counter() - start))
         start = time.perf_counter()
-        mask_store.write(folder / "masks", predicted_masks(run, rows))
+        mask_store.write(folder / "masks", predicted_masks(run, run.prepared, rows))
         rates["masks stored"].append(len(rows) / (time.perf_counter() - start))
     return rates
 

@@ -70,12 +70,17 @@ def _study(study: argparse.ArgumentParser) -> None:
     them, index.html:
 
       bridge       does the bridge help? every mode, on the same splits, masks and seeds
-      protocols    by how much does leakage flatter? the paper's protocol beside an honest one
+      protocols    by how much does leakage flatter? the paper's protocol, and rung by rung to an honest one, with its
+                   bridge, without one and with the config's
     """
     study.add_argument("study", choices=("bridge", "protocols"), metavar="STUDY", help="bridge or protocols")
     _add_config(study, "runs/CONFIG_STUDY or runs/CONFIG_VARIANT_STUDY")
     study.add_argument(
-        "--repeats", type=int, default=1, metavar="N", help="of bridge: classifiers of each mode, with other seeds (1)"
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of bridge: classifiers of each mode, with other seeds; of protocols: draws of the pool (1)",
     )
 
 

@@ -13,16 +13,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
       FileNotFoundError: there is no such config, or its data or weights are not there.
-      ValueError: `--repeats` of a study that has none, or as of `experiment.run`.
+      ValueError: `--repeats` below 1, or as of the study.
     """
-    if arguments.repeats < 1 or (arguments.repeats > 1 and arguments.study != "bridge"):
-        accepted = "at least 1" if arguments.study == "bridge" else f"left away: 'study {arguments.study}' has none"
-        raise ValueError(f"--repeats = {arguments.repeats}: must be {accepted}")
+    if arguments.repeats < 1:
+        raise ValueError(f"--repeats = {arguments.repeats}: must be at least 1")
     config, workdir = launch.start(arguments)
-    if arguments.study == "bridge":
-        page = bridge_modes.study(config, workdir, arguments.repeats)
-    else:
-        page = protocols.study(config, workdir)
+    study = {"bridge": bridge_modes.study, "protocols": protocols.study}[arguments.study]
+    page = study(config, workdir, arguments.repeats)
     if jax.process_index() == 0:
         print(f"report: {page}")
     return 0

@@ -128,6 +128,25 @@ def difference(a: Statistic, b: Statistic) -> Statistic:
     return lambda weights: a(weights) - b(weights)
 
 
+def average(statistics: Sequence[Statistic], sizes: Sequence[int]) -> Statistic:
+    """Returns the mean of several statistics, each of its own images, which follow upon one another.
+
+    With groups that are named alike in all of them it is that of several models, each trained and tested on other draws
+    of the same images: a group that was drawn twice is resampled as one.
+
+    Args:
+      statistics: one for each part of the images.
+      sizes: number of images in each part.
+    """
+    stops = np.cumsum(sizes)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        parts = zip(statistics, stops - sizes, stops, strict=True)
+        return np.mean([of_part(weights[:, start:stop]) for of_part, start, stop in parts], axis=0)
+
+    return statistic
+
+
 def _percentiles(values: np.ndarray) -> Interval:
     defined = values[~np.isnan(values)]
     low, high = np.percentile(defined, (2.5, 97.5)) if defined.size else (math.nan, math.nan)

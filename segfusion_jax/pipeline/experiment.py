@@ -209,7 +209,7 @@ def _take_over(this: Run, others: Sequence[Run], fingerprints: dict[str, str]) -
             continue
         same = [other for other in others if other.done(name) == fingerprints[name]]
         if not same:
-            return
+            continue
         logging.info("stage %s is taken over from %s", name, same[0].workdir)
         if name == "prepare" and not this.config.data.records:
             _link_tree(same[0].records, this.records)
@@ -239,14 +239,23 @@ def _check_done(this: Run, stages: Sequence[str], fingerprints: dict[str, str]) 
         if this.done(name) not in (None, fingerprints[name]):
             changed = "the files of data.root, or the pretrained weights, changed"
             raise ValueError(f"{this.workdir}: {changed} since its stage {name!r}. {_ADVICE}")
-    missing = None
     for name in STAGES:
-        if this.done(name):
+        if this.done(name) or name not in stages:
             continue
-        if name not in stages:
-            missing = missing or name
-        elif missing:
-            raise ValueError(f"stage {name!r} needs stage {missing!r}, which is not done: run it too, or no --stages")
+        for missing in _needed(this.config, name):
+            if missing not in stages and not this.done(missing):
+                raise ValueError(
+                    f"stage {name!r} needs stage {missing!r}, which is not done: run it too, or no --stages"
+                )
+
+
+def _needed(config: Config, name: str) -> list[str]:
+    """Returns the stages that a stage reads, or that those read: annotated masks need no U-Nets."""
+    before = list(STAGES)[: list(STAGES).index(name)]
+    if name not in ("bridge", "classify"):
+        return before
+    spare = ("segment", "score") if config.bridge.masks == "annotated" else ("score",)
+    return [stage for stage in before if stage not in spare]
 
 
 def _bound(values: dict) -> dict:

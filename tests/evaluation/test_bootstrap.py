@@ -127,3 +127,13 @@ def test_two_thousand_resamples_of_all_metrics_take_a_second():
     start = time.perf_counter()
     bootstrap.intervals(statistics, np.arange(1500) // 2)
     assert time.perf_counter() - start < 5  # 0.25 s on a free core
+
+
+def test_an_average_over_draws_is_that_of_each_draws_own_images():
+    rng = np.random.default_rng(3)
+    values = [rng.normal(size=5), rng.normal(size=9)]
+    statistic = bootstrap.average([weighted.mean(part) for part in values], [5, 9])
+    np.testing.assert_allclose(statistic(np.ones((1, 14))), [np.mean([part.mean() for part in values])])
+    weights = rng.integers(0, 3, size=(20, 14)).astype(float)
+    expected = [np.average(part, weights=w, axis=0) for part, w in zip(values, np.split(weights[0], [5]), strict=True)]
+    assert statistic(weights)[0] == pytest.approx(np.mean(expected))

@@ -186,6 +186,7 @@ def test_changed_data_are_refused(tmp_path):
             "stage 'segmnet': must be one of prepare, segment, score, bridge, classify, evaluate, report",
         ),
         (["bridge"], "stage 'bridge' needs stage 'prepare'"),
+        (["prepare", "bridge"], "stage 'bridge' needs stage 'segment'"),
         (["prepare", "segment", "score", "classify"], "stage 'classify' needs stage 'bridge'"),
     ],
 )

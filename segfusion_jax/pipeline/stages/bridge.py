@@ -10,6 +10,7 @@ from segfusion_jax.bridge.clean import clean
 from segfusion_jax.bridge.levels import is_lesion, to_levels
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Bridge
+from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input import decode, mask_store
 from segfusion_jax.input.loader import Examples
@@ -27,7 +28,7 @@ def bridge(run: Run) -> None:
     """
     used = ("train", "validation", "test")
     own = [row for row in run.prepared.rows if row.source == run.config.data.collection and row.split in used]
-    masks = annotated_masks(run, own) if run.config.bridge.masks == "annotated" else predicted_masks(run, own)
+    masks = masks_of(run, run.prepared, own)
     if not run.devices.is_lead:
         collections.deque(masks, maxlen=0)
         return
@@ -41,26 +42,37 @@ def unets_for(row: Row, num_folds: int) -> list[int]:
     return [row.fold] if row.fold >= 0 else list(range(num_folds))
 
 
-def predicted_masks(run: Run, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
+def masks_of(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
+    """Yields the masks that the run's bridge takes of some images of `prepared`, which may be others than its own.
+
+    Raises:
+      ValueError: annotated masks are asked for and an image has none.
+    """
+    if run.config.bridge.masks == "annotated":
+        return annotated_masks(run, prepared, rows)
+    return predicted_masks(run, prepared, rows)
+
+
+def predicted_masks(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
     """Yields the cleaned masks of `rows`, encoded, by the U-Nets that may segment each of them."""
     for fold in sorted({row.fold for row in rows}):
         members = tuple(row for row in rows if row.fold == fold)
         unets = unets_for(members[0], run.config.splits.num_folds)
         logging.info("bridge: %d images by U-Net %s", len(members), "+".join(map(str, unets)))
-        source = Examples(run.prepared, members, run.config.segmenter.image_size)
+        source = Examples(prepared, members, run.config.segmenter.image_size)
         for row, probability in run.segmenters.predict(source, unets):
             lesion = to_levels(probability)
             yield stored(row, lesion, "+".join(map(str, unets)), run.config.bridge)
 
 
-def annotated_masks(run: Run, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
+def annotated_masks(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
     """Yields the annotated masks of `rows`, cleaned like predicted ones and of their resolution, encoded.
 
     Raises:
       ValueError: an image has none.
     """
     for row in rows:
-        _, annotation = decode.read(run.prepared, row)
+        _, annotation = decode.read(prepared, row)
         if annotation is None:
             raise ValueError(f"config.bridge.masks = 'annotated': image {row.image_id} has no annotated mask")
         lesion = resize(annotation, run.config.segmenter.image_size)

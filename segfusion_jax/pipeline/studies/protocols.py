@@ -1,68 +1,50 @@
-"""By how much does leakage flatter? The same images and models under the paper's protocol and under an honest one.
+"""By how much does leakage flatter? The same images and models under the paper's protocol and under honest ones.
 
-The paper's protocol is what its code and its figures show (docs/evaluation.md): every image is copied ten times with
-random augmentation, the copies are dealt to training and test one by one, the test split is balanced, and an image is
-called malignant from a probability of one half on.
+The paper's protocol is what its code and its figures show (docs/evaluation.md): of a pool with equally many images of
+each class every image is copied ten times with random augmentation, the copies are dealt to training and test one by
+one, and an image is called malignant from a probability of one half on. From there to images of another origin each
+rung of `rungs.RUNGS` is one change.
 """
 
+import itertools
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
-from scipy import special
 
 from segfusion_jax.bridge.modes import REFERENCE
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.evaluation import bootstrap, classification, weighted
 from segfusion_jax.pipeline.run import Run
-from segfusion_jax.pipeline.studies import variants
+from segfusion_jax.pipeline.studies import protocols_page, rungs, variants
+from segfusion_jax.pipeline.studies.rungs import PAPERS_MODE, Said, Test
 from segfusion_jax.pipeline.studies.variants import changed
-from segfusion_jax.report import labels, page, plots, text
-from segfusion_jax.report.blocks import Estimate, Figure, Page, Section, Table, percent
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.runtime.devices import make_devices
 from segfusion_jax.training.trainer import steps_per_epoch
 
-PROTOCOLS = ("grouped", "by_image", "paper")
-"""The protocols, from the honest one to the paper's: nothing leaks; images are split at random; so are augmented
-copies of them, and the classes of the test split are balanced."""
+PROTOCOLS = ("paper", "by_image", "grouped")
+"""Of `splits.protocol`: each has models of its own."""
 
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc", "roc_auc", "pr_auc")
 """Those that the paper publishes, and the accuracy where half of the images were malignant."""
 
-PUBLISHED = {
-    "ham10000": {
-        "with its bridge": dict(
-            accuracy=0.9821, precision=0.98, recall=0.98, f1=0.98, mcc=0.96, roc_auc=0.99, pr_auc=0.99
-        ),
-        "without": dict(accuracy=0.7973),
-    },
-    "isic2019": {
-        "with its bridge": dict(
-            accuracy=0.9893, precision=0.99, recall=0.98, f1=0.99, mcc=0.98, roc_auc=1.0, pr_auc=1.0
-        ),
-        "without": dict(accuracy=0.8259),
-    },
-    "isic2020": {
-        "with its bridge": dict(
-            accuracy=0.9901, precision=0.99, recall=0.99, f1=0.99, mcc=0.97, roc_auc=1.0, pr_auc=1.0
-        ),
-        "without": dict(accuracy=0.82),
-    },
-}
-"""What the paper's README and figures claim, by collection."""
+Tested = dict[str, dict[str, list[Said]]]
+"""By rung and by who says it, a bridge or a memory: what is said in each draw of the pool."""
 
 
-def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
-    """Runs the configs of `configs`; writes `protocols.json`, `index.html` and `summary.md`.
+def study(config: Config, workdir: pathlib.Path, draws: int = 1) -> pathlib.Path:
+    """Trains and tests what stands on the ladder; writes `protocols.json`, `index.html` and `summary.md`.
 
     Args:
-      config: the config whose protocol is varied.
+      config: the config whose protocol is varied, with the paper's bridge, without one, and with its own. Its
+        `splits.pool` is scaled to what the collection has.
       workdir: folder of the study; each run has a folder in it.
+      draws: how often a pool is drawn, its images dealt and the models trained.
 
     Returns:
       The page.
@@ -78,169 +60,180 @@ def study(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     for protocol in PROTOCOLS:  # before the first run, not after it
         changed(config, "splits", protocol=protocol)
     config = variants.with_shared_records(config, workdir)
-    runs = variants.run("protocols", configs(config, workdir), workdir)
+    runs = variants.run("protocols", configs(config, workdir, draws), workdir, stages=_stages(config))
+    tested = _test(runs, workdir, draws)
     devices = make_devices(config.parallel)
     if devices.is_lead:
-        found = {name: measured(run, config.evaluation.resamples) for name, run in runs.items()}
-        write(workdir, found, config)
+        found = _measured(config, runs, tested)
+        write_text(workdir / "protocols.json", json.dumps(found, indent=2) + "\n")
+        protocols_page.write(workdir, config, found, tested)
     devices.wait_for_all("the study's page")  # none ends before the others
     return workdir / "index.html"
 
 
-def measured(run: Run, resamples: int) -> dict[str, Any]:
-    """Returns what a run reaches at a probability of one half, as the networks give it, and how much leaked.
+def modes(config: Config) -> tuple[str, ...]:
+    """Returns the bridges that are tried: the paper's, none, and that of the config."""
+    return tuple(dict.fromkeys((PAPERS_MODE, REFERENCE, config.bridge.mode)))
+
+
+def configs(config: Config, workdir: pathlib.Path, draws: int) -> Iterator[tuple[str, Config]]:
+    """Yields each protocol with each bridge, of each draw of the pool, named as `_name` does.
+
+    All train for as many steps as under the paper's protocol, whose copies are ten times as many images.
+    """
+    pool = config.splits.pool or sys.maxsize  # as many as the rarer class has
+    for draw, protocol, mode in itertools.product(range(draws), PROTOCOLS, modes(config)):
+        variant = changed(config, "splits", protocol=protocol, pool=pool, seed=config.splits.seed + draw)
+        variant = changed(changed(variant, "bridge", mode=mode), "classifier", seed=config.classifier.seed + draw)
+        if protocol != "paper":
+            variant = _as_long_as(Run(config, workdir / _name(draw, "paper", PAPERS_MODE)), variant)
+        yield _name(draw, protocol, mode), variant
+
+
+def _name(draw: int, protocol: str, mode: str) -> str:
+    return f"draw_{draw}/{protocol}_{mode}"
+
+
+def _stages(config: Config) -> tuple[str, ...]:
+    """Returns the stages up to the classifier, with U-Nets where their masks are used."""
+    unets = () if config.bridge.masks == "annotated" else ("segment",)
+    return ("prepare", *unets, "bridge", "classify")
+
+
+def _as_long_as(paper: Run, config: Config) -> Config:
+    """Returns `config` with epochs of as many steps as those of the run `paper`."""
+    numbers = {"classifier": [len(paper.split.classified("train"))]}
+    if config.bridge.masks == "predicted":
+        numbers["segmenter"] = [len(rows) for rows in paper.split.unet()[0].values()]
+    for name, images in numbers.items():
+        training = getattr(config, name).training
+        steps = steps_per_epoch(training, images)
+        config = changed(config, f"{name}.training", images_per_epoch=steps * training.batch_size)
+    return config
+
+
+def _test(runs: Mapping[str, Run], workdir: pathlib.Path, draws: int) -> Tested:
+    """Lets models and memories say something of the images of each rung; what has been said is read again."""
+    tested: Tested = {}
+    for draw, protocol in itertools.product(range(draws), PROTOCOLS):
+        ours = {
+            run.config.bridge.mode: run for name, run in runs.items() if name.startswith(f"draw_{draw}/{protocol}_")
+        }
+        folder = workdir / f"draw_{draw}"
+        for rung, test in rungs.tests(ours[REFERENCE], folder).items():
+            for who, said in _said(ours, rung, test, folder / "said"):
+                tested.setdefault(rung, {}).setdefault(who, []).append(said)
+    return tested
+
+
+def _said(ours: Mapping[str, Run], rung: str, test: Test, folder: pathlib.Path) -> Iterator[tuple[str, Said]]:
+    reference = ours[REFERENCE]
+    memories = [name for name in rungs.MEMORIES if name != "features" or reference.config.classifier.pretrained]
+    for who in (*ours, *memories):
+        path = folder / f"{rung}_{who}.csv"
+        reference.devices.wait_for_all(f"{path.name} of {path.parent.parent.name}")
+        if not path.exists():
+            logging.info("%s, %s: %d images", rung, who, len(test.rows))
+            if who in ours:
+                probabilities, nearest = rungs.modelled(ours[who], test), [""] * len(test.rows)
+            else:
+                probabilities, nearest = rungs.remembered(reference, test, who)
+            if reference.devices.is_lead:
+                rungs.write(path, test.rows, probabilities, nearest)
+            reference.devices.wait_for_all(f"{path.name} written")
+        yield who, Said.read(path)
+
+
+def _measured(config: Config, runs: Mapping[str, Run], tested: Tested) -> dict[str, Any]:
+    """Returns what `protocols.json` holds.
 
     Returns:
-      `protocol`, `bridge`, `n`, `prevalence`; `leaks`, the share of test images that have, in training or validation,
-      the `same picture` (or a copy of it) and any relative (`any of these`); `metrics`, entries of METRICS; `dice`, an
-      entry or None.
+      `pool`, images of each class; `draws`; by rung in `rungs`: `n`, test images of the first draw, and `prevalence`;
+      `leaks`, the share of test images that have, in training or validation, the `same picture` (or a copy of it) and
+      any relative (`any of these`), of the rungs that have models of their own; `said`, entries of METRICS by who says
+      it; `gains`, what each bridge brings over none on the same images, entries; `nearest`, by memory the share of test
+      images whose nearest training image is a copy of the `same picture` or of the `same group`.
     """
-    lines = run.read_predictions()
-    logit = next(name for name in lines[0] if name.startswith("logit of "))
-    truth = np.array([line["label"] == "1" for line in lines])
-    probabilities = special.expit(np.array([float(line[logit]) for line in lines]))
-    values = classification.metrics(truth, probabilities, 0.5)
-    statistics = weighted.classification_statistics(truth, probabilities, 0.5)
-    here = run.audit["relatives_in_training"]["this_split"]
+    first = next(iter(runs.values()))
+    own = [row for row in first.rows if row.source == config.data.collection and row.split != "unused"]
+    leaks = {
+        run.config.splits.protocol: run.audit["relatives_in_training"]["this_split"]
+        for run in runs.values()
+        if run.config.splits.seed == config.splits.seed
+    }
+    resamples = config.evaluation.resamples
     return {
-        "protocol": run.config.splits.protocol,
-        "bridge": run.config.bridge.mode,
-        "n": len(lines),
-        "prevalence": float(truth.mean()),
-        "leaks": {name: here[name] for name in ("same picture", "any of these")},
-        "metrics": bootstrap.entries(
-            {name: values[name] for name in METRICS},
-            {name: statistics[name] for name in METRICS},
-            [line["group"] for line in lines],
-            resamples=resamples,
-        ),
-        "dice": run.read_metrics()["segmentation"].get("dice"),
+        "collection": config.data.collection,
+        "pool": len({row.position for row in own if row.target == 1}),
+        "draws": len(next(iter(tested["paper"].values()))),
+        "rungs": {
+            rung: _of_rung(tested[rung], resamples)
+            | {"leaks": {name: leaks[rung][name] for name in ("same picture", "any of these")} if rung in leaks else {}}
+            for rung in rungs.RUNGS
+            if rung in tested
+        },
     }
 
 
-def write(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]], config: Config) -> None:
-    """Writes what the runs reached, beside what the paper claims.
-
-    Args:
-      folder: to write into.
-      found: `measured` by the runs' names.
-      config: config of the study.
-    """
-    write_text(folder / "protocols.json", json.dumps(found, indent=2) + "\n")
-    collection = READERS[config.data.collection].TITLE
-    published = PUBLISHED.get(config.data.collection, {})
-    shown = ("accuracy", "balanced_accuracy", "roc_auc")
-    rows = [
-        plots.Row(run["bridge"], [run["metrics"][name] for name in shown], f"Protocol '{run['protocol']}'")
-        for run in found.values()
-    ]
-    plots.forest(folder / "figures" / "protocols.png", rows, [labels.label(name) for name in shown])
-    content = Page(
-        title=f"By how much leakage flatters: {collection}",
-        verdict=verdict(found, published),
-        warnings=[
-            "Accuracy, precision, F1, Matthews correlation and PR-AUC depend on how many test images are malignant, "
-            "half of them in the paper's protocol: compare balanced accuracy and ROC-AUC.",
-            "Each model was trained once, for equally many steps under all protocols.",
-        ],
-        sections=[
-            Section(
-                "What was reached",
-                [
-                    Figure(
-                        "Protocols", "Test images, 95 % intervals over groups.", folder / "figures" / "protocols.png"
-                    ),
-                    _table(found, published),
-                ],
-                intro="At a probability of one half, as the paper decides; not calibrated.",
-            ),
-            Section("What leaked", [_leaks(found)]),
-        ],
-    )
-    page.write(folder / "index.html", content)
-    write_text(folder / "summary.md", text.markdown(content, folder))
-    logging.info("%s", content.verdict)
+def _of_rung(said: Mapping[str, Sequence[Said]], resamples: int) -> dict[str, Any]:
+    first = said[REFERENCE][0]
+    bridges = [who for who in said if who not in (REFERENCE, *rungs.MEMORIES)]
+    return {
+        "n": len(first.labels),
+        "prevalence": float(first.labels.mean()),
+        "said": {who: entries(draws, resamples) for who, draws in said.items()},
+        "gains": {who: gains(said[who], said[REFERENCE], resamples) for who in bridges},
+        "nearest": {
+            who: {kind: float(np.mean([_share(draw, kind) for draw in said[who]])) for kind in _KINDS}
+            for who in said
+            if who in rungs.MEMORIES
+        },
+    }
 
 
-def verdict(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> str:
-    """Says how the same models do under the paper's protocol, under the honest one, and what the paper claims."""
-    first = {run["protocol"]: run for run in reversed(list(found.values()))}
-    honest, paper = first["grouped"], first["paper"]
-    leaked = percent(paper["leaks"]["any of these"])
-    sentences = [
-        f"{_told(paper, 'roc_auc')} and balanced accuracy {_told(paper, 'balanced_accuracy', named=False)} under the "
-        f"paper's protocol, in which {leaked} of test images have a relative in training or validation; "
-        f"{_told(honest, 'roc_auc')} and {_told(honest, 'balanced_accuracy', named=False)} on held-out groups."
-    ]
-    if published:
-        claim = published["with its bridge"]
-        sentences.append(f"The paper claims ROC-AUC {claim['roc_auc']:.2f} and accuracy {claim['accuracy']:.4f}.")
-    return " ".join(sentences)
+_KINDS = {"same picture": ("same picture",), "same group": ("same picture", "same group")}
 
 
-def _told(run: Mapping[str, Any], name: str, *, named: bool = True) -> str:
-    entry = run["metrics"][name]
-    shown = labels.estimate(name, entry)
-    interval = f" ({shown.interval})" if shown.interval else ""
-    return f"{labels.label(name) + ' ' if named else ''}{shown.value:.3f}{interval}"
+def _share(said: Said, kind: str) -> float:
+    return float(np.mean([relation in _KINDS[kind] for relation in said.nearest]))
 
 
-def _table(found: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> Table:
-    rows = [
-        (
-            _name(run),
-            run["n"],
-            percent(run["prevalence"]),
-            *labels.estimates(METRICS, run["metrics"]),
-            None if run["dice"] is None else labels.estimate("dice", run["dice"]),
+def entries(draws: Sequence[Said], resamples: int) -> dict[str, dict[str, float]]:
+    """Returns METRICS at a probability of one half: means over the draws of the pool, intervals over groups."""
+    values = [classification.metrics(said.labels, said.probabilities, 0.5) for said in draws]
+    return _intervals(draws, values, [_statistics(said) for said in draws], resamples)
+
+
+def gains(with_bridge: Sequence[Said], without: Sequence[Said], resamples: int) -> dict[str, dict[str, float]]:
+    """Returns by how much METRICS are larger with a bridge, on the same images and in the same resamples."""
+    pairs = list(zip(with_bridge, without, strict=True))
+    values = [
+        {name: more[name] - less[name] for name in METRICS}
+        for more, less in (
+            [classification.metrics(said.labels, said.probabilities, 0.5) for said in pair] for pair in pairs
         )
-        for run in found.values()
     ]
-    for name, claims in published.items():
-        values = (Estimate(claims[metric]) if metric in claims else None for metric in METRICS)
-        rows.append((f"published, {name}", None, "about 50 %", *values, None))
-    headings = ("Protocol and bridge", "Test images", "Malignant", *map(labels.label, METRICS), "Dice of masks")
-    return Table("Metrics", headings, rows)
-
-
-def _name(run: Mapping[str, Any]) -> str:
-    return f"{run['protocol'].replace('_', ' ')}, bridge '{run['bridge'].replace('_', ' ')}'"
-
-
-def _leaks(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    rows = [
-        (_name(run), run["n"], percent(run["leaks"]["same picture"]), percent(run["leaks"]["any of these"]))
-        for run in found.values()
+    statistics = [
+        {name: bootstrap.difference(_statistics(more)[name], _statistics(less)[name]) for name in METRICS}
+        for more, less in pairs
     ]
-    headings = ("Protocol and bridge", "Test images", "Same picture in training or validation", "Any relative")
-    note = "Relatives are the same picture or a copy, near duplicates, images of the same lesion or patient."
-    return Table("Test images with relatives in training or validation", headings, rows, note)
+    return _intervals(with_bridge, values, statistics, resamples)
 
 
-def configs(config: Config, workdir: pathlib.Path) -> Iterator[tuple[str, Config]]:
-    """Yields each protocol with the bridge of `config`; but for the one in between, without a bridge too.
-
-    All train for as many steps as the honest one: by image there are some more or fewer images, and the paper's copies
-    make ten times as many.
-    """
-    for protocol in PROTOCOLS:
-        modes = (config.bridge.mode,) if protocol == "by_image" else (config.bridge.mode, REFERENCE)
-        for mode in dict.fromkeys(modes):
-            variant = changed(changed(config, "splits", protocol=protocol), "bridge", mode=mode)
-            if protocol != "grouped":
-                variant = _as_long_as(Run(config, workdir / f"grouped_{config.bridge.mode}"), variant)
-            yield f"{protocol}_{mode}", variant
+def _statistics(said: Said) -> dict[str, weighted.Statistic]:
+    return weighted.classification_statistics(said.labels, said.probabilities, 0.5)
 
 
-def _as_long_as(honest: Run, config: Config) -> Config:
-    """Returns `config` with epochs of as many steps as those of the run `honest`."""
-    steps = {
-        "segmenter": steps_per_epoch(
-            config.segmenter.training, [len(rows) for rows in honest.split.unet()[0].values()]
-        ),
-        "classifier": steps_per_epoch(config.classifier.training, [len(honest.split.classified("train"))]),
-    }
-    for name, number in steps.items():
-        batch_size = getattr(config, name).training.batch_size
-        config = changed(config, f"{name}.training", images_per_epoch=number * batch_size)
-    return config
+def _intervals(
+    draws: Sequence[Said],
+    values: Sequence[Mapping[str, float]],
+    statistics: Sequence[Mapping[str, weighted.Statistic]],
+    resamples: int,
+) -> dict[str, dict[str, float]]:
+    sizes = [len(said.labels) for said in draws]
+    return bootstrap.entries(
+        {name: float(np.mean([of_draw[name] for of_draw in values])) for name in METRICS},
+        {name: bootstrap.average([of_draw[name] for of_draw in statistics], sizes) for name in METRICS},
+        [group for said in draws for group in said.groups],
+        resamples=resamples,
+    )

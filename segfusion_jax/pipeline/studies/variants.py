@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import logging
@@ -13,7 +13,12 @@ from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
 
 
-def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Path) -> dict[str, Run]:
+def run(
+    study: str,
+    variants: Iterable[tuple[str, Config]],
+    workdir: pathlib.Path,
+    stages: Sequence[str] = tuple(experiment.STAGES),
+) -> dict[str, Run]:
     """Runs variants one after the other, each in `workdir/<its name>`; what is done already is not done again.
 
     Stages that an earlier variant did in the same way, such as the U-Nets where only the classifiers differ, are taken
@@ -23,6 +28,7 @@ def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Pat
       study: name of the study; a workdir belongs to one study.
       variants: names and configs; may be a generator that looks at what the variants before wrote.
       workdir: folder of the study.
+      stages: names of the stages that are run.
 
     Returns:
       The runs by name.
@@ -41,7 +47,7 @@ def run(study: str, variants: Iterable[tuple[str, Config]], workdir: pathlib.Pat
     runs: dict[str, Run] = {}
     for name, config in variants:
         logging.info("variant %s", name)
-        runs[name] = experiment.run(config, workdir / name, reuse=[run.workdir for run in runs.values()])
+        runs[name] = experiment.run(config, workdir / name, stages, reuse=[run.workdir for run in runs.values()])
     return runs
 
 

@@ -63,7 +63,7 @@ def test_annotated_masks_are_asked_for_where_there_are_none(finished, monkeypatc
     row, read = run.prepared.rows[0], run.prepared.read
     monkeypatch.setattr(type(run.prepared), "read", lambda _, position: (read(position)[0], b""))
     with pytest.raises(ValueError, match=f"config.bridge.masks = 'annotated': image {row.image_id} has no annotated"):
-        next(annotated_masks(run, [row]))
+        next(annotated_masks(run, run.prepared, [row]))
 
 
 def test_unets_of_a_row(finished):

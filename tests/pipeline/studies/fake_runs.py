@@ -16,7 +16,7 @@ _run = experiment.run
 def run(strength: Callable[[Config], float]) -> Callable:
     """An `experiment.run` whose classifiers tell malignant from benign the better, the stronger."""
 
-    def fake(config: Config, workdir: pathlib.Path, *, reuse=()) -> Run:
+    def fake(config: Config, workdir: pathlib.Path, _, *, reuse=()) -> Run:
         this = _run(config, workdir, ("prepare",), reuse=reuse)
         rng = np.random.default_rng(config.classifier.seed)
         rows = [row for row in tiny.table(workdir / "prepare/splits.csv") if row["split"] == "test"]
