@@ -108,6 +108,15 @@ def test_the_papers_configuration_is_its_own_and_its_small_form_differs_in_size(
     assert small.splits == paper.splits and small.data == paper.data
 
 
+@pytest.mark.parametrize("name", ["ham10000", "isic2019", "isic2020"])
+def test_the_published_tables_are_tried_alike(name):
+    ours, first = (Config.from_config_dict(tiny.shipped(f"{one}:protocols")) for one in (name, "ham10000"))
+    assert ours.splits == first.splits and ours.classifier == first.classifier and ours.bridge.mode == "dim"
+    assert ours.bridge.masks == ("annotated" if name == "ham10000" else "predicted")
+    with pytest.raises(ValueError, match=f"configs/{name}.py:fast is not known; .*protocols"):
+        tiny.shipped(f"{name}:fast")
+
+
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="configs/ham10000.py:fast is not known; quick, paper, protocols are"):
         tiny.shipped("ham10000:fast")
