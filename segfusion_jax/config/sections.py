@@ -41,6 +41,10 @@ class Data(Section):
     """At an unusable file "raise" stops, "skip" leaves it out and lists it."""
     target: str = field("malignant", one_of("malignant", "melanoma", "diagnosis"))
     """What is told apart: malignant, or melanoma, from all else; or "diagnosis": all classes."""
+    labels: str = field("")
+    """Of an image_folder: label map of its table ("segfusion check"); "" = labels.toml in it, if any."""
+    group: str = field("")
+    """Of an image_folder: columns by which images belong together, beside patients and lesions; "folder", "none"."""
     akiec: str = field("malignant", one_of("malignant", "by_isic2019", "exclude"))
     """HAM10000's "akiec" (327 images); "by_isic2019" calls 130 AK and 197 SCC."""
     actinic_keratosis: str = field("malignant", one_of("malignant", "benign", "exclude"))
@@ -55,6 +59,12 @@ class Data(Section):
     """Images that the synthetic collection draws."""
     synthetic_seed: int = field(0, at_least(0))
     """Seed of what it draws."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("labels", "group"):
+            if getattr(self, name) and "image_folder" not in (self.collection, self.mask_collection):
+                refuse(self, name, '"" with other collections than image_folder')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

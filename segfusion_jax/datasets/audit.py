@@ -37,12 +37,14 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
       JSON-able: `images`, `groups`, `pictures` (images less those that repeat another), `classes`; `splits` (for each:
       images, groups, targets, with_mask, diagnoses); `left_out` (count for each kind of problem); `contradictions` (ids
       of images of one picture with different targets); `relatives_in_training`: for each of RELATIONS the share of test
-      images with a relative in train or validation, under `this_split` and, expected, under a `random_split` of the
-      same images into parts of the same size; `leaking`: whether any of this split has; `shortcuts`, as `shortcuts`
-      returns them.
+      images that are classified with a relative in train or validation, under `this_split` and, expected, under a
+      `random_split` of the same images into parts of the same size; `classified_tests`, how many these are; `known`, of
+      how many images the lesion and the patient are known; `leaking`: whether any of this split has; `shortcuts`, as
+      `shortcuts` returns them.
     """
     used = [row for row in rows if row.split in ("train", "validation", "test")]
     tests = [row for row in used if row.split == "test"]
+    known = {"lesion": [row for row in used if row.lesion_id], "patient": [row for row in used if row.patient_id]}
     here = {name: relative_share(used, relation) for name, relation in RELATIONS.items()}
     at_random = {
         name: expected_relative_share([relation(row) for row in used], len(tests))
@@ -58,15 +60,17 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
         "left_out": dict(collections.Counter(problem.kind for problem in problems)),
         "contradictions": _contradictions(rows),
         "relatives_in_training": {"this_split": here, "random_split": at_random},
+        "classified_tests": sum(row.target >= 0 for row in tests),
+        "known": {name: len(some) for name, some in known.items()},
         "leaking": any(share > 0 for share in here.values()),
         "shortcuts": shortcuts(rows),
     }
 
 
 def relative_share(rows: Sequence[Row], relation: Callable[[Row], str]) -> float:
-    """Returns the share of test images that have an image of equal `relation` in train or validation."""
+    """Returns the share of classified test images that have an image of equal `relation` in train or validation."""
     training = {relation(row) for row in rows if row.split in ("train", "validation")}
-    tests = [row for row in rows if row.split == "test"]
+    tests = [row for row in rows if row.split == "test" and row.target >= 0]
     return sum(relation(row) in training for row in tests) / max(1, len(tests))
 
 

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Sequence
 
 from segfusion_jax import config
-from segfusion_jax.datasets.collections import READERS, ham10000, isic2020, official
+from segfusion_jax.datasets.collections import READERS, ham10000, image_folder, isic2020, official
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.published import FILES, download
-from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.datasets.record import Contents, Problem, Record
 from segfusion_jax.runtime import locations
 
 _FORMAT = 4  # raise when the same input would be stored otherwise
@@ -24,6 +24,8 @@ class Collection:
       problems: images that the tables and folders alone show to be unusable.
       duplicate_pairs: image ids that are published as showing the same picture.
       lesion_pairs: image ids that are published as showing the same lesion.
+      read_as: how an image_folder was understood, in sentences.
+      passed_over: what lies there and was read by nobody: names, by what they are.
       fingerprint: SHA-256 over all of this, of files their names and sizes, and the fields of the config that decide
         what is stored.
       state: SHA-256 like `fingerprint`, over the times of change or checksums of the files as well.
@@ -33,6 +35,8 @@ class Collection:
     problems: tuple[Problem, ...]
     duplicate_pairs: tuple[tuple[str, str], ...]
     lesion_pairs: tuple[tuple[str, str], ...]
+    read_as: tuple[str, ...]
+    passed_over: dict[str, tuple[str, ...]]
     fingerprint: str
     state: str
 
@@ -50,11 +54,11 @@ def collect(data: config.Data) -> Collection:
     """
     names = dict.fromkeys((data.collection, data.mask_collection or data.collection))
     roots = {name: _root(data, name) for name in names}
-    read = {name: READERS[name].read(root, data) for name, root in roots.items()}
-    records, problems = read[data.collection]
+    read = {name: _read(name, root, data) for name, root in roots.items()}
+    records = read[data.collection].records
     if data.mask_collection not in ("", data.collection):
-        annotated, more_problems = read[data.mask_collection]
-        records, problems = _merged(records, annotated), problems + more_problems
+        records = _merged(records, read[data.mask_collection].records)
+    problems = [problem for contents in read.values() for problem in contents.problems]
     count = collections.Counter(record.image_id for record in records)
     twice = [name for name in count if count[name] > 1]
     problems = [
@@ -70,7 +74,16 @@ def collect(data: config.Data) -> Collection:
         hashlib.sha256(repr((fingerprint(data, records, stamps=stamps), *others)).encode()).hexdigest()
         for stamps in (False, True)
     )
-    return Collection(tuple(records), tuple(problems), tuple(duplicates), tuple(lesions), plain, stamped)
+    return Collection(
+        tuple(records),
+        tuple(problems),
+        tuple(duplicates),
+        tuple(lesions),
+        read_as=tuple(sentence for contents in read.values() for sentence in contents.read_as),
+        passed_over={what: tuple(names) for contents in read.values() for what, names in contents.passed_over.items()},
+        fingerprint=plain,
+        state=stamped,
+    )
 
 
 class UnusableImages(ValueError):
@@ -110,6 +123,13 @@ def _merged(records: Sequence[Record], annotated: Sequence[Record]) -> list[Reco
         ids = {"lesion_id": record.lesion_id or other.lesion_id, "patient_id": record.patient_id or other.patient_id}
         merged.append(dataclasses.replace(record, mask=other.mask, **ids))
     return merged + [dataclasses.replace(other, malignant=-1, diagnosis="") for other in others.values()]
+
+
+def _read(name: str, root: Folder, data: config.Data) -> Contents:
+    """Reads a collection; only of anybody's own folder is it told what is passed over."""
+    if name == "image_folder":
+        return image_folder.understand(root, data)
+    return Contents(*READERS[name].read(root, data))
 
 
 def _root(data: config.Data, name: str) -> Folder:

@@ -18,6 +18,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from segfusion_jax import config
 from segfusion_jax.datasets import builder, table, taxonomy
 from segfusion_jax.datasets.audit import audit
+from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.splits import deal, joined
@@ -25,6 +26,9 @@ from segfusion_jax.datasets.table import Row as Row
 from segfusion_jax.runtime import locations
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.runtime.locks import locked
+
+_NAMED = 10
+"""Names of what is passed over that the audit lists."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,9 +94,18 @@ def prepare(
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
     rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
     if for_training:
+        own = [row for row in rows if row.source == data.collection]
+        binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
+        refuse_indivisible(own, taxonomy.positive(classes, data), contents.read_as, binary)
         _check_classes(rows, classes, data, splits)
     table.write_problems(splits_folder / "problems.csv", problems)
-    facts = {"records": store.name, **audit(rows, problems, classes)}
+    told = {
+        "read_as": list(contents.read_as),
+        "passed_over": {
+            what: {"count": len(names), "first": list(names[:_NAMED])} for what, names in contents.passed_over.items()
+        },
+    }
+    facts = {"records": store.name, **told, **audit(rows, problems, classes)}
     table.write_rows(splits_folder / "splits.csv", rows)
     write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
     _log(facts, splits_folder)
@@ -164,6 +177,11 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
         + ")"
         for name, counts in facts["splits"].items()
     )
+    for sentence in facts["read_as"]:
+        logging.info("%s", sentence)
+    for what, names in facts["passed_over"].items():
+        more = ", ..." if names["count"] > len(names["first"]) else ""
+        logging.warning("not read: %d %s: %s%s", names["count"], what, ", ".join(names["first"]), more)
     logging.info("%s", "; ".join(parts))
     if facts["left_out"]:
         left_out = "; ".join(f"{count} x {kind}" for kind, count in facts["left_out"].items())
@@ -174,7 +192,16 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
     shares = facts["relatives_in_training"]
     here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
     log = logging.warning if facts["leaking"] else logging.info
-    log("test images with relatives in training or validation: %.1f %%; at random %.1f %%", 100 * here, 100 * at_random)
+    log(
+        "of %d test images that are classified %.1f %% have relatives in training or validation; at random %.1f %%",
+        facts["classified_tests"],
+        100 * here,
+        100 * at_random,
+    )
+    if not any(facts["known"].values()):
+        logging.warning(
+            "no lesion or patient is known of any image: only equal and nearly equal pictures are known to be relatives"
+        )
 
 
 def _write_store(

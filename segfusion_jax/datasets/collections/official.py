@@ -14,7 +14,24 @@ Row = dict[str, str]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
-_UNKNOWN = {"", "na", "n/a", "nan", "none", "null", "unknown"}
+_UNKNOWN = {
+    "",
+    "na",
+    "n/a",
+    "n.a.",
+    "nan",
+    "none",
+    "null",
+    "unknown",
+    "unbekannt",
+    "k.a.",
+    "?",
+    "??",
+    "-",
+    "--",
+    "–",
+    "—",
+}
 _DEPTH = 3  # folders below the named one in which something published is looked for
 _OLDEST = 130  # years
 
