@@ -51,6 +51,8 @@ FIELDS = {
     "data.records": ("records", True),
     "data.on_error": ("skip", "ignore"),
     "data.akiec": ("exclude", "benign"),
+    "data.labels": ("labels.toml", 3),
+    "data.group": ("Case", None),
     "data.download": (True, "yes"),
     "data.target": ("diagnosis", "lesion"),
     "data.actinic_keratosis": ("benign", "unknown"),

@@ -60,12 +60,6 @@ class Data(Section):
     synthetic_seed: int = field(0, at_least(0))
     """Seed of what it draws."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("labels", "group"):
-            if getattr(self, name) and "image_folder" not in (self.collection, self.mask_collection):
-                refuse(self, name, '"" with other collections than image_folder')
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Splits(Section):

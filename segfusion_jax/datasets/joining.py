@@ -52,6 +52,9 @@ def collect(data: config.Data) -> Collection:
       ValueError: a table or an archive cannot be understood.
       OSError: a download failed.
     """
+    for name in ("labels", "group"):
+        if getattr(data, name) and "image_folder" not in (data.collection, data.mask_collection):
+            raise ValueError(f'data.{name} = {getattr(data, name)!r}: must be "" with collection {data.collection!r}')
     names = dict.fromkeys((data.collection, data.mask_collection or data.collection))
     roots = {name: _root(data, name) for name in names}
     read = {name: _read(name, root, data) for name, root in roots.items()}

@@ -5,6 +5,7 @@ import pytest
 from segfusion_jax import config
 from segfusion_jax.datasets.collections import columns, image_folder
 from segfusion_jax.datasets.files import Folder
+from segfusion_jax.datasets.joining import collect
 from tests.datasets.collections.test_image_folder import write
 
 
@@ -109,8 +110,8 @@ def test_a_label_and_whether_it_is_malignant(tmp_path):
 
 
 def test_fields_of_anybodys_own_folder_are_refused_elsewhere():
-    with pytest.raises(ValueError, match="group = 'none': must be \"\" with other collections"):
-        config.Data(collection="ham10000", group="none")
+    with pytest.raises(ValueError, match="data.group = 'none': must be \"\" with collection 'synthetic'"):
+        collect(config.Data(group="none"))
 
 
 @pytest.mark.parametrize(
