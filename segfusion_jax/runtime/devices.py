@@ -185,7 +185,7 @@ class Devices:
         """Compiles `(variables, batch) -> outputs`, outputs being arrays with a row an example.
 
         Args:
-          predict: what is compiled, for batches of each size when the first comes.
+          predict: what is compiled, for arguments of each shape when they first come.
           identity: all that decides what it computes beside this package's code; "" = not known. By it a single process
             finds the compiled program again that another one kept, see `programs.kept`.
 
@@ -202,14 +202,14 @@ class Devices:
         if not identity or self.num_processes > 1:
             compiled = jax.jit(mapped)
             return lambda variables, batch: self._gather(compiled(variables, self._shard(batch)))
-        by_size = {}
+        compiled = {}
 
         def run(variables, batch):
             batch = self._shard(batch)
-            size = len(batch["image"])
-            if size not in by_size:
-                by_size[size] = programs.kept(mapped, identity, list(self.mesh.devices.flat), variables, batch)
-            return self._gather(by_size[size](variables, batch))
+            shapes = jax.tree.leaves(variables)[0].shape, batch["image"].shape
+            if shapes not in compiled:
+                compiled[shapes] = programs.kept(mapped, identity, list(self.mesh.devices.flat), variables, batch)
+            return self._gather(compiled[shapes](variables, batch))
 
         return run
 

@@ -16,7 +16,7 @@ from segfusion_jax.datasets.table import Part, Row
 from segfusion_jax.datasets.unseen import unseen
 from segfusion_jax.evaluation.neighbours import recall
 from segfusion_jax.input import decode, mask_store
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import masks_of
