@@ -40,8 +40,8 @@ def refuse_indivisible(
             many = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
             raise ValueError(
                 f"the {len(members)} {name} images are of {many} ({which}). A group is the images of one patient, "
-                "lesion or picture and is never parted, and training, validation and test need one each of every kind: bring "
-                f"images of more patients.{how}"
+                "lesion or picture and is never parted, and training, validation and test need one each of every kind: "
+                f"bring images of more patients.{how}"
             )
 
 
