@@ -121,8 +121,7 @@ def _data(model: SegFusion, arguments: argparse.Namespace) -> Data:
         collection=arguments.collection,
         root=arguments.root,
         records=arguments.records,
-        mask_collection="",
-        mask_root="",
+        collections={},
         on_error="skip",
         target=target,
     )

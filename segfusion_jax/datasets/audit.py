@@ -3,12 +3,14 @@ should not.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from segfusion_jax.config import Source
+from segfusion_jax.datasets.merging import Merged
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.table import Row
 
@@ -65,6 +67,55 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
         "leaking": any(share > 0 for share in here.values()),
         "shortcuts": shortcuts(rows),
     }
+
+
+def union(rows: Sequence[Row], merged: Merged, sources: Mapping[str, Source]) -> dict[str, Any]:
+    """Counts what each collection brings, and what joins images by which rule.
+
+    Args:
+      rows: all images, with their splits.
+      merged: what merging the collections did.
+      sources: the collections by name.
+
+    Returns:
+      JSON-able: `collections` (for each: use, images, groups, images of each split, joined_elsewhere: groups that have
+      images of others); `joined` (for each rule of RELATIONS: images that have a relative by it, sets of such, and
+      those of several collections; and "same id": images that stand in several); `exact_labels`: images that another
+      collection gave a finer label; `label_contradictions`: by id, which left an image without a label.
+    """
+    of_group = _sources_by(rows, RELATIONS["any of these"])
+    collections_of = {}
+    for name, source in sources.items():
+        own = [row for row in rows if row.source == name]
+        groups = {row.group for row in own}
+        collections_of[name] = {
+            "use": source.use,
+            "images": len(own),
+            "groups": len(groups),
+            "splits": dict(sorted(collections.Counter(row.split for row in own).items())),
+            "joined_elsewhere": sum(len(set(of_group[group])) > 1 for group in groups),
+        }
+    return {
+        "collections": collections_of,
+        "joined": {"same id": merged.same_id} | {rule: _joined(rows, of) for rule, of in RELATIONS.items()},
+        "exact_labels": merged.exact,
+        "label_contradictions": dict(merged.contradictions),
+    }
+
+
+def _joined(rows: Sequence[Row], relation: Callable[[Row], str]) -> dict[str, int]:
+    found = [sources for sources in _sources_by(rows, relation).values() if len(sources) > 1]
+    across = sum(len(set(sources)) > 1 for sources in found)
+    return {"images": sum(map(len, found)), "sets": len(found), "across_collections": across}
+
+
+def _sources_by(rows: Sequence[Row], relation: Callable[[Row], str]) -> dict[str, list[str]]:
+    """Returns the collections of the images that share a relation, by what they share."""
+    found = collections.defaultdict(list)
+    for row in rows:
+        if not row.copy or row.copy == 1:
+            found[relation(row)].append(row.source)
+    return found
 
 
 def relative_share(rows: Sequence[Row], relation: Callable[[Row], str]) -> float:

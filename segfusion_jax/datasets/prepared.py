@@ -17,7 +17,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
 from segfusion_jax.datasets import builder, table, taxonomy
-from segfusion_jax.datasets.audit import audit
+from segfusion_jax.datasets.audit import audit, union
 from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
 from segfusion_jax.datasets.record import Problem
@@ -86,15 +86,17 @@ def prepare(
     contents = collect(data)
     store = records_folder / contents.state[:16]
     if not (store / "images.csv").exists():  # else nothing is written, so that the folder may be read-only
-        with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
+        with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.name}"):
             if not (store / "images.csv").exists():
                 _write_store(data, contents, store, splits_folder, download_config)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
     _refuse(problems, data, splits_folder)
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
-    rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
+    rows = deal(
+        [dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits, data.sources
+    )
     if for_training:
-        own = [row for row in rows if row.source == data.collection]
+        own = [row for row in rows if row.source in data.own]
         binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
         refuse_indivisible(own, taxonomy.positive(classes, data), contents.read_as, binary)
         _check_classes(rows, classes, data, splits)
@@ -106,6 +108,7 @@ def prepare(
         },
     }
     facts = {"records": store.name, **told, **audit(rows, problems, classes)}
+    facts |= union(rows, contents.merged, data.sources)
     table.write_rows(splits_folder / "splits.csv", rows)
     write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
     _log(facts, splits_folder)
@@ -214,7 +217,7 @@ def _write_store(
     """Writes the records, by TFDS, and the tables of what they are; `images.csv` last."""
     if not contents.records:
         _refuse(contents.problems, data, splits_folder)
-        raise ValueError(f"collection {data.collection!r} has no image")
+        raise ValueError(f"collection {data.name!r} has no image")
     tfds.disable_progress_bar()
     made = builder.Builder(data, contents=contents, finished=store.parent / "finished_shards", data_dir=store)
     shutil.rmtree(store, ignore_errors=True)  # of a run that was stopped before images.csv
@@ -229,7 +232,7 @@ def _write_store(
     table.write_problems(store / "problems.csv", made.problems)
     table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs))
     made.forget_shards()
-    logging.info("%d images of %s stored in %s", len(rows), data.collection, store)
+    logging.info("%d images of %s stored in %s", len(rows), data.name, store)
 
 
 def _refuse(problems: Sequence[Problem], data: config.Data, splits_folder: pathlib.Path) -> None:
@@ -255,13 +258,13 @@ def _check_classes(rows: Sequence[Row], classes: Sequence[str], data: config.Dat
     """Checks that train has all classes, and each other split positive and negative images to be measured on."""
     positive = taxonomy.positive(classes, data)
     for name in ("train", "validation", "test"):
-        targets = [row.target for row in rows if row.split == name and row.source == data.collection]
+        targets = [row.target for row in rows if row.split == name and row.source in data.own]
         present = set(targets) - {-1}
         kinds = {positive[target] for target in present}
         if len(kinds) < 2 or (name == "train" and len(present) < len(classes)):
             counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(classes))
             needed = "all classes" if name == "train" or len(classes) == 2 else "benign and malignant classes"
             raise ValueError(
-                f"split {name!r} of {data.collection} has {counts} images; it needs {needed}. "
+                f"split {name!r} of {data.name} has {counts} images; it needs {needed}. "
                 f"Change splits.seed = {splits.seed} or the fractions, or bring more images."
             )

@@ -37,7 +37,7 @@ def _related(run: FinishedRun, split: str) -> float:
 
 
 def _data(run: FinishedRun) -> Iterator[str]:
-    if run.config.data.collection == "synthetic":
+    if "synthetic" in run.config.data.own:
         yield "The images are drawn by a program: these numbers say nothing about patients."
     if run.config.bridge.masks == "annotated":
         yield "The classifier was given annotated masks, which a new image does not have: a bound, not a performance."

@@ -231,7 +231,7 @@ def test_masks_of_another_collection(tmp_path):
     official.write_ham10000(tmp_path / "ham", 80)
     ids = official.write_isic2019(tmp_path / "isic", 60)
     isic, ham = str(tmp_path / "isic"), str(tmp_path / "ham")
-    data = config.Data(collection="isic2019", root=isic, mask_collection="ham10000", mask_root=ham)
+    data = config.Data(collection="isic2019", root=isic, collections={"ham10000": config.Source(root=ham, use="masks")})
     opened = prepare(data, tmp_path)
     by_id = {row.image_id: row for row in opened.rows}
     drawn = official.drawn(80)

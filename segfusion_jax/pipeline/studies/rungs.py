@@ -143,7 +143,7 @@ def _relation(row: Row, other: Row) -> str:
 
 def _held_out(run: Run) -> tuple[Row, ...]:
     seen = {row.group for row in run.prepared.rows if row.split in ("train", "validation")}
-    own = [row for row in run.prepared.rows if row.source == run.config.data.collection and row.target >= 0]
+    own = [row for row in run.prepared.rows if row.source in run.config.data.own and row.target >= 0]
     free = [row for row in own if row.split in ("test", "unused") and row.group not in seen]
     return tuple({row.picture: row for row in free}.values())
 
