@@ -17,6 +17,7 @@ from tests import tiny
 
 STRENGTHS = {"grouped": 0.5, "by_image": 2, "paper": 8}
 CONFIG = changed(changed(tiny.BASE, "bridge", masks="annotated", mode="crop"), "splits", pool=20)
+CONFIG = changed(CONFIG, "evaluation", resamples=200)
 _run = experiment.run
 
 
