@@ -24,7 +24,8 @@ import numpy as np
 
 from segfusion_jax import load_dataset
 from segfusion_jax.config import Config
-from segfusion_jax.input.loader import STEPS_PER_BLOCK, Examples, TrainStream
+from segfusion_jax.input.examples import Examples
+from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.runtime.devices import AXIS, Devices, keep_memory, make_devices
 from segfusion_jax.training import metric_log, steps

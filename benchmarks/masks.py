@@ -21,7 +21,8 @@ from segfusion_jax import load_dataset
 from segfusion_jax.config import Bridge, Config
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.input import mask_store
-from segfusion_jax.input.loader import Examples, TrainStream, evaluation_batches
+from segfusion_jax.input.examples import Examples, evaluation_batches
+from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.models.from_config import make_unet
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.pipeline.run import Run

@@ -4,7 +4,8 @@
 
 PATH holds a table, `labels.csv`, with a column `image` and, as far as they are known, `label`, `mask`, `group` and
 others; or the folders `benign` and `malignant`. segfusion_jax/datasets/collections/image_folder.py says more. Without
-masks, those of another collection serve: --set data.mask_collection=ham10000 --set data.mask_root=HAM10000.
+masks, those of another collection serve: --set data.collections.ham10000.use=masks, found in SEGFUSION_DATA or at
+--set data.collections.ham10000.root=HAM10000.
 
 Hardware, time and results: meant for an accelerator; not run to its end here.
 """

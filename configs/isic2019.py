@@ -1,14 +1,14 @@
 r"""ISIC 2019: 25,331 dermoscopic images; the U-Net learns from the HAM10000 masks of the 10,015 images they share.
 
-    segfusion train --config isic2019 --set data.root=PATH --set data.mask_root=HAM10000_PATH \
+    segfusion train --config isic2019 --set data.root=PATH --set data.collections.ham10000.root=HAM \
         --workdir runs/isic2019
 
 PATH holds the official files: ISIC_2019_Training_GroundTruth.csv, ISIC_2019_Training_Metadata.csv,
-ISIC_2019_Training_Input/ (https://challenge.isic-archive.com/data/#2019); HAM10000_PATH as in configs/ham10000.py.
+ISIC_2019_Training_Input/ (https://challenge.isic-archive.com/data/#2019); HAM as in configs/ham10000.py.
 
 What the paper reports of it, under its own protocol and under honest ones, small:
-    segfusion study protocols --config isic2019:protocols --set data.root=PATH --set data.mask_root=HAM10000_PATH \
-        --workdir runs/isic2019_protocols
+    segfusion study protocols --config isic2019:protocols --set data.root=PATH \
+        --set data.collections.ham10000.root=HAM --workdir runs/isic2019_protocols
 
 Hardware, time and results: meant for an accelerator; not run to its end here.
 """
@@ -22,7 +22,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Returns the method at full size; with the variant 'protocols' small, under the paper's own protocol."""
     config = segfusion_config.default()
     config.data.collection = "isic2019"
-    config.data.mask_collection = "ham10000"
+    config.data.collections = {"ham10000": {"use": "masks"}}
     if variant == "protocols":
         _shrink_published(config)
     elif variant:

@@ -1,15 +1,15 @@
 r"""ISIC 2020: 33,126 dermoscopic images of 2,056 patients, 584 melanomas; the U-Net learns from HAM10000.
 
-    segfusion train --config isic2020 --set data.root=PATH --set data.mask_root=HAM10000_PATH \
+    segfusion train --config isic2020 --set data.root=PATH --set data.collections.ham10000.root=HAM \
         --workdir runs/isic2020
 
 PATH holds the official files: ISIC_2020_Training_GroundTruth.csv (or _v2.csv),
 ISIC_2020_Training_Duplicates.csv, train/
-(https://challenge2020.isic-archive.com); HAM10000_PATH as in configs/ham10000.py.
+(https://challenge2020.isic-archive.com); HAM as in configs/ham10000.py.
 
 What the paper reports of it, under its own protocol and under honest ones, small:
-    segfusion study protocols --config isic2020:protocols --set data.root=PATH --set data.mask_root=HAM10000_PATH \
-        --workdir runs/isic2020_protocols
+    segfusion study protocols --config isic2020:protocols --set data.root=PATH \
+        --set data.collections.ham10000.root=HAM --workdir runs/isic2020_protocols
 
 Hardware, time and results: meant for an accelerator; not run to its end here.
 """
@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """
     config = segfusion_config.default()
     config.data.collection = "isic2020"
-    config.data.mask_collection = "ham10000"
+    config.data.collections = {"ham10000": {"use": "masks"}}
     config.classifier.class_weights = "balanced"
     if variant == "protocols":
         _shrink_published(config)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from segfusion_jax.config import Config
+from segfusion_jax.config import Config, fields
 from segfusion_jax.pipeline import experiment
 from tests import tiny
 from tests.datasets import official
@@ -46,7 +46,7 @@ def test_official_files_are_prepared(name, data, tmp_path, monkeypatch):
     experiment.run(config, tmp_path, ["prepare"])
     rows = tiny.table(tmp_path / "prepare/splits.csv")
     assert len([row for row in rows if row["source"] == name]) == 80
-    assert {row["source"] for row in rows} == {name, config.data.mask_collection or name}
+    assert {row["source"] for row in rows} == set(config.data.sources)
     assert {row["split"] for row in rows if row["has_mask"] == "1"} >= {"train", "validation", "test"}
     assert len({row["fold"] for row in rows if row["fold"] != "-1"}) == config.splits.num_folds
 
@@ -56,7 +56,7 @@ def test_all_stages_run(name, data, tmp_path, monkeypatch):
     collection = name.partition(":")[0]
     mode = tiny.shipped(name).bridge.mode
     config = tiny.config(name, data__root=str(data / collection), splits__seed=1, bridge__mode=mode)
-    if config.data.mask_collection:
+    if config.data.collections:
         monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
     experiment.run(config, tmp_path)
     rows = tiny.table(tmp_path / "prepare/splits.csv")
@@ -126,11 +126,9 @@ def test_an_unknown_variant_is_refused():
 def test_docstrings_give_a_command_whose_fields_exist(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring and f"segfusion train --config {path.stem}" in docstring and "Hardware" in docstring
-    fields = json.loads(Config.from_config_dict(tiny.shipped(path.stem)).to_json())
+    described = {one.name for path, part in fields.sections(Config()) for one in fields.describe(part, path)}
     for name in re.findall(r"--set ([\w.]+)=", docstring):
-        section = fields
-        for part in name.split("."):
-            section = section[part]
+        assert re.sub(r"(data\.collections)\.\w+", r"\1.NAME", name) in described
 
 
 @pytest.mark.parametrize("name", ["ham10000", "isic2019", "isic2020"])
@@ -141,6 +139,8 @@ def test_missing_folders_say_where_the_data_are_published(name, data, tmp_path, 
         experiment.run(tiny.config(name), tmp_path / "new")
     if name != "ham10000":
         config = tiny.config(name, data__root=str(data / name))
-        with pytest.raises(FileNotFoundError, match="HAM10000: no folder ham10000.*DBW86T.*--config.data.mask_root"):
+        with pytest.raises(
+            FileNotFoundError, match="HAM10000: no folder ham10000.*DBW86T.*--config.data.collections.ham10000.root"
+        ):
             experiment.run(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()

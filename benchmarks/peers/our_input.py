@@ -9,7 +9,8 @@ from serving import serve
 
 from segfusion_jax import load_dataset
 from segfusion_jax.config import Augmentation, Input
-from segfusion_jax.input.loader import Examples, TrainStream
+from segfusion_jax.input.examples import Examples
+from segfusion_jax.input.loader import TrainStream
 
 
 def main() -> None:

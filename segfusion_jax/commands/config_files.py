@@ -1,19 +1,21 @@
 """The config that a command line names: shipped ones by name, others by path, and fields that it sets."""
 
+import dataclasses
 import difflib
 import importlib.util
 import inspect
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 import segfusion_jax
-from segfusion_jax.config import Config, fields, flatten, reading
+from segfusion_jax.config import Config, Source, fields, flatten, reading
 
+_MOVED = ("data.mask_collection", "data.mask_root")  # fields of the version before that are several fields now
 _PACKAGE = pathlib.Path(segfusion_jax.__file__).parent
 
 
@@ -34,10 +36,23 @@ def load(named: str, changes: Sequence[str] = ()) -> Config:
       FileNotFoundError: there is no such config.
       ValueError: the config, or a change, is not accepted.
     """
-    values = Config.from_config_dict(_get_config(named)).to_config_dict()
-    for name, text in _new_names(changes).items():
+    texts = _new_names(changes)
+    values = _with_room(Config.from_config_dict(_get_config(named)), texts)
+    for name, text in texts.items():
         _set(values, name, text)
     return Config.from_config_dict(values)
+
+
+def _with_room(config: Config, names: Iterable[str]) -> ml_collections.ConfigDict:
+    """Returns all fields, with those of `names` that a config need not have: of further collections, and moved ones."""
+    values = dataclasses.asdict(config)
+    for name in names:
+        section, _, field = name.rpartition(".")
+        if name in _MOVED:
+            values["data"][field] = ""
+        elif section.startswith("data.collections."):
+            values["data"]["collections"].setdefault(section.split(".", 2)[2], dataclasses.asdict(Source()))
+    return ml_collections.ConfigDict(values)
 
 
 def _get_config(named: str) -> ml_collections.ConfigDict:

@@ -21,7 +21,7 @@ from segfusion_jax.datasets.prepared import Prepared, load_dataset
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.datasets.unseen import unseen
 from segfusion_jax.evaluation import calibration, sections
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.input.mask_store import MaskStore, write
 from segfusion_jax.pipeline.stages import novelty
 from segfusion_jax.pipeline.stages.bridge import stored
@@ -121,8 +121,7 @@ def _data(model: SegFusion, arguments: argparse.Namespace) -> Data:
         collection=arguments.collection,
         root=arguments.root,
         records=arguments.records,
-        mask_collection="",
-        mask_root="",
+        collections={},
         on_error="skip",
         target=target,
     )

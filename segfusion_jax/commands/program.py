@@ -10,9 +10,8 @@ import jax
 from absl import flags, logging
 
 import segfusion_jax
-from segfusion_jax.runtime import interruption, processes
+from segfusion_jax.runtime import interruption, processes, programs
 from segfusion_jax.runtime.devices import keep_memory
-from segfusion_jax.runtime.locations import cache_folder
 
 _PACKAGE = pathlib.Path(segfusion_jax.__file__).parent
 
@@ -51,8 +50,7 @@ def _set_up() -> None:
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     interruption.install()
     keep_memory()
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    programs.keep()
 
 
 def _is_ours_or_serious(record: std_logging.LogRecord) -> bool:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,13 @@ class Accepted:
 
     text: str
     holds: Callable[[Any], bool]
+
+
+class Named(dict[str, Any]):
+    """Sections by name, as a field of a section, which can be hashed as all of a config can."""
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +71,10 @@ def sides(low: int) -> Accepted:
 def field(default: Any, accepted: Accepted | None = None, *, was: str = "") -> Any:
     """Defines a field of a section, whose meaning stands in a docstring below it.
 
-    `was` is its name in the version before, under which it is still read.
+    A `default` of {} is that of sections by name. `was` is a name in the version before, which is still read.
     """
-    return dataclasses.field(default=default, metadata={"accepted": accepted, "was": was})
+    given: Any = {"default_factory": Named} if default == {} else {"default": default}
+    return dataclasses.field(**given, metadata={"accepted": accepted, "was": was})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +91,17 @@ class Section:
             if accepted and not accepted.holds(getattr(self, one.name)):
                 refuse(self, one.name, accepted.text)
 
+    @classmethod
+    def renewed(cls, values: dict[str, Any], tell: Callable[[str, str], None]) -> dict[str, Any]:
+        """Returns fields in the form of today, which may be in that of the version before.
+
+        Args:
+          values: the fields, nested.
+          tell: is called with the old and the new name of each field that has moved.
+        """
+        del tell
+        return values
+
 
 def refuse(section: Any, name: str, accepted: str) -> None:
     """Raises ValueError for the value that a section's field has."""
@@ -89,12 +109,14 @@ def refuse(section: Any, name: str, accepted: str) -> None:
 
 
 def sections(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields a section after its dotted name, then those within it."""
+    """Yields a section after its dotted name, then those within it; of sections by name, one that is called NAME."""
     yield path, section
     for one in dataclasses.fields(section):
-        value = getattr(section, one.name)
+        value, name = getattr(section, one.name), f"{path}.{one.name}" if path else one.name
         if dataclasses.is_dataclass(value):
-            yield from sections(value, f"{path}.{one.name}" if path else one.name)
+            yield from sections(value, name)
+        elif isinstance(value, dict):
+            yield from sections(typing.get_args(one.type)[1](), f"{name}.NAME")
 
 
 def describe(section: Any, path: str = "") -> list[Description]:

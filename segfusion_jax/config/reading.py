@@ -6,6 +6,8 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from segfusion_jax.config.fields import Named
+
 
 def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Returns the fields of a config, or of a part of it, as nested dicts, by their dotted names."""
@@ -25,7 +27,7 @@ def completed(default: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]
     return default | values | parts
 
 
-def from_dict(cls: type, values: dict[str, Any], path: str, *, warn: bool) -> Any:
+def from_dict(cls: Any, values: dict[str, Any], path: str, *, warn: bool) -> Any:
     """Makes a section of its fields, which may have the names of the version before.
 
     Args:
@@ -37,7 +39,13 @@ def from_dict(cls: type, values: dict[str, Any], path: str, *, warn: bool) -> An
     Raises:
       ValueError: names the field, its value and what is accepted.
     """
+
+    def tell(old: str, new: str) -> None:
+        if warn:
+            tell_old_name(f"{path}.{old}", f"{path}.{new}")
+
     fields = {field.name: field for field in dataclasses.fields(cls)}
+    values = cls.renewed(values, tell)
     values = _with_new_names(fields, values, path, warn=warn)
     for name in sorted(set(values) - set(fields)):
         raise ValueError(unknown(path, name, values[name], fields, f"accepted are {', '.join(fields)}"))
@@ -88,6 +96,10 @@ def _convert(kind: Any, value: Any, path: str, *, warn: bool) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{path} = {value!r}: must be a section of fields")
         return from_dict(kind, value, path, warn=warn)
+    if isinstance(kind, types.GenericAlias) and kind.__origin__ is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{path} = {value!r}: must be of type dict")
+        return _sections(kind.__args__[1], value, path, warn=warn)
     if isinstance(kind, types.GenericAlias):
         if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int for v in value):
             return tuple(value)
@@ -97,3 +109,10 @@ def _convert(kind: Any, value: Any, path: str, *, warn: bool) -> Any:
     if type(value) is not kind:
         raise ValueError(f"{path} = {value!r}: must be of type {kind.__name__}")
     return value
+
+
+def _sections(kind: Any, values: Mapping[str, Any], path: str, *, warn: bool) -> dict[str, Any]:
+    """Makes sections of their fields by name, in the order of the names; fields that one lacks get their defaults."""
+    default = dataclasses.asdict(kind())
+    given = {name: default | value if isinstance(value, dict) else value for name, value in sorted(values.items())}
+    return Named({name: _convert(kind, value, f"{path}.{name}", warn=warn) for name, value in given.items()})

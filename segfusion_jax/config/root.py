@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Self
 
 from segfusion_jax.config import reading, sections
+from segfusion_jax.config.data import Data
 from segfusion_jax.config.fields import Section, at_least, field, one_of
 
 if TYPE_CHECKING:  # importing it takes a tenth of a second, which the help need not wait for
@@ -19,7 +20,7 @@ class Config(Section):
     """Seed of initial weights, dropout, input order and augmentation."""
     compute_dtype: str = field("auto", one_of("auto", "float32", "bfloat16"))
     """Dtype of the networks; "auto" = bfloat16 on an accelerator, float32 on a CPU."""
-    data: sections.Data = sections.Data()
+    data: Data = Data()
     splits: sections.Splits = sections.Splits()
     segmenter: sections.Segmenter = sections.Segmenter()
     bridge: sections.Bridge = sections.Bridge()
@@ -28,6 +29,15 @@ class Config(Section):
     parallel: sections.Parallel = sections.Parallel()
     input: sections.Input = sections.Input()
     checkpoints: sections.Checkpointing = sections.Checkpointing()
+
+    def __post_init__(self):
+        super().__post_init__()
+        limited = [name for name, source in self.data.sources.items() if source.use in ("train", "test")]
+        if limited and self.splits.protocol != "grouped":
+            raise ValueError(
+                f"splits.protocol = {self.splits.protocol!r}: must be 'grouped', since data.collections.{limited[0]} "
+                f"is for {self.data.sources[limited[0]].use} only"
+            )
 
     @classmethod
     def from_config_dict(cls, config_dict: "ml_collections.ConfigDict") -> Self:

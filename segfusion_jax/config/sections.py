@@ -8,10 +8,6 @@ import dataclasses
 
 from segfusion_jax.config.fields import Section, at_least, field, in_range, one_of, refuse, sides
 
-COLLECTIONS = (
-    *("synthetic", "ham10000", "isic2017", "isic2018", "isic2019", "isic2020", "isic2024"),
-    *("ph2", "image_folder"),
-)
 BRIDGE_MODES = (
     *("none", "black", "dim", "soft", "dilate", "crop", "crop_dilate", "channel"),
     *("background_only", "mask_only"),
@@ -19,42 +15,6 @@ BRIDGE_MODES = (
 BACKBONES = (*(f"efficientnet_b{number}" for number in range(8)), "mobilenet_v3_small", "mobilenet_v3_large")
 CONVENTIONS = ("tensorflow", "timm", "torchvision")
 TEST_TIME_AUGMENTATIONS = (1, 8)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data(Section):
-    """Which images are read, and what happens to those that cannot be."""
-
-    collection: str = field("synthetic", one_of(*COLLECTIONS))
-    """The images."""
-    root: str = field("")
-    """Folder or zip of its files; "" looks for <collection>/ in the folders of SEGFUSION_DATA."""
-    mask_collection: str = field("", one_of("", *COLLECTIONS))
-    """Brings the annotated masks; "" = the collection itself."""
-    mask_root: str = field("")
-    """Its folder, found like data.root."""
-    download: bool = field(False)
-    """Fetch what is published without a login, where no folder is found."""
-    records: str = field("")
-    """Where prepared records are kept; "" = <workdir>/records."""
-    on_error: str = field("raise", one_of("raise", "skip"))
-    """At an unusable file "raise" stops, "skip" leaves it out and lists it."""
-    target: str = field("malignant", one_of("malignant", "melanoma", "diagnosis"))
-    """What is told apart: malignant, or melanoma, from all else; or "diagnosis": all classes."""
-    akiec: str = field("malignant", one_of("malignant", "by_isic2019", "exclude"))
-    """HAM10000's "akiec" (327 images); "by_isic2019" calls 130 AK and 197 SCC."""
-    actinic_keratosis: str = field("malignant", one_of("malignant", "benign", "exclude"))
-    """ISIC 2019's "AK" (867 images)."""
-    size: tuple[int, int] = field((1024, 1024), sides(32))
-    """Height and width in pixels that stored images fit into."""
-    aspect: str = field("keep", one_of("keep", "stretch", "letterbox", "crop"))
-    """Fit within data.size; or fill it: "stretch", "letterbox" (black borders), "crop" (the centre)."""
-    resampling: str = field("area", one_of("area", "bilinear", "bicubic", "lanczos"))
-    """Filter that resizes."""
-    synthetic_images: int = field(600, at_least(20))
-    """Images that the synthetic collection draws."""
-    synthetic_seed: int = field(0, at_least(0))
-    """Seed of what it draws."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,14 @@ should not.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from segfusion_jax.config import Source
+from segfusion_jax.datasets.merging import Merged
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.table import Row
 
@@ -37,12 +39,14 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
       JSON-able: `images`, `groups`, `pictures` (images less those that repeat another), `classes`; `splits` (for each:
       images, groups, targets, with_mask, diagnoses); `left_out` (count for each kind of problem); `contradictions` (ids
       of images of one picture with different targets); `relatives_in_training`: for each of RELATIONS the share of test
-      images with a relative in train or validation, under `this_split` and, expected, under a `random_split` of the
-      same images into parts of the same size; `leaking`: whether any of this split has; `shortcuts`, as `shortcuts`
-      returns them.
+      images that are classified with a relative in train or validation, under `this_split` and, expected, under a
+      `random_split` of the same images into parts of the same size; `classified_tests`, how many these are; `known`, of
+      how many images the lesion and the patient are known; `leaking`: whether any of this split has; `shortcuts`, as
+      `shortcuts` returns them.
     """
     used = [row for row in rows if row.split in ("train", "validation", "test")]
     tests = [row for row in used if row.split == "test"]
+    known = {"lesion": [row for row in used if row.lesion_id], "patient": [row for row in used if row.patient_id]}
     here = {name: relative_share(used, relation) for name, relation in RELATIONS.items()}
     at_random = {
         name: expected_relative_share([relation(row) for row in used], len(tests))
@@ -58,15 +62,66 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
         "left_out": dict(collections.Counter(problem.kind for problem in problems)),
         "contradictions": _contradictions(rows),
         "relatives_in_training": {"this_split": here, "random_split": at_random},
+        "classified_tests": sum(row.target >= 0 for row in tests),
+        "known": {name: len(some) for name, some in known.items()},
         "leaking": any(share > 0 for share in here.values()),
         "shortcuts": shortcuts(rows),
     }
 
 
+def union(rows: Sequence[Row], merged: Merged, sources: Mapping[str, Source]) -> dict[str, Any]:
+    """Counts what each collection brings, and what joins images by which rule.
+
+    Args:
+      rows: all images, with their splits.
+      merged: what merging the collections did.
+      sources: the collections by name.
+
+    Returns:
+      JSON-able: `collections` (for each: use, images, groups, images of each split, joined_elsewhere: groups that have
+      images of others); `joined` (for each rule of RELATIONS: images that have a relative by it, sets of such, and
+      those of several collections; and "same id": images that stand in several); `exact_labels`: images that another
+      collection gave a finer label; `label_contradictions`: by id, which left an image without a label.
+    """
+    of_group = _sources_by(rows, RELATIONS["any of these"])
+    collections_of = {}
+    for name, source in sources.items():
+        own = [row for row in rows if row.source == name]
+        groups = {row.group for row in own}
+        collections_of[name] = {
+            "use": source.use,
+            "images": len(own),
+            "groups": len(groups),
+            "splits": dict(sorted(collections.Counter(row.split for row in own).items())),
+            "joined_elsewhere": sum(len(set(of_group[group])) > 1 for group in groups),
+        }
+    return {
+        "collections": collections_of,
+        "joined": {"same id": merged.same_id} | {rule: _joined(rows, of) for rule, of in RELATIONS.items()},
+        "exact_labels": merged.exact,
+        "label_contradictions": dict(merged.contradictions),
+    }
+
+
+def _joined(rows: Sequence[Row], relation: Callable[[Row], str]) -> dict[str, int]:
+    found = [sources for sources in _sources_by(rows, relation).values() if len(sources) > 1]
+    across = sum(len(set(sources)) > 1 for sources in found)
+    return {"images": sum(map(len, found)), "sets": len(found), "across_collections": across}
+
+
+def _sources_by(rows: Sequence[Row], relation: Callable[[Row], str]) -> dict[str, list[str]]:
+    """Returns the collections of the images that share a relation, by what they share."""
+    found = collections.defaultdict(list)
+    for row in rows:
+        if not row.copy or row.copy == 1:
+            found[relation(row)].append(row.source)
+    return found
+
+
 def relative_share(rows: Sequence[Row], relation: Callable[[Row], str]) -> float:
-    """Returns the share of test images that have an image of equal `relation` in train or validation."""
+    """Returns the share of classified test images that have an image of equal `relation` in train or validation."""
     training = {relation(row) for row in rows if row.split in ("train", "validation")}
-    tests = [row for row in rows if row.split == "test"]
+    tests = [row for row in rows if row.split == "test" and row.target >= 0]
     return sum(relation(row) in training for row in tests) / max(1, len(tests))
 
 

@@ -23,8 +23,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.writer import ExampleWriter
 
 from segfusion_jax import config
-from segfusion_jax.datasets.collections import READERS
-from segfusion_jax.datasets.joining import Collection, UnusableImages, collect, fingerprint
+from segfusion_jax.datasets.joining import Collection, UnusableImages, collect, fingerprint, publishers, titles
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.shards import TEXTS, KeepingWriter, Shard, in_threads
 
@@ -34,7 +33,7 @@ SHARD_IMAGES = 512
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """The TFDS builder of `data.collection`, after which the dataset is called."""
+    """The TFDS builder of the collections of `data`, after which the dataset is called."""
 
     VERSION = tfds.core.Version("2.0.0")
     code_path = (
@@ -57,7 +56,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
           finished: folder where shards are kept until `forget_shards`; default: in `data_dir`, until all are made.
           **kwargs: arguments of `tfds.core.ShardBasedBuilder`, `data_dir` above all.
         """
-        self.name = data.collection  # pyright: ignore[reportAttributeAccessIssue]
+        self.name = data.name.replace("+", "_")  # pyright: ignore[reportAttributeAccessIssue]
         self._data = data
         self._given = contents
         super().__init__(**{"file_format": "array_record", **kwargs})
@@ -91,10 +90,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         texts = {name: tfds.features.Text() for name in (*TEXTS, "sha256", "perceptual_hash")}
         numbers = {"malignant": np.int32, "age": np.float32, "width": np.int32, "height": np.int32}
-        source = READERS[self.name]
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{source.TITLE}: dermoscopic images, lesion masks and diagnoses.",
+            description=f"{titles(self._data)}: dermoscopic images, lesion masks and diagnoses.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3)),
@@ -104,7 +102,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                     **texts,
                 }
             ),
-            homepage=source.ADDRESS,
+            homepage=publishers(self._data)[0].ADDRESS,
             disable_shuffling=True,
         )
 

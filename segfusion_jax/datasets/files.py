@@ -9,12 +9,18 @@ import os
 import pathlib
 import posixpath
 import zipfile
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import h5py
 
 MAX_BYTES = 1 << 29
 """Size of the largest image or table that is read; a larger one is refused before reading is begun."""
+
+_LITTER = (  # of desktops and of network drives; in lower case
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found", "$recycle.bin"),
+    *("system volume information", "@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "@tmp"),
+)
 
 
 class File(Protocol):
@@ -130,7 +136,8 @@ class Hdf5Member:
 class Folder:
     """A folder, or a zip archive or a folder in one, which are read alike.
 
-    Hidden entries (`.DS_Store`, `._ISIC_0000000.jpg`, `__MACOSX`) are passed over.
+    Hidden entries (`.DS_Store`, `._ISIC_0000000.jpg`) and what desktops and network drives leave (`Thumbs.db`,
+    `__MACOSX`, `@eaDir`, `#recycle`) are passed over.
 
     Attributes:
       path: path of the folder or the archive.
@@ -181,6 +188,29 @@ class Folder:
     def _entries(self) -> list[os.DirEntry[str]]:
         with os.scandir(self.path) as entries:
             return sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
+
+
+def walk(root: Folder, enters: Callable[[Folder], bool] = lambda folder: True) -> Iterator[tuple[str, File]]:
+    """Yields every file below a folder with its path in it, by name: first its own, then those of the folders in it.
+
+    Links are followed, and a folder that several links lead to is entered once.
+
+    Args:
+      root: the folder.
+      enters: whether a folder in it is looked into.
+    """
+    left, seen = [("", root)], {_identity(root)}
+    while left:
+        path, folder = left.pop()
+        yield from ((path + file.name, file) for file in folder.files())
+        inner = [one for one in folder.folders() if enters(one)]
+        new = {_identity(one): one for one in reversed(inner) if _identity(one) not in seen}
+        seen |= new.keys()
+        left += ((f"{path}{one.name}/", one) for one in new.values())
+
+
+def _identity(folder: Folder) -> tuple[str, str]:
+    return os.path.realpath(folder.path), folder.inside
 
 
 def hdf5_members(path: pathlib.Path) -> list[Hdf5Member]:
@@ -267,4 +297,4 @@ def _is_archive(path: pathlib.Path) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith((".", "~$")) or name.lower() in _LITTER

@@ -97,6 +97,15 @@ def read(file: File) -> np.ndarray:
         return np.asarray(_loaded(image, "image").convert("RGB"))
 
 
+def size(file: File) -> tuple[int, int]:
+    """Returns width and height of an image file, upright, from its header; (0, 0) where it cannot be used."""
+    try:
+        with _opened(_content(file, "image"), "image") as image:
+            return _upright_size(image)
+    except ValueError:
+        return 0, 0
+
+
 def fit(image: Image.Image, data: config.Data) -> Image.Image:
     """Returns an upright image brought to `data.size`, or within it, by `data.aspect`."""
     height, width = data.size
@@ -130,7 +139,7 @@ def _mask(file: File, image_size: tuple[int, int], data: config.Data) -> bytes:
     content = _content(file, "mask")
     with _opened(content, "mask") as image:
         size, plain = _upright_size(image), image.format == "PNG" and image.mode == "L" and _orientation(image) == 1
-        if not _same_frame(image_size, size):
+        if not same_frame(image_size, size):
             sizes = f"mask {size[0]}x{size[1]}, image {image_size[0]}x{image_size[1]} (width x height)"
             raise ValueError(f"mask of another frame than its image: {sizes}")
         upright = _loaded(image, "mask")
@@ -257,7 +266,7 @@ def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return padded
 
 
-def _same_frame(image: tuple[int, int], mask: tuple[int, int]) -> bool:
+def same_frame(image: tuple[int, int], mask: tuple[int, int]) -> bool:
     """Returns whether the smaller of two sizes is the other one scaled, with sides rounded to whole pixels."""
     small, large = sorted((image, mask), key=lambda size: size[0] * size[1])
     scale = max(small) / max(large)

@@ -3,13 +3,15 @@
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from segfusion_jax import config
-from segfusion_jax.datasets.collections import READERS, ham10000, isic2020, official
+from segfusion_jax.datasets import merging
+from segfusion_jax.datasets.collections import READERS, ham10000, image_folder, isic2019, isic2020, official
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.published import FILES, download
-from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.datasets.record import Contents, Problem, Record
 from segfusion_jax.runtime import locations
 
 _FORMAT = 4  # raise when the same input would be stored otherwise
@@ -24,53 +26,85 @@ class Collection:
       problems: images that the tables and folders alone show to be unusable.
       duplicate_pairs: image ids that are published as showing the same picture.
       lesion_pairs: image ids that are published as showing the same lesion.
+      read_as: how an image_folder was understood, in sentences.
+      passed_over: what lies there and was read by nobody: names, by what they are.
       fingerprint: SHA-256 over all of this, of files their names and sizes, and the fields of the config that decide
         what is stored.
       state: SHA-256 like `fingerprint`, over the times of change or checksums of the files as well.
+      merged: what merging several collections did.
     """
 
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
     duplicate_pairs: tuple[tuple[str, str], ...]
     lesion_pairs: tuple[tuple[str, str], ...]
+    read_as: tuple[str, ...]
+    passed_over: dict[str, tuple[str, ...]]
     fingerprint: str
     state: str
+    merged: merging.Merged
 
 
 def collect(data: config.Data) -> Collection:
     """Lists what `data` names; downloads it first where `data.download` says so and it is not there.
 
-    With a `data.mask_collection`, an image that both collections have keeps the label of the main one and takes the
-    mask of the other; an annotated image that only the mask collection has is kept without a label.
+    Images of several collections are merged by `merging.merged`; one of `use` "masks" gives its masks to images of the
+    same id, and what else it has annotated without a label.
 
     Raises:
       FileNotFoundError: a folder or table is missing; says where it is published and how to name it.
       ValueError: a table or an archive cannot be understood.
       OSError: a download failed.
     """
-    names = dict.fromkeys((data.collection, data.mask_collection or data.collection))
-    roots = {name: _root(data, name) for name in names}
-    read = {name: READERS[name].read(root, data) for name, root in roots.items()}
-    records, problems = read[data.collection]
-    if data.mask_collection not in ("", data.collection):
-        annotated, more_problems = read[data.mask_collection]
-        records, problems = _merged(records, annotated), problems + more_problems
-    count = collections.Counter(record.image_id for record in records)
-    twice = [name for name in count if count[name] > 1]
-    problems = [
-        *problems,
-        *(Problem(name, f"id seen twice: in {count[name]} parts of the collection") for name in twice),
-    ]
-    records = sorted((r for r in records if count[r.image_id] == 1), key=lambda record: record.image_id)
-    duplicates = isic2020.duplicate_pairs(roots["isic2020"]) if "isic2020" in roots else []
-    lesions = ham10000.lesion_pairs(roots["ham10000"]) if "ham10000" in roots else []
+    sources = data.sources
+    kinds = {reader(name, sources) for name in sources}
+    for name in ("labels", "group"):
+        if getattr(data, name) and "image_folder" not in kinds:
+            raise ValueError(f'data.{name} = {getattr(data, name)!r}: must be "" with collection {data.name!r}')
+    roots = {name: _root(data, name) for name in sorted(sources, key=lambda name: sources[name].use == "masks")}
+    read = {name: _read(name, root, data) for name, root in roots.items()}
+    merged = _merged(data, roots, {name: contents.records for name, contents in read.items()})
+    records = sorted(merged.records, key=lambda record: record.image_id)
+    problems = [problem for contents in read.values() for problem in contents.problems]
+    if len(data.own) > 1:
+        problems = _unseen_elsewhere(problems, records)
     problems = sorted(problems, key=lambda problem: problem.image_id)
-    others = problems, duplicates, lesions, data.collection
+    duplicates = [pair for root in _of("isic2020", roots, sources) for pair in isic2020.duplicate_pairs(root)]
+    lesions = [pair for root in _of("ham10000", roots, sources) for pair in ham10000.lesion_pairs(root)]
+    others = problems, duplicates, lesions, data.name
     plain, stamped = (
         hashlib.sha256(repr((fingerprint(data, records, stamps=stamps), *others)).encode()).hexdigest()
         for stamps in (False, True)
     )
-    return Collection(tuple(records), tuple(problems), tuple(duplicates), tuple(lesions), plain, stamped)
+    passed_over = collections.defaultdict(list)
+    for what, names in (item for contents in read.values() for item in contents.passed_over.items()):
+        passed_over[what] += names
+    return Collection(
+        tuple(records),
+        tuple(problems),
+        tuple(duplicates),
+        tuple(lesions),
+        read_as=tuple(sentence for contents in read.values() for sentence in contents.read_as),
+        passed_over={what: tuple(names) for what, names in passed_over.items()},
+        fingerprint=plain,
+        state=stamped,
+        merged=merged,
+    )
+
+
+def publishers(data: config.Data) -> list[Any]:
+    """Returns the modules of `collections` that read what is classified."""
+    return [READERS[kind] for kind in dict.fromkeys(reader(name, data.sources) for name in data.own)]
+
+
+def titles(data: config.Data) -> str:
+    """Returns what the collections that are classified are called."""
+    return ", ".join(source.TITLE for source in publishers(data))
+
+
+def reader(name: str, sources: Mapping[str, config.Source]) -> str:
+    """Returns the name in `READERS` of what reads a collection."""
+    return sources[name].reader or name
 
 
 class UnusableImages(ValueError):
@@ -102,31 +136,61 @@ def fingerprint(data: config.Data, records: Sequence[Record], *, stamps: bool) -
     return digest.hexdigest()
 
 
-def _merged(records: Sequence[Record], annotated: Sequence[Record]) -> list[Record]:
-    others = {record.image_id: record for record in annotated if record.mask is not None}
-    merged = []
-    for record in records:
-        other = others.pop(record.image_id, record)
-        ids = {"lesion_id": record.lesion_id or other.lesion_id, "patient_id": record.patient_id or other.patient_id}
-        merged.append(dataclasses.replace(record, mask=other.mask, **ids))
-    return merged + [dataclasses.replace(other, malignant=-1, diagnosis="") for other in others.values()]
+def _merged(data: config.Data, roots: Mapping[str, Folder], records: Mapping[str, Sequence[Record]]) -> merging.Merged:
+    """Returns the records of all collections as one list, those of one as they are."""
+    merged = merging.Merged(list(records[data.own[0]]))
+    if len(data.own) > 1:
+        merged = merging.merged({name: records[name] for name in data.own}, data.sources, _exact(data, roots))
+    for name in (name for name in roots if name not in data.own):
+        merged.records = merging.with_masks(merged.records, records[name])
+    return merged
+
+
+def _unseen_elsewhere(problems: Sequence[Problem], records: Sequence[Record]) -> list[Problem]:
+    """Returns the problems without those of rows whose image is missing in their collection, but not in another."""
+    found = {merging.plain_id(record.image_id) for record in records}
+    missing = "metadata row without an image"
+    return [p for p in problems if p.what != missing or merging.plain_id(p.image_id) not in found]
+
+
+def _exact(data: config.Data, roots: Mapping[str, Folder]) -> dict[str, merging.Exact]:
+    """Returns what ISIC 2019's table says of the images of all collections, where it is among them."""
+    own = {name: roots[name] for name in data.own}
+    tables = [isic2019.exact(root) for root in _of("isic2019", own, data.sources)]
+    return {image_id: merging.Exact(*told) for table in tables for image_id, told in table.items()}
+
+
+def _of(wanted: str, roots: Mapping[str, Folder], sources: Mapping[str, config.Source]) -> list[Folder]:
+    return [root for name, root in roots.items() if reader(name, sources) == wanted]
+
+
+def _read(name: str, root: Folder, data: config.Data) -> Contents:
+    """Reads a collection; only of anybody's own folder is it told what is passed over."""
+    kind = reader(name, data.sources)
+    found = image_folder.understand(root, data) if kind == "image_folder" else Contents(*READERS[kind].read(root, data))
+    count = collections.Counter(record.image_id for record in found.records)
+    twice = [Problem(one, f"id seen twice: in {n} parts of the collection") for one, n in count.items() if n > 1]
+    records = [dataclasses.replace(record, source=name) for record in found.records if count[record.image_id] == 1]
+    return dataclasses.replace(found, records=records, problems=[*found.problems, *twice])
 
 
 def _root(data: config.Data, name: str) -> Folder:
-    if name == "synthetic":
+    source = data.sources[name]
+    kind = source.reader or name
+    if kind == "synthetic":
         return Folder(locations.cache_folder())
-    named = data.root if name == data.collection else data.mask_root
+    named = source.root
     root = locations.find(named) if named else locations.find_data(name) or locations.find_data(f"{name}.zip")
     if root is not None:
         return Folder(root)
-    if data.download and not named and name in FILES:
-        folder = locations.cache_folder() / "downloads" / name
-        download(name, folder)
+    if data.download and not named and kind in FILES:
+        folder = locations.cache_folder() / "downloads" / kind
+        download(kind, folder)
         return Folder(folder)
-    source = READERS[name]
+    published = READERS[kind]
     error = official.missing(
-        f"folder {named or name}", root=None, title=source.TITLE, address=source.ADDRESS, collection=name
+        f"folder {named or name}", root=None, title=published.TITLE, address=published.ADDRESS, collection=name
     )
-    if name in FILES and not named:
+    if kind in FILES and not named:
         raise FileNotFoundError(f"{error} Or let it be downloaded: --config.data.download=True.")
     raise error

@@ -17,7 +17,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
 from segfusion_jax.datasets import builder, table, taxonomy
-from segfusion_jax.datasets.audit import audit
+from segfusion_jax.datasets.audit import audit, union
+from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.splits import deal, joined
@@ -25,6 +26,9 @@ from segfusion_jax.datasets.table import Row as Row
 from segfusion_jax.runtime import locations
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.runtime.locks import locked
+
+_NAMED = 10
+"""Names of what is passed over that the audit lists."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,17 +86,29 @@ def prepare(
     contents = collect(data)
     store = records_folder / contents.state[:16]
     if not (store / "images.csv").exists():  # else nothing is written, so that the folder may be read-only
-        with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.collection}"):
+        with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.name}"):
             if not (store / "images.csv").exists():
                 _write_store(data, contents, store, splits_folder, download_config)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
     _refuse(problems, data, splits_folder)
     targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
-    rows = deal([dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits)
+    rows = deal(
+        [dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits, data.sources
+    )
     if for_training:
+        own = [row for row in rows if row.source in data.own]
+        binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
+        refuse_indivisible(own, taxonomy.positive(classes, data), contents.read_as, binary)
         _check_classes(rows, classes, data, splits)
     table.write_problems(splits_folder / "problems.csv", problems)
-    facts = {"records": store.name, **audit(rows, problems, classes)}
+    told = {
+        "read_as": list(contents.read_as),
+        "passed_over": {
+            what: {"count": len(names), "first": list(names[:_NAMED])} for what, names in contents.passed_over.items()
+        },
+    }
+    facts = {"records": store.name, **told, **audit(rows, problems, classes)}
+    facts |= union(rows, contents.merged, data.sources)
     table.write_rows(splits_folder / "splits.csv", rows)
     write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
     _log(facts, splits_folder)
@@ -164,6 +180,11 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
         + ")"
         for name, counts in facts["splits"].items()
     )
+    for sentence in facts["read_as"]:
+        logging.info("%s", sentence)
+    for what, names in facts["passed_over"].items():
+        more = ", ..." if names["count"] > len(names["first"]) else ""
+        logging.warning("not read: %d %s: %s%s", names["count"], what, ", ".join(names["first"]), more)
     logging.info("%s", "; ".join(parts))
     if facts["left_out"]:
         left_out = "; ".join(f"{count} x {kind}" for kind, count in facts["left_out"].items())
@@ -174,7 +195,16 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
     shares = facts["relatives_in_training"]
     here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
     log = logging.warning if facts["leaking"] else logging.info
-    log("test images with relatives in training or validation: %.1f %%; at random %.1f %%", 100 * here, 100 * at_random)
+    log(
+        "of %d test images that are classified %.1f %% have relatives in training or validation; at random %.1f %%",
+        facts["classified_tests"],
+        100 * here,
+        100 * at_random,
+    )
+    if not any(facts["known"].values()):
+        logging.warning(
+            "no lesion or patient is known of any image: only equal and nearly equal pictures are known to be relatives"
+        )
 
 
 def _write_store(
@@ -187,7 +217,7 @@ def _write_store(
     """Writes the records, by TFDS, and the tables of what they are; `images.csv` last."""
     if not contents.records:
         _refuse(contents.problems, data, splits_folder)
-        raise ValueError(f"collection {data.collection!r} has no image")
+        raise ValueError(f"collection {data.name!r} has no image")
     tfds.disable_progress_bar()
     made = builder.Builder(data, contents=contents, finished=store.parent / "finished_shards", data_dir=store)
     shutil.rmtree(store, ignore_errors=True)  # of a run that was stopped before images.csv
@@ -202,7 +232,7 @@ def _write_store(
     table.write_problems(store / "problems.csv", made.problems)
     table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs))
     made.forget_shards()
-    logging.info("%d images of %s stored in %s", len(rows), data.collection, store)
+    logging.info("%d images of %s stored in %s", len(rows), data.name, store)
 
 
 def _refuse(problems: Sequence[Problem], data: config.Data, splits_folder: pathlib.Path) -> None:
@@ -228,13 +258,13 @@ def _check_classes(rows: Sequence[Row], classes: Sequence[str], data: config.Dat
     """Checks that train has all classes, and each other split positive and negative images to be measured on."""
     positive = taxonomy.positive(classes, data)
     for name in ("train", "validation", "test"):
-        targets = [row.target for row in rows if row.split == name and row.source == data.collection]
+        targets = [row.target for row in rows if row.split == name and row.source in data.own]
         present = set(targets) - {-1}
         kinds = {positive[target] for target in present}
         if len(kinds) < 2 or (name == "train" and len(present) < len(classes)):
             counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(classes))
             needed = "all classes" if name == "train" or len(classes) == 2 else "benign and malignant classes"
             raise ValueError(
-                f"split {name!r} of {data.collection} has {counts} images; it needs {needed}. "
+                f"split {name!r} of {data.name} has {counts} images; it needs {needed}. "
                 f"Change splits.seed = {splits.seed} or the fractions, or bring more images."
             )

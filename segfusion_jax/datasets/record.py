@@ -1,6 +1,7 @@
 """What every collection yields about an image before it is decoded."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from segfusion_jax.datasets.files import File
 
@@ -55,3 +56,20 @@ class Problem:
     def kind(self) -> str:
         """The part of `what` that problems of one sort share."""
         return self.what.partition(":")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What lies in somebody's folder.
+
+    Attributes:
+      records: images that can be read.
+      problems: images that cannot, as far as names and tables tell.
+      read_as: how tables, columns and groups were understood, in sentences.
+      passed_over: what was read by nobody: names, by what they are.
+    """
+
+    records: Sequence[Record]
+    problems: Sequence[Problem]
+    read_as: Sequence[str] = ()
+    passed_over: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)

@@ -60,30 +60,35 @@ def joined(
     ]
 
 
-def deal(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
+def deal(rows: Sequence[Row], splits: config.Splits, sources: Mapping[str, config.Source] | None = None) -> list[Row]:
     """Returns the rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
 
     With `splits.pool`, and in protocol "paper", equally many images of each class take part, the same in all protocols;
     the rest are "unused".
 
     "grouped": no group parts. Of images that show the same picture one takes part (two, if one brings the target and
-    one the mask), and none if their targets differ. A group that has images of an official test set lends no others.
+    one the mask), and none if their targets differ. A group that has images of an official test set, or of a collection
+    for tests only, lends no others: they are "unused". Images of a collection for training only are in "train", with
+    their whole group where no others are in it; and "unused" where their group has its place elsewhere.
     "by_image": images are dealt one by one, as many papers do. "paper": so are PAPER_COPIES augmented copies of each.
     The latter two leak. Official test sets stay apart in all of them.
 
     Args:
       rows: rows as `joined` returns them, with targets.
       splits: fractions are of the images of each stratum.
+      sources: the collections by name, of which `use` counts; none: all are for all splits.
 
     Raises:
-      ValueError: `splits.table` is not usable; says why.
+      ValueError: `splits.table` is not usable, or has images of a collection elsewhere than they may be; says why.
     """
+    uses = {name: source.use for name, source in (sources or {}).items()}
     if not splits.pool and splits.protocol != "paper":
-        return _by_protocol(rows, splits)
+        return _by_protocol(rows, splits, uses)
     pool = _pool(rows, splits.pool or len(rows), splits.seed)
-    drawn = [row for row in rows if row.image_id in pool or row.partition == "test"]
-    rest = [row for row in rows if row.image_id not in pool and row.partition != "test"]
-    return _by_protocol(drawn, splits) + [_placed(row, ("unused", -1)) for row in rest]
+    drawn = [row for row in rows if row.image_id in pool or row.partition == "test" or uses.get(row.source) == "test"]
+    taken = {row.image_id for row in drawn}
+    rest = [row for row in rows if row.image_id not in taken]
+    return _by_protocol(drawn, splits, uses) + [_placed(row, ("unused", -1)) for row in rest]
 
 
 def _pool(rows: Sequence[Row], size: int, seed: int) -> set[str]:
@@ -104,9 +109,9 @@ def _pool(rows: Sequence[Row], size: int, seed: int) -> set[str]:
     return pool
 
 
-def _by_protocol(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
+def _by_protocol(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str]) -> list[Row]:
     if splits.protocol == "grouped":
-        return _grouped(rows, splits)
+        return _grouped(rows, splits, uses)
     if splits.protocol == "paper":
         rows = [
             dataclasses.replace(row, image_id=f"{row.image_id}~{copy}", copy=copy)
@@ -130,7 +135,7 @@ def find_table(splits: config.Splits) -> pathlib.Path:
     return path
 
 
-def _grouped(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
+def _grouped(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str]) -> list[Row]:
     earlier = _read_table(splits) if splits.table else {}
     if earlier and earlier.keys().isdisjoint(row.image_id for row in rows):
         raise ValueError(
@@ -142,17 +147,36 @@ def _grouped(rows: Sequence[Row], splits: config.Splits) -> list[Row]:
     for row in rows:
         groups[row.group].append(row)
     kept = _kept(groups, earlier, splits)
-    apart = {name for name, members in groups.items() if any(row.partition == "test" for row in members)}
-    free = {name: members for name, members in groups.items() if name not in kept and name not in apart}
+    tested = {row.group for row in rows if uses.get(row.source) == "test"}
+    apart = {row.group for row in rows if row.partition == "test"} - tested
+    only_trained = {name for name, members in groups.items() if {uses.get(row.source) for row in members} == {"train"}}
+    free = {name: members for name, members in groups.items() if name not in {*kept, *apart, *tested, *only_trained}}
     places = dict.fromkeys(apart, ("test" if splits.official_test else "official_test", -1))
+    places |= dict.fromkeys(tested, ("test", -1))
+    places |= {name: ("train", _drawn_fold(name, splits)) for name in only_trained - apart - tested}
     places |= _dealt(free, splits) | kept
 
     def place(row: Row) -> tuple[str, int]:
-        tested = row.group in apart and places[row.group][0] in ("test", "official_test")
-        lent = tested and row.partition != "test" and row.image_id not in earlier
+        use, split = uses.get(row.source, "all"), places[row.group][0]
+        lent = row.image_id not in earlier and (
+            (row.group in tested and use != "test")
+            or (row.group in apart and split in ("test", "official_test") and row.partition != "test")
+            or (use == "train" and split != "train")
+        )
         return ("unused", -1) if lent or row.image_id in spare else places[row.group]
 
-    return [_placed(row, place(row)) for row in rows]
+    placed = [_placed(row, place(row)) for row in rows]
+    _check_uses(placed, tested, uses)
+    return placed
+
+
+def _check_uses(rows: Sequence[Row], tested: set[str], uses: Mapping[str, str]) -> None:
+    """Checks that an earlier table puts no image where its collection, or one that it is joined with, may not be."""
+    for row in rows:
+        seen = row.split in ("train", "validation")
+        if (seen and row.group in tested) or (uses.get(row.source) == "train" and row.split not in ("train", "unused")):
+            use = "test" if row.group in tested else "train"
+            raise ValueError(f"splits.table has {row.image_id} in {row.split}; it, or its group, is for {use} only")
 
 
 def _dealt(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[str, tuple[str, int]]:
@@ -253,9 +277,13 @@ def _kept(
             raise ValueError(f"splits.table = {splits.table!r} parts one lesion, patient or picture: {listed}")
         for split, fold in places:
             unfolded = split in ("train", "validation") and fold < 0
-            drawn = int(_uniform(f"{splits.seed}/fold", name) * splits.num_folds)
-            kept[name] = (split, drawn if unfolded else fold)
+            kept[name] = (split, _drawn_fold(name, splits) if unfolded else fold)
     return kept
+
+
+def _drawn_fold(name: str, splits: config.Splits) -> int:
+    """Returns the fold of a group that is not dealt with others."""
+    return int(_uniform(f"{splits.seed}/fold", name) * splits.num_folds)
 
 
 def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
-from scipy import optimize, special, stats
+from scipy import special
 
 from segfusion_jax.evaluation import arrays
 
@@ -150,6 +150,8 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
     Raises:
       ValueError: as `expected_calibration_error`.
     """
+    from scipy import stats  # as `optimize` below, takes half a second, which who only calibrates need not wait for
+
     labels, probabilities = arrays.binary(labels, probabilities)
     place = _equal_mass(probabilities, bins)
     result = []
@@ -195,6 +197,8 @@ def fit_temperature(targets: np.ndarray, logits: np.ndarray, shift: Sequence[flo
     def log_loss(log_temperature: float) -> float:
         log_probabilities = special.log_softmax(logits / math.exp(log_temperature) + shifts, axis=1)
         return -float(np.take_along_axis(log_probabilities, targets, axis=1).mean())
+
+    from scipy import optimize
 
     # convex in 1 / temperature, so there is one minimum; the search itself never tries the bounds
     bounds = (math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1]))

@@ -12,7 +12,6 @@ import pathlib
 
 import numpy as np
 import safetensors.numpy
-from sklearn import covariance
 
 KEPT = 0.99
 """Share of validation images that the limit lets pass."""
@@ -104,6 +103,8 @@ def fit(features: np.ndarray) -> Novelty:
     if not varies.any():
         raise ValueError(f"features {features.shape} are the same in all images: no distance can be told by them")
     standardised = (features - mean)[:, varies] / scale[varies]
+    from sklearn import covariance  # takes a second, which who only scores need not wait for
+
     correlation, _ = covariance.ledoit_wolf(standardised, assume_centered=True)
     whitening = np.zeros((mean.size, varies.sum()), np.float32)
     whitening[varies] = np.linalg.inv(np.linalg.cholesky(correlation)).T / scale[varies, None]

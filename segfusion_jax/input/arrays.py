@@ -9,7 +9,7 @@ import numpy as np
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.datasets import images as image_files
 from segfusion_jax.datasets.files import DiskFile
-from segfusion_jax.input.loader import Batch
+from segfusion_jax.input.examples import Batch
 
 
 @dataclasses.dataclass(frozen=True)

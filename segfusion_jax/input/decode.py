@@ -1,6 +1,7 @@
 """Encoded bytes to arrays of one size, and masks back to bytes."""
 
 import io
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -8,9 +9,11 @@ from PIL import Image
 
 from segfusion_jax.bridge.resize import resize, spare_factor
 from segfusion_jax.config import Augmentation
-from segfusion_jax.datasets.prepared import Prepared
-from segfusion_jax.datasets.table import Row
 from segfusion_jax.input.augment import augment
+
+if TYPE_CHECKING:
+    from segfusion_jax.datasets.prepared import Prepared
+    from segfusion_jax.datasets.table import Row
 
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
@@ -32,7 +35,7 @@ def decode_image(encoded: bytes, size: tuple[int, int] | None = None) -> np.ndar
 
 
 def read(
-    records: Prepared, row: Row, size: tuple[int, int] | None = None, *, annotated: bool = True
+    records: "Prepared", row: "Row", size: tuple[int, int] | None = None, *, annotated: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns image and annotated mask of a row as stored; a copy of an image, as it was augmented before splitting.
 

@@ -1,6 +1,8 @@
 """The models that a config asks for."""
 
+import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,21 +21,20 @@ from segfusion_jax.runtime import locations
 
 
 def make_unet(
-    config: configs.Segmenter, *, seed: int, dtype: jnp.dtype, axis_name: str | None = None, remat: bool = False
+    config: configs.Segmenter, *, seed: int | None, dtype: jnp.dtype, axis_name: str | None = None, remat: bool = False
 ) -> Functional:
-    """Makes a U-Net with initial weights drawn from `seed`; axis_name and remat are those of `models.unet`."""
+    """Makes a U-Net; axis_name and remat are those of `models.unet`.
+
+    Its initial weights are drawn from `seed`; with None they are but shapes, `jax.ShapeDtypeStruct`, to be filled.
+    """
     options: dict[str, Any] = dict(
-        filters=config.filters,
-        dropout=config.dropout,
-        axis_name=axis_name,
-        remat=remat,
-        dtype=dtype,
-        rngs=nnx.Rngs(seed),
+        filters=config.filters, dropout=config.dropout, axis_name=axis_name, remat=remat, dtype=dtype
     )
     if not config.encoder:
-        return functional(UNet(**options), preprocessing.NONE._replace(image_size=config.image_size))
+        unet = _made(functools.partial(UNet, **options), seed)
+        return functional(unet, preprocessing.NONE._replace(image_size=config.image_size))
     plan, conventions = _plan(config.encoder, 1.0, 1.0), conventions_of(config.encoder, config.conventions)
-    unet = EncoderUNet(plan, conventions=conventions, **options)
+    unet = _made(functools.partial(EncoderUNet, plan, conventions=conventions, **options), seed)
     return functional(unet, preprocessing.IMAGENET._replace(image_size=config.image_size))
 
 
@@ -41,14 +42,15 @@ def make_classifier(
     config: configs.Classifier,
     bridge: configs.Bridge,
     *,
-    seed: int,
+    seed: int | None,
     dtype: jnp.dtype,
     axis_name: str | None = None,
     remat: bool = False,
     num_logits: int = 1,
 ) -> Functional:
-    """Makes a classifier with initial weights drawn from `seed`, of as many channels as the bridge's mode gives."""
-    module = ImageClassifier(
+    """Makes a classifier of as many channels as the bridge's mode gives; `seed` as in `make_unet`."""
+    make = functools.partial(
+        ImageClassifier,
         _plan(config.backbone, config.width, config.depth),
         num_classes=num_logits,
         channels=MODES[bridge.mode].channels,
@@ -58,9 +60,8 @@ def make_classifier(
         axis_name=axis_name,
         remat=remat,
         dtype=dtype,
-        rngs=nnx.Rngs(seed),
     )
-    return functional(module, preprocessing.IMAGENET._replace(image_size=config.image_size))
+    return functional(_made(make, seed), preprocessing.IMAGENET._replace(image_size=config.image_size))
 
 
 def load_unet(config: configs.Segmenter, unet: Functional) -> Functional:
@@ -113,6 +114,12 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
         f"file of Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, one of {', '.join(published.PUBLISHED)}, "
         'or "" to train from scratch'
     )
+
+
+def _made(make: Callable[..., nnx.Module], seed: int | None) -> nnx.Module:
+    if seed is None:
+        return nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+    return make(rngs=nnx.Rngs(seed))
 
 
 def _plan(backbone: str, width: float, depth: float) -> Plan:

@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -147,7 +146,7 @@ def flatten(variables: Variables) -> dict[str, jax.Array]:
 
 def _like(variables: Variables, arrays: Mapping[str, np.ndarray | jax.Array]) -> Variables:
     return jax.tree.unflatten(
-        jax.tree.structure(variables), [jnp.asarray(arrays[name], jnp.float32) for name in flatten(variables)]
+        jax.tree.structure(variables), [np.asarray(arrays[name], np.float32) for name in flatten(variables)]
     )
 
 

@@ -173,15 +173,15 @@ def _check_owner(this: Run) -> None:
     if not any(this.done(name) for name in STAGES):
         return
     theirs, ours = _bound(written["config"]), _bound(json.loads(this.config.to_json()))
-    unknown = sorted(theirs.keys() ^ ours.keys())
+    unknown = sorted(name for name in theirs.keys() ^ ours.keys() if not name.startswith("data.collections."))
     if unknown:
         listed = ", ".join(unknown[:10])
         raise ValueError(
             f"{this.workdir} was written by another version of segfusion_jax, without or with {listed}. {_ADVICE}"
         )
-    names = [name for name in sorted(ours) if theirs[name] != ours[name]]
+    names = [name for name in sorted(theirs | ours) if theirs.get(name) != ours.get(name)]
     if names:
-        listed = "; ".join(f"{name} is {theirs[name]!r} there, {ours[name]!r} here" for name in names[:10])
+        listed = "; ".join(f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:10])
         raise ValueError(f"{this.workdir} belongs to another config: {listed}. {_ADVICE}")
 
 

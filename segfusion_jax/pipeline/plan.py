@@ -10,7 +10,8 @@ from absl import logging
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.prepared import Prepared
-from segfusion_jax.input.loader import Examples, TrainStream, empty_batch
+from segfusion_jax.input.examples import Examples, empty_batch
+from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.ops import native
 from segfusion_jax.pipeline.run import Run

@@ -16,7 +16,7 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import mask_store
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.input.mask_store import MaskRow, MaskStore
 from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.pipeline.networks import Networks

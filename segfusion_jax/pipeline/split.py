@@ -40,8 +40,8 @@ class Split:
             if not train[fold] or not choose[fold]:
                 raise ValueError(
                     f"outside fold {fold} there are {len(train[fold])} training and {len(choose[fold])} validation "
-                    "images with an annotated mask, of each at least 1 is needed; config.data.mask_collection names a "
-                    "collection that brings masks"
+                    "images with an annotated mask, of each at least 1 is needed; a collection of config.data."
+                    "collections can bring them"
                 )
         return train, choose
 
@@ -63,11 +63,12 @@ class Split:
             return [(0, self.classified("validation"))]
         rows = self.classified("train", "validation")
         folds = range(self._config.splits.num_folds)
-        return [(fold, tuple(row for row in rows if row.fold == fold)) for fold in folds]
+        judged = [row for row in rows if self._config.data.sources[row.source].use != "train"]
+        return [(fold, tuple(row for row in judged if row.fold == fold)) for fold in folds]
 
     def classified(self, *splits: str) -> tuple[Row, ...]:
-        """Returns the labelled images of the run's own collection in some of 'train', 'validation' and 'test'."""
-        own = (row for row in self._rows if row.source == self._config.data.collection)
+        """Returns the labelled images in some of 'train', 'validation' and 'test', without those that are for masks."""
+        own = (row for row in self._rows if row.source in self._config.data.own)
         return tuple(row for row in own if row.split in splits and row.target >= 0)
 
     @property

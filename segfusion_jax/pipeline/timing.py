@@ -16,7 +16,8 @@ from segfusion_jax.datasets import images
 from segfusion_jax.datasets.joining import collect
 from segfusion_jax.datasets.prepared import Prepared, Row
 from segfusion_jax.datasets.record import Record
-from segfusion_jax.input.loader import Batch, TrainStream
+from segfusion_jax.input.examples import Batch
+from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.workload import Workload
 

@@ -53,7 +53,7 @@ def workload(run: Run) -> Workload | None:
 def _prepared(run: Run) -> Workload:
     train, choose = run.split.unet()
     classifiers, choosing = run.split.training, run.split.validation
-    own = [row for row in run.rows if row.source == run.config.data.collection]
+    own = [row for row in run.rows if row.source in run.config.data.own]
     return Workload(
         "as prepared",
         run.classes,
@@ -72,7 +72,7 @@ def _listed(run: Run) -> Workload:
     config = run.config
     records, splits = collect(config.data).records, config.splits
     targets, names = taxonomy.targets([(record.diagnosis, record.malignant) for record in records], config.data)
-    own = [place for place, record in enumerate(records) if record.source == config.data.collection]
+    own = [place for place, record in enumerate(records) if record.source in config.data.own]
     labelled = [targets[place] for place in own if targets[place] >= 0]
     annotated = sum(record.mask is not None for record in records)
     train, validation = 1 - splits.test_fraction - splits.validation_fraction, splits.validation_fraction

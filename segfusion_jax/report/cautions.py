@@ -20,6 +20,7 @@ def cautions(run: FinishedRun) -> list[str]:
     """Returns what a reader must know, in whole sentences, the gravest first."""
     return [
         *_data(run),
+        *_ungrouped(run),
         *_discrimination(run),
         *_calibration(run),
         *_promised(run),
@@ -36,7 +37,7 @@ def _related(run: FinishedRun, split: str) -> float:
 
 
 def _data(run: FinishedRun) -> Iterator[str]:
-    if run.config.data.collection == "synthetic":
+    if "synthetic" in run.config.data.own:
         yield "The images are drawn by a program: these numbers say nothing about patients."
     if run.config.bridge.masks == "annotated":
         yield "The classifier was given annotated masks, which a new image does not have: a bound, not a performance."
@@ -145,8 +146,26 @@ def _left_out(run: FinishedRun) -> Iterator[str]:
 
 
 def _clean(run: FinishedRun) -> Iterator[str]:
-    if not _related(run, "this_split"):
+    if not _related(run, "this_split") and _knows_groups(run):
         yield (
-            "No test image has a relative in training or validation. A random split of the images would have put one "
-            f"there for {percent(_related(run, 'random_split'))} of them."
+            f"None of the {_tests(run)} test images that were classified has a relative in training or validation. A "
+            f"random split of the images would have put one there for {percent(_related(run, 'random_split'))} of them."
         )
+
+
+def _ungrouped(run: FinishedRun) -> Iterator[str]:
+    if not _knows_groups(run):
+        yield (
+            "Nothing says which images are of one patient or lesion (no such column was read): of the "
+            f"{_tests(run)} test images that were classified it is only known that none shows a picture, or nearly "
+            "one, of training or validation. Relatives among them would flatter the metrics."
+        )
+
+
+def _knows_groups(run: FinishedRun) -> bool:
+    known = run.audit.get("known")  # earlier runs do not tell
+    return known is None or any(known.values())
+
+
+def _tests(run: FinishedRun) -> str:
+    return f"{run.audit.get('classified_tests', run.audit['splits']['test']['images']):,}"

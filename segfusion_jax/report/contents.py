@@ -64,7 +64,9 @@ def _data(run: FinishedRun) -> Section:
         for name in ("train", "validation", "test")
         if name in splits
     ]
-    return Section("Data", [Flow(_steps(run), parts), _counts(splits), *_leakage(run), *_shortcuts(run)])
+    return Section(
+        "Data", [Flow(_steps(run), parts), _counts(splits), *_leakage(run), *_shortcuts(run), *_reading(run)]
+    )
 
 
 def _steps(run: FinishedRun) -> list[Step]:
@@ -131,6 +133,21 @@ def _shortcuts(run: FinishedRun) -> list[Table]:
     rows = [(name.capitalize(), auc) for name, auc in run.audit["shortcuts"].items()]
     note = "ROC-AUC, malignant against benign, of single facts that do not show in the lesion; 0.5 = chance."
     return [Table("Shortcuts", ("Fact", "ROC-AUC"), rows, note)] if rows else []
+
+
+def _reading(run: FinishedRun) -> list[Table | Text]:
+    """Says how a folder was understood, and lists what lies there and was not read."""
+    told = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in run.audit.get("read_as", []))
+    rows = [
+        (
+            what.capitalize(),
+            names["count"],
+            ", ".join(names["first"]) + ", ..." * (names["count"] > len(names["first"])),
+        )
+        for what, names in run.audit.get("passed_over", {}).items()
+    ]
+    table = Table("What was not read", ("What", "Count", "Names"), rows)
+    return [*([Text(f"How the images were read. {told}")] if told else []), *([table] if rows else [])]
 
 
 def _classification(run: FinishedRun) -> Section:

@@ -87,7 +87,7 @@ def verdict(run: FinishedRun) -> str:
         text += f" Balanced accuracy over {len(run.classes)} diagnoses: {accuracy}."
     segmented = metrics["segmentation"]
     if segmented:
-        elsewhere = run.config.data.mask_collection
+        elsewhere = " and ".join(name for name, one in run.config.data.sources.items() if one.use == "masks")
         text += (
             f" U-Net masks of {segmented['n']['value']:,.0f} held-out images"
             f"{f' (annotated in {elsewhere})' if elsewhere else ''}, before the bridge cleans them: "

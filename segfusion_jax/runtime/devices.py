@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segfusion_jax.config import Parallel
-from segfusion_jax.runtime import processes
+from segfusion_jax.runtime import processes, programs
 
 AXIS = "data"
 """Name of the axis that a step's collectives run over."""
@@ -179,10 +179,18 @@ class Devices:
 
         return run
 
-    def compile_predict(self, predict: Callable) -> Callable[[Any, Mapping[str, np.ndarray]], Any]:
+    def compile_predict(
+        self, predict: Callable, *, identity: str = ""
+    ) -> Callable[[Any, Mapping[str, np.ndarray]], Any]:
         """Compiles `(variables, batch) -> outputs`, outputs being arrays with a row an example.
 
-        The compiled function takes this process's share of a batch and returns the outputs of all of it, on the host.
+        Args:
+          predict: what is compiled, for arguments of each shape when they first come.
+          identity: all that decides what it computes beside this package's code; "" = not known. By it a single process
+            finds the compiled program again that another one kept, see `programs.kept`.
+
+        Returns:
+          A function that takes this process's share of a batch and returns the outputs of all of it, on the host.
         """
         if self.api == "pmap":
             devices = list(self.mesh.devices.flat)
@@ -191,8 +199,19 @@ class Devices:
                 lambda array: array.reshape(-1, *array.shape[2:]), jax.device_get(mapped(variables, self._split(batch)))
             )
         mapped = jax.shard_map(predict, mesh=self.mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
-        compiled = jax.jit(mapped)
-        return lambda variables, batch: self._gather(compiled(variables, self._shard(batch)))
+        if not identity or self.num_processes > 1:
+            compiled = jax.jit(mapped)
+            return lambda variables, batch: self._gather(compiled(variables, self._shard(batch)))
+        compiled = {}
+
+        def run(variables, batch):
+            batch = self._shard(batch)
+            shapes = jax.tree.leaves(variables)[0].shape, batch["image"].shape
+            if shapes not in compiled:
+                compiled[shapes] = programs.kept(mapped, identity, list(self.mesh.devices.flat), variables, batch)
+            return self._gather(compiled[shapes](variables, batch))
+
+        return run
 
     def _map_train_step(self, step):
         if self.api == "pmap":

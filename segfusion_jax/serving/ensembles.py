@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
 from segfusion_jax.config import Config
-from segfusion_jax.input.loader import Source
+from segfusion_jax.input.examples import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.models.pretrained import load_weights
+from segfusion_jax.ops import native
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.predict import predict
@@ -60,7 +60,7 @@ class _Ensemble:
         return _stacked(self._variables)
 
     def _run(self, compiled, source: Source, members: Sequence[int] | None) -> Iterator[tuple[Any, np.ndarray]]:
-        size = self._devices.round_up(self._batch_size)
+        size = self._devices.round_up(1 if len(source.rows) == 1 else self._batch_size)
         common: dict[str, Any] = dict(batch_size=size, devices=self._devices, config=self._config.input)
         variables = self._all if members is None else _stacked([self._variables[member] for member in members])
         return predict(compiled, variables, source, **common)
@@ -77,10 +77,10 @@ class SegmenterEnsemble(_Ensemble):
     """
 
     def __init__(self, config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0):
-        unet = make_unet(config.segmenter, seed=0, dtype=devices.compute_dtype(config.compute_dtype))
+        unet = make_unet(config.segmenter, seed=None, dtype=devices.compute_dtype(config.compute_dtype))
         unets = [load_weights(path, unet) for path in weights]
         self.segment = steps.make_ensemble(steps.make_segment(unets[0], config.segmenter.test_time_augmentation))
-        self._compiled = devices.compile_predict(self.segment)
+        self._compiled = devices.compile_predict(self.segment, identity=_identity("segment", config, unets))
         batch_size = batch_size or config.segmenter.training.batch_size
         super().__init__(unets, config, devices, batch_size=batch_size)
 
@@ -114,7 +114,9 @@ class ClassifierEnsemble(_Ensemble):
         batch_size: int = 0,
     ):
         dtype = devices.compute_dtype(config.compute_dtype)
-        network = make_classifier(config.classifier, config.bridge, seed=0, dtype=dtype, num_logits=classes.num_logits)
+        network = make_classifier(
+            config.classifier, config.bridge, seed=None, dtype=dtype, num_logits=classes.num_logits
+        )
         members = [load_weights(path, network) for path in weights]
         self.classify = steps.make_ensemble(
             steps.make_classify(members[0], config.bridge, config.classifier.test_time_augmentation)
@@ -122,9 +124,11 @@ class ClassifierEnsemble(_Ensemble):
         explain = steps.make_explain(members[0], config.bridge, classes.positive)
         describe = steps.make_describe(members[0], config.bridge)
         self.classes = classes
-        self._classify = devices.compile_predict(self.classify)
-        self._explain = devices.compile_predict(steps.make_ensemble(explain))
-        self._describe = devices.compile_predict(steps.make_ensemble(describe))
+        self._classify = devices.compile_predict(self.classify, identity=_identity("classify", config, members))
+        identity = _identity(f"explain {classes.positive}", config, members)
+        self._explain = devices.compile_predict(steps.make_ensemble(explain), identity=identity)
+        identity = _identity("describe", config, members)
+        self._describe = devices.compile_predict(steps.make_ensemble(describe), identity=identity)
         batch_size = batch_size or config.classifier.training.batch_size
         super().__init__(members, config, devices, batch_size=batch_size)
 
@@ -172,6 +176,15 @@ def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
     return malignancy(class_probabilities(logits), classes.positive)
 
 
+def _identity(what: str, config: Config, networks: Sequence[Functional]) -> str:
+    """Returns all that decides what a program of these networks computes, beside code and arguments.
+
+    One that calls our kernels can be loaded only where they are registered, which asking for them does.
+    """
+    kernels = jax.default_backend() == "cpu" and native.available()
+    return f"{what} {config.to_json()} {networks[0].preprocessing} {networks[0].conventions} {kernels}"
+
+
 def _stacked(variables: Sequence[Any]) -> Any:
     """Stacks the variables of several models, with a leading axis, one entry a model."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *variables)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from segfusion_jax.config import Input
-from segfusion_jax.input.loader import Batch, Source, evaluation_batches
+from segfusion_jax.input.examples import Batch, Source, evaluation_batches
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.threads import work_ahead
 

@@ -11,7 +11,8 @@ from absl import logging
 
 from segfusion_jax.config import Augmentation, Config, Training
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.input.loader import Examples, TrainStream
+from segfusion_jax.input.examples import Examples
+from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.input.sampling import class_balanced
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.pretrained import save_weights

@@ -44,7 +44,7 @@ def test_an_unknown_config_lists_those_there_are(name, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ham10000:fast", "configs/ham10000.py:fast is not known; 'quick' is"),
+        ("ham10000:fast", "configs/ham10000.py:fast is not known; quick, paper, protocols are"),
         ("isic2020:quick", "--config = 'isic2020:quick': must be without :quick, since isic2020.py has no variants"),
     ],
 )

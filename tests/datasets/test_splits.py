@@ -318,3 +318,31 @@ def test_an_official_test_set_is_not_moved_by_its_own_table(tmp_path):
         after = dealt(more, options)
         assert after.pop("I0200") == ("unused", -1)
         assert after == {one.image_id: (one.split, one.fold) for one in before}
+
+
+def test_collections_for_tests_or_training_only():
+    rows = lesions(200)  # of collections a and b
+    rows += [row(0, image_id=f"J{i}", source="tests", group=f"G{i:05d}") for i in range(20)]  # with relatives in a, b
+    rows += [row(0, image_id=f"K{i}", source="tests") for i in range(5)]
+    rows += [row(0, image_id=f"L{i}", source="trains", group=f"G{i:05d}") for i in range(10, 60)]
+    rows += [row(0, image_id=f"M{i}", source="trains") for i in range(30)]
+    sources = {"tests": config.Source(use="test"), "trains": config.Source(use="train")}
+    placed = splits.deal(rows, SPLITS, sources)
+    tested = {row.group for row in placed if row.source == "tests"}
+    by_source = collections.defaultdict(collections.Counter)
+    for one in placed:
+        by_source[one.source][one.split] += 1
+        assert (one.group in tested and one.source != "tests") <= (one.split == "unused")
+        assert (one.fold >= 0) == (one.split in ("train", "validation"))
+    assert by_source["tests"] == {"test": 25}
+    assert set(by_source["trains"]) == {"train", "unused"}
+    assert all(one.split == "train" for one in placed if one.image_id.startswith("M"))
+    assert all(by_source["a"][name] > 0 for name in ("train", "validation", "test"))
+
+
+def test_an_earlier_table_cannot_train_on_what_is_for_tests_only(tmp_path):
+    rows = [row(0, source="tests", group="G"), row(1, group="G"), row(2)]
+    (tmp_path / "splits.csv").write_text("image_id,split\nI0001,train\n")
+    options = dataclasses.replace(SPLITS, table=str(tmp_path / "splits.csv"))
+    with pytest.raises(ValueError, match="splits.table has I000[01] in train; it, or its group, is for test only"):
+        splits.deal(rows, options, {"tests": config.Source(use="test")})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 
 SIZE = (16, 24)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from segfusion_jax.input import decode
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from tests.input import fakes
 
 

@@ -12,7 +12,8 @@ from grain.multiprocessing import SharedMemoryArray
 from segfusion_jax.config import Augmentation, Bridge, Input
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import recolour, warp
-from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all, evaluation_batches
+from segfusion_jax.input.examples import evaluation_batches
+from segfusion_jax.input.loader import STEPS_PER_BLOCK, TrainStream, decode_all
 from tests.input import fakes
 
 THREADS = Input(num_threads=2)

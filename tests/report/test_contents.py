@@ -96,7 +96,7 @@ def test_the_verdict_tells_where_annotated_masks_come_from(run):
     verdict = contents.page(run).verdict
     assert "held-out images, before the bridge" in verdict
     config = tiny.config("isic2020")
-    assert config.data.mask_collection == "ham10000"
+    assert config.data.collections["ham10000"].use == "masks"
     verdict = contents.page(dataclasses.replace(run, config=config)).verdict
     assert "held-out images (annotated in ham10000), before the bridge" in verdict
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segfusion_jax.config import Input
-from segfusion_jax.input.loader import evaluation_batches
+from segfusion_jax.input.examples import evaluation_batches
 from segfusion_jax.training.predict import predict
 from tests.training import toy
 

@@ -1,175 +1,215 @@
-"""Anybody's own images: a table of them, or a folder for each class.
+"""Anybody's own images: a table of them, or folders that are called like classes.
 
-With a table, `labels.csv`, `metadata.csv` or the only .csv there, of one row an image:
+With a table, `labels.csv`, `metadata.csv` or the only .csv or .tsv there, of one row an image:
 
-    image | image_id | filename | file   path in the folder or in its `images/`, or such a file's name without suffix
-    label | dx | diagnosis               a name of `taxonomy.DIAGNOSES`, a code such as mel or nv, benign, malignant,
-                                         0 or 1; empty = unknown
-    mask                                 path in the folder or in its `masks/`; empty = not annotated
-    lesion_id, patient_id, group         images that share one of them are never parted
-    age, sex, site | localization        of the patient, in years; of the lesion
-    skin_tone | fitzpatrick              of the patient, in any scale: its values become subgroups of the report
+    image      path in the folder, or a file's name, with or without suffix
+    label      a diagnosis by any name of `taxonomy`, benign, malignant, 0 or 1; empty, ? or - = unknown
+    mask       path in the folder, or a file's name; empty = not annotated
+    patient_id, lesion_id, group         images that share one of them are never parted
+    age, sex, site, skin_tone            of the patient, in years; of the lesion; in any scale
     split                                train, validation or test
 
-Only the first is needed. Of columns between bars the first counts that is there; column names may have any case.
-Without a table, the folders in it are the classes, called like a label, and the files in those are the images; those in
-a folder `images` are of no class.
+Only the first is needed. `columns.MEANINGS` has the other names that columns may have, in any case, with spaces or
+hyphens; a label map (`labels.toml` beside the table, or `data.labels`) says what none of them does. A column that looks
+like patients or cases and is not used stops the reading until `data.group` names it, or is "none".
 
-Without a column `mask`, masks are `masks/<id>.png`, `masks/<id>_segmentation.png`, or `<name>_segmentation.png` beside
-the image. The id of an image is its file's name without suffix, or, where several images share that, its path.
+Without a table, the folders around an image say its class, and its split where they are called train, valid or test:
+`melanoma/a.jpg`, `train/benign/a.jpg`, `malignant/melanoma/a.jpg`. A folder `patient_1` among them is a patient.
+
+Masks are found by their folders and names, see `layout`, or read from COCO files, see `coco`. The id of an image is its
+file's name without suffix, or, where several images share that, its path.
 """
 
 import collections
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from segfusion_jax import config
-from segfusion_jax.datasets import taxonomy
-from segfusion_jax.datasets.collections import isic2019, official
-from segfusion_jax.datasets.files import File, Folder
-from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.datasets import coco, taxonomy
+from segfusion_jax.datasets.collections import columns, folders, isic2019, labels, layout, official
+from segfusion_jax.datasets.collections.columns import LabelMap
+from segfusion_jax.datasets.files import DiskFile, File, Folder, walk
+from segfusion_jax.datasets.record import Contents, Problem, Record
+from segfusion_jax.runtime import locations
 
 TITLE = "image folder"
 ADDRESS = "nowhere (these are your own images)"
 LICENCE = "that of your own images"
 
-_IMAGE = ("image", "image_id", "filename", "file")
-_LABEL = ("label", "dx", "diagnosis")
-_SITE = ("site", "localization")
-_SKIN_TONE = ("skin_tone", "fitzpatrick")
-_NAMES = (_IMAGE, _LABEL, _SITE, _SKIN_TONE)
-_OTHERS = ("mask", "group", "lesion_id", "patient_id", "age", "sex", "split")
-_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-_MASK_ENDING = "_segmentation"
-_SPLITS = {
-    "": "",
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-_CODES = {
-    **{name: name for name in taxonomy.DIAGNOSES},
-    **{code.lower(): name for code, name in (taxonomy.HAM10000 | taxonomy.ISIC2019).items() if name},
-}
-_MALIGNANT = {"benign": 0, "0": 0, "0.0": 0, "malignant": 1, "1": 1, "1.0": 1}
+_TABLES = (".csv", ".tsv")
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
-def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
-    """Lists the images in `root` without opening one; field `akiec` of `data` counts, as for HAM10000.
+def read(root: Folder, data: config.Data) -> tuple[Sequence[Record], Sequence[Problem]]:
+    """Lists the images in `root`, as `understand` does."""
+    found = understand(root, data)
+    return found.records, found.problems
+
+
+def understand(root: Folder, data: config.Data) -> Contents:
+    """Lists the images in `root` without opening one; tells how it was read, and what was passed over.
+
+    Args:
+      root: the folder, an archive, or the table itself.
+      data: config, of which `labels` and `group` count, and `akiec`, as for HAM10000.
 
     Raises:
-      FileNotFoundError: neither a table nor folders.
-      ValueError: several tables; a table without a column of images, or with three columns that group; a path that
-        leaves `root`; a folder that is called like no class, or that has folders in it.
+      FileNotFoundError: neither a table nor folders of classes.
+      ValueError: several tables; a table, label map or COCO file that cannot be understood; a path that leaves the
+        folder; folders that are no classes; what looks like a group and is not used as one.
     """
-    root = _content(root)
-    tree, table = _Tree(root), _table(root)
-    rows = _table_rows(table, tree) if table else _class_rows(root, tree)
-    pictures = _pictures(rows, tree)
+    root, table = _opened(root)
+    files = dict(walk(root))
+    map_path, label_map = _label_map(files, data)
+    annotated = _annotated(files, label_map)
+    if table:
+        rows, read_as, unused = _table_rows(table, files, label_map, data)
+    else:
+        pictures = layout.sort(files).pictures
+        if not any("/" in path for path in pictures) and not annotated:
+            raise _nothing(root, files, len(pictures))
+        rows, read_as, unused = _class_rows(root, pictures, label_map, data)
+    sorted_files = layout.sort(files, filter(None, (row.get("mask") for row in rows)))
+    pictures, elsewhere = _pictures(rows, sorted_files)
     ids = _ids({*pictures, *(row["path"] for row in rows)})
     relabelled = isic2019.diagnoses() if data.akiec == "by_isic2019" else {}
+    masks = _masks(rows, sorted_files, annotated)
 
     def record(row: official.Row, image: File) -> Record:
-        image_id = ids[row["path"]]
-        return _record(row, image_id, image, _mask(row, image_id, tree), relabelled)
+        return _record(row, ids[row["path"]], image, masks.get(row["path"], []), relabelled)
 
-    records, problems = official.records(rows, pictures, record, column="path")
-    return records, [Problem(ids[problem.image_id], problem.what) for problem in problems]
+    found = {path: [file] for path, file in pictures.items()}
+    records, problems = official.records(rows, found, record, column="path")
+    used = {id(record.mask) for record in records}
+    read = {table and table.name, map_path, *(entry.file for entry in annotated)}
+    passed_over = unused | {
+        "files that are no images": [path for path in sorted_files.others if path not in read],
+        "images in folders where the table names none": elsewhere,
+        "masks of no image": [path for path, file in sorted_files.masks.items() if id(file) not in used],
+        "annotations of no image": [entry.called for entry in annotated if entry.mask and id(entry.mask) not in used],
+    }
+    read_as = [*read_as, *([f"label map: {map_path or data.labels}"] if label_map != LabelMap() else [])]
+    problems = [Problem(ids[problem.image_id], problem.what) for problem in problems]
+    return Contents(records, problems, read_as, {what: tuple(names) for what, names in passed_over.items() if names})
 
 
-def _content(root: Folder) -> Folder:
-    """Returns `root`, or, where it holds but one folder that is no class, as many archives do, that one."""
+def _opened(root: Folder) -> tuple[Folder, File | None]:
+    """Returns the folder of the images, the inner one where an archive has put it into another, and its table."""
+    path = root.path
+    if path.is_file() and path.suffix.lower() in _TABLES:
+        return Folder(path.parent), DiskFile(path, path.stat().st_size, path.stat().st_mtime_ns)
+    if path.is_file() and path.suffix.lower() != ".zip":
+        raise ValueError(f"{path}: must be a folder, a zip archive, or a table that ends in {' or '.join(_TABLES)}")
     inner = root.folders()
-    if root.files() or len(inner) != 1 or not (inner[0].folders() or _tables(inner[0])):
-        return root
-    return _content(inner[0])
+    if root.files() or len(inner) != 1 or labels.is_label(inner[0].name):
+        return root, _table(root)
+    says_something = columns.key(inner[0].name) in layout.IMAGE_FOLDERS or inner[0].name.lower() in columns.SPLITS
+    deeper = _tables(inner[0]) or (inner[0].folders() and not says_something)
+    return _opened(inner[0]) if deeper else (root, _table(root))
 
 
 def _tables(root: Folder) -> list[File]:
-    return [file for file in root.files() if file.name.lower().endswith(".csv")]
+    return [file for file in root.files() if file.name.lower().endswith(_TABLES)]
 
 
 def _table(root: Folder) -> File | None:
     tables = _tables(root)
-    named = [file for name in ("labels.csv", "metadata.csv") for file in tables if file.name.lower() == name]
+    named = [
+        file for name in ("labels", "metadata") for file in tables if posixpath.splitext(file.name.lower())[0] == name
+    ]
     if not named and len(tables) > 1:
         names = ", ".join(file.name for file in tables)
-        raise ValueError(f"{root}: several tables, {names}; call the one that counts labels.csv")
+        raise ValueError(
+            f"{root}: several tables, {names}; call the one that counts labels.csv, or name it as data.root"
+        )
     return next(iter(named or tables), None)
 
 
-def _table_rows(table: File, tree: "_Tree") -> list[official.Row]:
-    """Returns rows with the names of columns that this module's docstring lists first, and "path", the image's path."""
-    written = {name.lower(): name for name in official.header(table)}
-    columns = {names[0]: name for names in _NAMES for name in reversed(names) if name in written}
-    columns |= {name: name for name in _OTHERS if name in written}
-    if "image" not in columns:
-        raise ValueError(f"{table}: no column of images ({', '.join(_IMAGE)}); it has {', '.join(written.values())}")
-    group_as = next((name for name in ("patient_id", "lesion_id") if name not in columns), None)
-    if "group" in columns and not group_as:
-        raise ValueError(f"{table}: columns group, lesion_id and patient_id; two of them at most can be read")
-    rows = official.rows(table, [written[name] for name in columns.values()])
-    rows = [{name: row[written[column]] for name, column in columns.items()} for row in rows]
+def _nothing(root: Folder, files: Mapping[str, File], pictures: int) -> FileNotFoundError:
+    sheets = [path for path in files if path.lower().endswith(_SHEETS)]
+    what = "no table (labels.csv, metadata.csv or one .csv) and no folders that are called like classes"
+    seen = f", but {pictures} images" if pictures else ""
+    advice = (
+        f"save {sheets[0]} as CSV, which can be read"
+        if sheets
+        else "name the folder of your images with --config.data.root=FOLDER (segfusion evaluate: --root=FOLDER)"
+    )
+    return FileNotFoundError(f"{root}: {what}{seen}; {advice}")
+
+
+def _label_map(files: Mapping[str, File], data: config.Data) -> tuple[str, LabelMap]:
+    """Returns the path of the label map in the folder, "" where it lies elsewhere or nowhere, and what it says."""
+    if data.labels:
+        path = locations.find(data.labels)
+        if path is None or not path.is_file():
+            raise FileNotFoundError(f"data.labels = {data.labels!r}: no such file; 'segfusion check FOLDER' writes one")
+        return "", columns.read_label_map(DiskFile(path, path.stat().st_size))
+    path = next((path for path in files if path.lower() == "labels.toml"), "")
+    return path, columns.read_label_map(files[path]) if path else LabelMap()
+
+
+def _annotated(files: Mapping[str, File], label_map: LabelMap) -> list[coco.Entry]:
+    meant = {name: text.lower() for name, text in label_map.values.get("category", {}).items()}
+    found = ((path, file) for path, file in files.items() if path.lower().endswith(".json"))
+    return [entry for path, file in found for entry in coco.read(path, file, meant)]
+
+
+def _table_rows(
+    table: File, files: Mapping[str, File], label_map: LabelMap, data: config.Data
+) -> tuple[list[official.Row], list[str], dict[str, list[str]]]:
+    """Returns rows by meaning, with "path", the image's path; how the table was read; and columns that mean nothing."""
+    text, encoding = columns.opened(table)
+    understood = columns.understand(text, official.header(text), label_map, data.group)
+    names = dict.fromkeys((*understood.by_meaning.values(), *understood.groups))
+    written = official.rows(text, list(names))
+    rows = [
+        {meaning: label_map.meant(meaning, row[name]) for meaning, name in understood.by_meaning.items()}
+        | dict(zip(columns.GROUPS[:2], ids, strict=True))
+        for row, ids in zip(written, columns.ids(written, understood), strict=True)
+    ]
     for row in rows:
         row |= {name: row[name].replace("\\", "/") for name in ("image", "mask") if name in row}
-        if group_as and official.known(row.get("group", "")):
-            row[group_as] = f"group:{row['group']}"  # told apart from the ids of another collection
     outside = [row[name] for row in rows for name in ("image", "mask") if _leaves(row.get(name, ""))]
     if outside:
         raise ValueError(f"{table}: {len(outside)} paths lead out of the folder: {', '.join(outside[:5])}")
-    return [{**row, "path": _found(row["image"], tree)} for row in rows]
+    sorted_files = layout.sort(files)
+    pictures, masks, all_files = map(layout.Finder, (sorted_files.pictures, sorted_files.masks, files))
+    for row in rows:
+        row["path"] = pictures.find(row["image"]) or posixpath.normpath(row["image"])
+        if row.get("mask"):
+            row["mask"] = masks.find(row["mask"]) or all_files.find(row["mask"]) or row["mask"]
+        if not understood.groups:
+            row["patient_id"] = folders.of_whom(row["path"], data.group, row["path"].split("/")[:-1])
+    meanings = ", ".join(f"{name!r} is {meaning}" for meaning, name in understood.by_meaning.items())
+    grouped = ", ".join(map(repr, understood.groups)) or ("nothing (data.group = none)" if data.group == "none" else "")
+    by_folder = sum(bool(row["patient_id"]) for row in rows) if not understood.groups else 0
+    grouped = grouped or (f"the folders of {by_folder} images" if by_folder else "no column, there is none")
+    read_as = [
+        f"table {table.name} in {encoding}, {len(rows)} rows: {meanings}",
+        f"images belong together by {grouped}",
+    ]
+    return rows, read_as, {"columns that are not used": list(understood.unused)}
+
+
+def _class_rows(
+    root: Folder, pictures: Mapping[str, File], label_map: LabelMap, data: config.Data
+) -> tuple[list[official.Row], list[str], dict[str, list[str]]]:
+    """Returns what `_table_rows` does, of folders."""
+    rows = folders.rows(root, pictures, label_map, data.group)
+    people = len({row["patient_id"] for row in rows} - {""})
+    grouped = f"{people} folders called like patients or lesions" if people else "nothing, there is no table"
+    return rows, [f"{len(rows)} images by the names of their folders", f"images belong together by {grouped}"], {}
 
 
 def _leaves(path: str) -> bool:
     return path.startswith("/") or path[1:2] == ":" or ".." in path.split("/")
 
 
-def _found(path: str, tree: "_Tree") -> str:
-    """Returns the path of an image that the table calls `path`; `path` itself if there is none."""
-    suffixes = ("", *official.IMAGE_SUFFIXES, *(suffix.upper() for suffix in official.IMAGE_SUFFIXES))
-    path = posixpath.normpath(path)
-    candidates = (f"{folder}{path}{suffix}" for folder in ("", "images/") for suffix in suffixes)
-    return next((candidate for candidate in candidates if tree.file(candidate)), path)
-
-
-def _class_rows(root: Folder, tree: "_Tree") -> list[official.Row]:
-    folders = [folder for folder in root.folders() if folder.name != "masks"]
-    classes = [folder.name for folder in folders]
-    if not classes:
-        what = "no table (labels.csv, metadata.csv or one .csv) and no folders that are called like classes"
-        raise FileNotFoundError(
-            f"{root}: {what}; name the folder of your images with --config.data.root=FOLDER "
-            "(segfusion evaluate: --root=FOLDER)"
-        )
-    nested = [str(inner) for folder in folders for inner in folder.folders()]
-    if nested:
-        raise ValueError(
-            f"{root}: folders in the classes: {', '.join(nested[:5])}; move their images up, or use a table"
-        )
-    rows = []
-    for name in dict.fromkeys(classes):
-        label = "" if name == "images" else name
-        try:
-            _label(label)
-        except ValueError as error:
-            raise ValueError(f"{root}: folder {name!r} is no class: {error}") from None
-        rows += [{"path": f"{name}/{file}", "label": label} for file in tree.files(name) if _is_picture(file)]
-    return rows
-
-
-def _pictures(rows: list[official.Row], tree: "_Tree") -> dict[str, list[File]]:
-    """Returns images by path, in the folders where rows have some; masks that lie beside them are left out."""
-    masks = {posixpath.normpath(row["mask"]) for row in rows if row.get("mask")}
-    folders = {"", "images", *(posixpath.dirname(row["path"]) for row in rows)}
-    paths = {posixpath.join(folder, name): file for folder in folders for name, file in tree.files(folder).items()}
-    return {path: [file] for path, file in paths.items() if _is_picture(file.name) and path not in masks}
-
-
-def _is_picture(name: str) -> bool:
-    stem, suffix = posixpath.splitext(name)
-    return suffix.lower() in official.IMAGE_SUFFIXES and not stem.endswith(_MASK_ENDING)
+def _pictures(rows: Sequence[official.Row], files: layout.Layout) -> tuple[dict[str, File], list[str]]:
+    """Returns the images that rows should name, at the top, in `images/` and where rows have some; and the others."""
+    where = {"", "images", *(posixpath.dirname(row["path"]) for row in rows)}
+    near = {path: file for path, file in files.pictures.items() if posixpath.dirname(path) in where}
+    return near, [path for path in files.pictures if path not in near]
 
 
 def _ids(paths: Iterable[str]) -> dict[str, str]:
@@ -185,32 +225,49 @@ def _ids(paths: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _mask(row: official.Row, image_id: str, tree: "_Tree") -> File | None:
-    if "mask" in row:
-        path = posixpath.normpath(row["mask"])
-        file = tree.file(path) or tree.file(f"masks/{path}")
-        if row["mask"] and not file:
-            raise ValueError(f"mask = {row['mask']!r}: no such file")
-        return file
-    beside = posixpath.splitext(row["path"])[0] + _MASK_ENDING
-    candidates = (f"masks/{image_id}", f"masks/{image_id}{_MASK_ENDING}", beside)
-    files = (tree.file(candidate + suffix) for candidate in candidates for suffix in _MASK_SUFFIXES)
-    return next(filter(None, files), None)
+def _masks(
+    rows: Sequence[official.Row], files: layout.Layout, annotated: Sequence[coco.Entry]
+) -> dict[str, list[File]]:
+    """Returns the masks of the image at each path: those that the table names, else those that are called like it."""
+    found: dict[str, list[File]] = collections.defaultdict(list)
+    if not any("mask" in row for row in rows):
+        for path, masks in layout.masks_of(files.pictures, files.masks).items():
+            found[path] += [files.masks[mask] for mask in masks]
+    finder = layout.Finder(files.pictures)
+    for entry in annotated:
+        beside = coco.path_of(entry.called, entry.file)
+        path = (
+            beside
+            if beside in files.pictures
+            else finder.find(entry.called) or finder.find(posixpath.basename(entry.called))
+        )
+        if path and entry.mask:
+            found[path].append(entry.mask)
+    for row in rows:
+        if row.get("mask"):
+            found[row["path"]] = [files.masks[row["mask"]]] if row["mask"] in files.masks else []
+    return found
 
 
-def _record(row: official.Row, image_id: str, image: File, mask: File | None, relabelled: dict[str, str]) -> Record:
-    diagnosis, malignant = _label(row.get("label", ""))
+def _record(
+    row: official.Row, image_id: str, image: File, masks: Sequence[File], relabelled: Mapping[str, str]
+) -> Record:
+    if row.get("mask") and not masks:
+        raise ValueError(f"mask = {row['mask']!r}: no such file")
+    if len(masks) > 1:
+        raise ValueError(f"{len(masks)} masks, {', '.join(map(str, masks))}: keep one, or name it in a column mask")
+    diagnosis, malignant = labels.both(row.get("label", ""), row.get("malignant", ""))
     if diagnosis == taxonomy.HAM10000["akiec"]:
         diagnosis = relabelled.get(image_id, diagnosis)
-    partition = _SPLITS.get(official.known(row.get("split", "")).lower())
-    if partition is None:
-        raise ValueError(f"split = {row['split']!r}: must be one of {', '.join(filter(None, _SPLITS))}, or empty")
+    partition = official.known(row.get("split", "")).lower()
+    if partition not in ("", "train", "validation", "test"):
+        raise ValueError(f"split = {row['split']!r}: must be one of {', '.join(columns.SPLITS)}, or empty")
     return Record(
         image_id=image_id,
         image=image,
-        mask=mask,
-        lesion_id=official.known(row.get("lesion_id", "")),
-        patient_id=official.known(row.get("patient_id", "")),
+        mask=next(iter(masks), None),
+        lesion_id=row.get("lesion_id", ""),
+        patient_id=row.get("patient_id", ""),
         diagnosis=diagnosis,
         malignant=malignant,
         age=official.age(row.get("age", "")),
@@ -220,40 +277,3 @@ def _record(row: official.Row, image_id: str, image: File, mask: File | None, re
         partition=partition,
         source="image_folder",
     )
-
-
-def _label(text: str) -> tuple[str, int]:
-    """Returns the diagnosis and whether it is malignant (0 or 1); ("", -1) where unknown."""
-    value = official.known(text).lower().replace("_", " ")
-    if value in _CODES:
-        return _CODES[value], taxonomy.DIAGNOSES[_CODES[value]]
-    if value and value not in _MALIGNANT:
-        raise ValueError(f"label = {text!r}: must be empty or one of {', '.join((*_CODES, 'benign, malignant, 0, 1'))}")
-    return "", _MALIGNANT.get(value, -1)
-
-
-class _Tree:
-    """Files of a folder by their path in it, listed folder by folder as they are asked for."""
-
-    def __init__(self, root: Folder):
-        self._folders: dict[str, Folder | None] = {"": root}
-        self._files: dict[str, dict[str, File]] = {}
-
-    def files(self, folder: str) -> dict[str, File]:
-        """Returns the files of a folder by name; none where there is no such folder."""
-        if folder not in self._files:
-            found = self._folder(folder)
-            self._files[folder] = {file.name: file for file in found.files()} if found else {}
-        return self._files[folder]
-
-    def file(self, path: str) -> File | None:
-        """Returns the file at `path`."""
-        folder, name = posixpath.split(path)
-        return self.files(folder).get(name)
-
-    def _folder(self, path: str) -> Folder | None:
-        if path not in self._folders:
-            parent, name = posixpath.split(path)
-            outer = self._folder(parent)
-            self._folders[path] = next((f for f in outer.folders() if f.name == name), None) if outer else None
-        return self._folders[path]

@@ -19,6 +19,7 @@ ADDRESS = "https://challenge.isic-archive.com/data/#2019"
 LICENCE = "CC BY-NC 4.0"
 
 _TRUTH = "ISIC_2019_Training_GroundTruth.csv"
+_METADATA = "ISIC_2019_Training_Metadata.csv"
 _METADATA_COLUMNS = ("image", "age_approx", "anatom_site_general", "sex")
 
 
@@ -52,6 +53,24 @@ def diagnoses() -> dict[str, str]:
         raise official.missing(f"table {_TRUTH}", root=where, title=TITLE, address=ADDRESS, collection="isic2019")
     rows = official.rows(table, ("image", *taxonomy.ISIC2019))
     return {row["image"]: taxonomy.ISIC2019[taxonomy.marked(row, taxonomy.ISIC2019)] for row in rows}
+
+
+def exact(root: Folder) -> dict[str, tuple[str, int, str]]:
+    """Returns diagnosis, malignancy and lesion of each training image, by id without `_downsampled`, from the tables.
+
+    Raises:
+      ValueError: a table is not ISIC 2019's.
+    """
+    truth_table, metadata_table = official.table(root, _TRUTH), official.table(root, _METADATA)
+    truth = official.rows(truth_table, ("image", *taxonomy.ISIC2019)) if truth_table else []
+    metadata = official.rows(metadata_table, ("image",), optional=("lesion_id",)) if metadata_table else []
+    lesions = {row["image"]: official.known(row.get("lesion_id", "")) for row in metadata}
+    labels = {}
+    for row in truth:
+        diagnosis = taxonomy.ISIC2019[taxonomy.marked(row, taxonomy.ISIC2019)]
+        malignant = taxonomy.DIAGNOSES.get(diagnosis, -1)
+        labels[row["image"].removesuffix("_downsampled")] = diagnosis, malignant, lesions.get(row["image"], "")
+    return labels
 
 
 def _part(root: Folder, part: str, partition: str) -> tuple[list[Record], list[Problem]]:

@@ -14,7 +14,24 @@ Row = dict[str, str]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
-_UNKNOWN = {"", "na", "n/a", "nan", "none", "null", "unknown"}
+_UNKNOWN = {
+    "",
+    "na",
+    "n/a",
+    "n.a.",
+    "nan",
+    "none",
+    "null",
+    "unknown",
+    "unbekannt",
+    "k.a.",
+    "?",
+    "??",
+    "-",
+    "--",
+    "–",
+    "—",
+}
 _DEPTH = 3  # folders below the named one in which something published is looked for
 _OLDEST = 130  # years
 
@@ -28,7 +45,7 @@ def missing(what: str, *, root: Folder | None, title: str, address: str, collect
         f"{title}: no {what} {place}. It is published at {address}. Name the folder that holds it with "
         f"--config.data.root=FOLDER (segfusion evaluate: --root=FOLDER), or put it into "
         f"FOLDER/{collection} and set SEGFUSION_DATA=FOLDER. "
-        "(For a collection that only brings masks, the option is --config.data.mask_root.)"
+        f"(Of several collections, the option is --config.data.collections.{collection}.root.)"
     )
 
 

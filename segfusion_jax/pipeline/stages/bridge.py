@@ -13,7 +13,7 @@ from segfusion_jax.config import Bridge
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.input import decode, mask_store
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.run import Run
 
 
@@ -27,7 +27,7 @@ def bridge(run: Run) -> None:
       ValueError: annotated masks are asked for and an image has none.
     """
     used = ("train", "validation", "test")
-    own = [row for row in run.prepared.rows if row.source == run.config.data.collection and row.split in used]
+    own = [row for row in run.prepared.rows if row.source in run.config.data.own and row.split in used]
     masks = masks_of(run, run.prepared, own)
     if not run.devices.is_lead:
         collections.deque(masks, maxlen=0)

@@ -10,7 +10,7 @@ from absl import logging
 from segfusion_jax.evaluation.classification import choose_threshold
 from segfusion_jax.evaluation.explanation import inside_share
 from segfusion_jax.evaluation.novelty import Novelty
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import figures, metrics, novelty, predicted
 from segfusion_jax.pipeline.stages.predicted import Predicted

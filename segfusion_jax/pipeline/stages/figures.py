@@ -15,7 +15,7 @@ from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import calibration, classification, segmentation
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.report import plots

@@ -9,7 +9,7 @@ import numpy as np
 from segfusion_jax.config import Classifier
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
-from segfusion_jax.input.loader import Source
+from segfusion_jax.input.examples import Source
 from segfusion_jax.input.mask_store import MaskRow
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.pipeline.run import Run

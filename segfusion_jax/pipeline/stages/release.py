@@ -11,6 +11,7 @@ from typing import Any
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import table
 from segfusion_jax.datasets.collections import READERS
+from segfusion_jax.datasets.joining import reader
 from segfusion_jax.models.pretrained import release_weights, stored_preprocessing
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
@@ -61,9 +62,10 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
 
 def _portable(config: Config) -> Config:
     """Returns the config without this machine's paths, which concern nobody."""
+    unplaced = {name: dataclasses.replace(source, root="") for name, source in config.data.collections.items()}
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, root="", mask_root="", records=""),
+        data=dataclasses.replace(config.data, root="", records="", collections=unplaced),
         splits=dataclasses.replace(config.splits, table=_name(config.splits.table)),
         segmenter=dataclasses.replace(config.segmenter, pretrained=_name(config.segmenter.pretrained)),
         classifier=dataclasses.replace(config.classifier, pretrained=_name(config.classifier.pretrained)),
@@ -76,10 +78,10 @@ def _name(path: str) -> str:
 
 def _data(config: Config) -> list[dict[str, str]]:
     """Returns which collections the models learned from, and under which licence."""
-    names = dict.fromkeys((config.data.collection, config.data.mask_collection or config.data.collection))
+    sources = {name: READERS[reader(name, config.data.sources)] for name in config.data.sources}
     return [
         {"collection": name, "title": source.TITLE, "address": source.ADDRESS, "licence": source.LICENCE}
-        for name, source in ((name, READERS[name]) for name in names)
+        for name, source in sources.items()
     ]
 
 

@@ -5,7 +5,7 @@ import datetime
 import os
 import platform
 
-from segfusion_jax.datasets.collections import READERS
+from segfusion_jax.datasets.joining import publishers, titles
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.release import release
 from segfusion_jax.report import contents, page, text
@@ -25,15 +25,14 @@ def report(run: Run) -> None:
 
 
 def _finished(run: Run) -> FinishedRun:
-    collection = READERS[run.config.data.collection]
     return FinishedRun(
         config=run.config,
         metrics=run.read_metrics(),
         audit=run.audit,
         classes=run.classes.names,
         binary_names=run.classes.binary_names,
-        collection=collection.TITLE,
-        address=collection.ADDRESS,
+        collection=titles(run.config.data),
+        address=", ".join(source.ADDRESS for source in publishers(run.config.data)),
         fallbacks=collections.Counter(mask.fallback for mask in run.masks.rows),
         predictions=run.read_predictions(),
         overlaps=run.read_scores(),

@@ -9,7 +9,7 @@ from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import segmentation
 from segfusion_jax.input import decode
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.progress import logged
 

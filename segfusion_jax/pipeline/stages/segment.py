@@ -8,7 +8,7 @@ import numpy as np
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.split import evenly_spaced

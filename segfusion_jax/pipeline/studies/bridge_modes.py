@@ -33,7 +33,7 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
         for name, run in finished.items():
             runs.setdefault(name.partition("/")[0], []).append(run)
         compared = comparison.compare(runs, REFERENCE, resamples=config.evaluation.resamples)
-        comparison.write(workdir, compared, REFERENCE, title=f"Does the bridge help? {config.data.collection}")
+        comparison.write(workdir, compared, REFERENCE, title=f"Does the bridge help? {config.data.name}")
         logging.info("%s", comparison.verdict(compared, REFERENCE))
     devices.wait_for_all("the study's page")  # none ends before the others
     return workdir / "index.html"

@@ -155,7 +155,7 @@ def _measured(config: Config, runs: Mapping[str, Run], tested: Tested) -> dict[s
       images whose nearest training image is a copy of the `same picture` or of the `same group`.
     """
     first = next(iter(runs.values()))
-    own = [row for row in first.rows if row.source == config.data.collection and row.split != "unused"]
+    own = [row for row in first.rows if row.source in config.data.own and row.split != "unused"]
     leaks = {
         run.config.splits.protocol: run.audit["relatives_in_training"]["this_split"]
         for run in runs.values()
@@ -163,7 +163,7 @@ def _measured(config: Config, runs: Mapping[str, Run], tested: Tested) -> dict[s
     }
     resamples = config.evaluation.resamples
     return {
-        "collection": config.data.collection,
+        "collection": config.data.name,
         "pool": len({row.position for row in own if row.target == 1}),
         "draws": len(next(iter(tested["paper"].values()))),
         "rungs": {

@@ -9,7 +9,7 @@ from absl import logging
 
 from segfusion_jax.bridge.modes import REFERENCE
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.collections import READERS
+from segfusion_jax.datasets.joining import titles
 from segfusion_jax.evaluation import consistency
 from segfusion_jax.pipeline.studies import rungs
 from segfusion_jax.pipeline.studies.published import PUBLISHED, Published
@@ -33,9 +33,9 @@ def write(
       found: what `protocols.json` holds.
       tested: what is said of the images of each rung, by who says it, in each draw of the pool.
     """
-    published = PUBLISHED.get(config.data.collection)
+    published = PUBLISHED.get(config.data.name)
     content = Page(
-        title=f"The published table, taken apart: {READERS[config.data.collection].TITLE}",
+        title=f"The published table, taken apart: {titles(config.data)}",
         verdict=verdict(found, published),
         sample=_sample(config, found),
         warnings=_warnings(config, found),

@@ -16,7 +16,7 @@ from segfusion_jax.datasets.table import Part, Row
 from segfusion_jax.datasets.unseen import unseen
 from segfusion_jax.evaluation.neighbours import recall
 from segfusion_jax.input import decode, mask_store
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import masks_of
@@ -143,7 +143,7 @@ def _relation(row: Row, other: Row) -> str:
 
 def _held_out(run: Run) -> tuple[Row, ...]:
     seen = {row.group for row in run.prepared.rows if row.split in ("train", "validation")}
-    own = [row for row in run.prepared.rows if row.source == run.config.data.collection and row.target >= 0]
+    own = [row for row in run.prepared.rows if row.source in run.config.data.own and row.target >= 0]
     free = [row for row in own if row.split in ("test", "unused") and row.group not in seen]
     return tuple({row.picture: row for row in free}.values())
 

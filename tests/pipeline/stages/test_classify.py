@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from segfusion_jax.config import Training
 from segfusion_jax.datasets.table import read_rows, write_rows
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.models.from_config import make_classifier
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import classify as stage

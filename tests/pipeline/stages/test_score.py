@@ -5,7 +5,7 @@ import pytest
 
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.input import decode
-from segfusion_jax.input.loader import Examples
+from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.score import read_overlaps, table
 from tests import tiny

@@ -97,6 +97,7 @@ def test_annotated_masks_in_one_fold_only_are_refused(finished, tmp_path):
     text = "\n".join([header, *(",".join(row.values()) for row in changed)]) + "\n"
     (tmp_path / "prepare/splits.csv").write_text(text)
     with pytest.raises(
-        ValueError, match="outside fold 1 there are 0 training and 0 validation images.*config.data.mask_collection"
+        ValueError,
+        match="outside fold 1 there are 0 training and 0 validation images.*config.data.collections",
     ):
         stage.segment(Run(tiny.BASE, tmp_path))

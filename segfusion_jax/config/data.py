@@ -1,0 +1,120 @@
+"""The sections of a config that say which images are read: one collection, or several with what each is for."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+from segfusion_jax.config.fields import Named, Section, at_least, field, in_range, one_of, refuse, sides
+
+COLLECTIONS = (
+    *("synthetic", "ham10000", "isic2017", "isic2018", "isic2019", "isic2020", "isic2024"),
+    *("ph2", "image_folder"),
+)
+
+USES = ("all", "train", "test", "masks")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source(Section):
+    """One of several collections, and what it is for."""
+
+    reader: str = field("", one_of("", *COLLECTIONS))
+    """How its files are laid out; "" = as those of the collection NAME."""
+    root: str = field("")
+    """Folder or zip of its files; "" looks for NAME/ in the folders of SEGFUSION_DATA."""
+    use: str = field("all", one_of(*USES))
+    """All splits; only "train" or only "test"; or "masks", which train U-Nets, without labels."""
+    weight: float = field(1.0, in_range(0, 1000))
+    """Times its share of the draws, as training.shares divides them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data(Section):
+    """Which images are read, and what happens to those that cannot be."""
+
+    collection: str = field("synthetic", one_of("", *COLLECTIONS))
+    """The images; "" = those of data.collections alone."""
+    root: str = field("")
+    """Folder or zip of its files; "" looks for <collection>/ in the folders of SEGFUSION_DATA."""
+    collections: dict[str, Source] = field({})
+    """Further collections, by name: {"isic2017": {"use": "test"}}; or more on data.collection."""
+    download: bool = field(False)
+    """Fetch what is published without a login, where no folder is found."""
+    records: str = field("")
+    """Where prepared records are kept; "" = <workdir>/records."""
+    on_error: str = field("raise", one_of("raise", "skip"))
+    """At an unusable file "raise" stops, "skip" leaves it out and lists it."""
+    target: str = field("malignant", one_of("malignant", "melanoma", "diagnosis"))
+    """What is told apart: malignant, or melanoma, from all else; or "diagnosis": all classes."""
+    labels: str = field("")
+    """Of an image_folder: label map of its table ("segfusion check"); "" = labels.toml in it, if any."""
+    group: str = field("")
+    """Of an image_folder: columns by which images belong together, beside patients and lesions; "folder", "none"."""
+    akiec: str = field("malignant", one_of("malignant", "by_isic2019", "exclude"))
+    """HAM10000's "akiec" (327 images); "by_isic2019" calls 130 AK and 197 SCC."""
+    actinic_keratosis: str = field("malignant", one_of("malignant", "benign", "exclude"))
+    """ISIC 2019's "AK" (867 images)."""
+    size: tuple[int, int] = field((1024, 1024), sides(32))
+    """Height and width in pixels that stored images fit into."""
+    aspect: str = field("keep", one_of("keep", "stretch", "letterbox", "crop"))
+    """Fit within data.size; or fill it: "stretch", "letterbox" (black borders), "crop" (the centre)."""
+    resampling: str = field("area", one_of("area", "bilinear", "bicubic", "lanczos"))
+    """Filter that resizes."""
+    synthetic_images: int = field(600, at_least(20))
+    """Images that the synthetic collection draws."""
+    synthetic_seed: int = field(0, at_least(0))
+    """Seed of what it draws."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "collections", Named(self.collections))
+        for name, source in self.collections.items():
+            if not re.fullmatch(r"[a-z0-9_]+", name):
+                raise ValueError(f"collections.{name}: names must be of small letters, digits and _")
+            if not source.reader and name not in COLLECTIONS:
+                accepted = f"one of {', '.join(COLLECTIONS)}, since {name!r} is none of them"
+                raise ValueError(f"collections.{name}.reader = '': must be {accepted}")
+        if not self.own:
+            refuse(self, "collections", 'at least one whose use is not "masks"')
+        if self.collections and self.collection == "synthetic" and "synthetic" not in self.collections:
+            refuse(self, "collection", 'the first collection, or "" with those of data.collections alone')
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """All collections by name."""
+        if not self.collection:
+            return self.collections
+        first = self.collections.get(self.collection, Source())
+        return {self.collection: dataclasses.replace(first, root=self.root or first.root)} | {
+            name: source for name, source in self.collections.items() if name != self.collection
+        }
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The names of the collections whose images are classified, which are all that bring not only masks."""
+        return tuple(name for name, source in self.sources.items() if source.use != "masks")
+
+    @property
+    def name(self) -> str:
+        """What all of `own` are called together."""
+        return "+".join(self.own)
+
+    @classmethod
+    def renewed(cls, values: dict[str, Any], tell: Callable[[str, str], None]) -> dict[str, Any]:
+        """Returns fields in today's form, of which those of the version before may have a `mask_collection`.
+
+        Args:
+          values: the fields, nested.
+          tell: is called with the old and the new name of each.
+        """
+        values = dict(values)
+        masks, folder = values.pop("mask_collection", ""), values.pop("mask_root", "")
+        sources = values.get("collections", {})
+        if not masks and folder:  # of a config that names the collection of the masks in today's form
+            masks = next((name for name, source in sources.items() if source.get("use") == "masks"), "")
+        if masks and masks != values.get("collection"):
+            tell("mask_collection", f"collections.{masks}.use = 'masks'")
+            given = {"use": "masks"} | ({"root": folder} if folder else {})
+            values["collections"] = {**sources, masks: {**sources.get(masks, {}), **given}}
+        return values

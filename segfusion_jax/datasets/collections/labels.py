@@ -1,0 +1,65 @@
+"""What a label says: a diagnosis, or only whether it is malignant."""
+
+import difflib
+
+from segfusion_jax.datasets import taxonomy
+from segfusion_jax.datasets.collections import official
+
+_CODES = {
+    **{name: name for name in taxonomy.DIAGNOSES},
+    **{code.lower(): name for code, name in (taxonomy.HAM10000 | taxonomy.ISIC2019).items() if name},
+}
+_MALIGNANT = {
+    **dict.fromkeys(("benign", "0", "0.0", "no", "false", "negative", "gutartig", "nein"), 0),
+    **dict.fromkeys(("malignant", "1", "1.0", "yes", "true", "positive", "bösartig", "maligne", "ja"), 1),
+}
+_AMBIGUOUS = ("actinic keratosis", "actinic keratosis or intraepithelial carcinoma")  # the config says what they are
+
+
+def read(text: str) -> tuple[str, int]:
+    """Returns the diagnosis and whether it is malignant (0 or 1); ("", -1) where unknown.
+
+    >>> read("BCC"), read("benign"), read("?")
+    (('basal cell carcinoma', 1), ('', 0), ('', -1))
+
+    Raises:
+      ValueError: it is no label; says which is most like it.
+    """
+    value = " ".join(official.known(text.strip()).lower().replace("_", " ").replace("-", " ").split())
+    if value in _CODES:
+        return _CODES[value], taxonomy.DIAGNOSES[_CODES[value]]
+    if value and value not in _MALIGNANT:
+        near = suggest(text)
+        question = f" (did you mean {near}?)" if near else ""
+        known = ", ".join((*taxonomy.DIAGNOSES, "benign, malignant, 0, 1"))
+        raise ValueError(
+            f"label = {text!r}: must be empty or one of {known}{question}; a labels.toml says what it means"
+        )
+    return "", _MALIGNANT.get(value, -1)
+
+
+def is_label(text: str) -> bool:
+    """Returns whether `read` understands it."""
+    try:
+        read(text)
+    except ValueError:
+        return False
+    return True
+
+
+def suggest(text: str) -> str:
+    """Returns the diagnosis whose name, or one of whose names, is most like `text`; "" = none is."""
+    near = difflib.get_close_matches(text.lower(), [*_CODES, "benign", "malignant"], n=1, cutoff=0.7)
+    return _CODES.get(near[0], near[0]) if near else ""
+
+
+def both(label: str, malignant: str) -> tuple[str, int]:
+    """Reads a label, and beside it a column that says only whether it is malignant.
+
+    Raises:
+      ValueError: one of them is no label, or they contradict each other.
+    """
+    (diagnosis, by_label), (also, by_other) = read(label), read(malignant)
+    if -1 not in (by_label, by_other) and by_label != by_other and diagnosis not in _AMBIGUOUS:
+        raise ValueError(f"label = {label!r} contradicts {malignant!r}, which says whether it is malignant")
+    return diagnosis or also, by_label if by_label >= 0 else by_other
