@@ -19,6 +19,33 @@ from tests import tiny  # noqa: E402
 
 flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
 
+TESTS = pathlib.Path(__file__).parent
+LONGEST = (
+    "pipeline/test_experiment.py",  # makes the finished run, which the next two do without
+    "training/test_curves.py",
+    "faults/test_killed.py",
+    "test_configs.py",
+    "runtime/test_processes.py",
+    "models/test_contracts.py",
+    "serving/export/test_artefacts.py",
+    "pipeline/test_plan.py",
+    "serving/test_segfusion.py",
+    "commands/test_training.py",
+    "datasets/test_protocols.py",
+    "serving/test_targets.py",
+    "pipeline/stages/test_classify.py",
+    "runtime/test_devices.py",
+    "serving/test_released.py",
+)
+"""Files that take half a minute or more."""
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first, so that no process is left with one when the others are done."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in places)
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> pathlib.Path:

@@ -55,7 +55,7 @@ def test_official_files_are_prepared(name, data, tmp_path, monkeypatch):
 def test_all_stages_run(name, data, tmp_path, monkeypatch):
     collection = name.partition(":")[0]
     mode = tiny.shipped(name).bridge.mode
-    config = tiny.config(name, data__root=str(data / collection), splits__seed=1, bridge__mode=mode)
+    config = tiny.config(name, seed=1, data__root=str(data / collection), splits__seed=1, bridge__mode=mode)
     if config.data.collections:
         monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
     experiment.run(config, tmp_path)

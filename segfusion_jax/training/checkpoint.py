@@ -75,7 +75,9 @@ class Checkpoints:
         self._check_space(step, on_host)
         content = {"format": FORMAT, "facts": facts, "arrays": _signature(on_host), "numbers": _digest(on_host)}
         content["sha256"] = _digest_of_json(content)
-        composite = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardSave(arrays), _FACTS: ocp.args.JsonSave(content)})
+        # of arrays on several devices Orbax cuts a slice for each to write, and compiles a program for each shape
+        written = on_host if self._devices.num_processes == 1 else arrays
+        composite = ocp.args.Composite(**{_ARRAYS: ocp.args.StandardSave(written), _FACTS: ocp.args.JsonSave(content)})
         with self._refusing(step):
             self._manager.save(step, args=composite, force=True)
 
