@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from scipy import special
 
 Shape = tuple[int, ...]
@@ -35,7 +36,10 @@ def _draw(rngs: nnx.Rngs, shape: Shape, standard: Callable, variance: float) -> 
     def on_host(key):
         return np.float32(math.sqrt(variance)) * standard(np.random.default_rng(np.asarray(key)), shape).astype("f4")
 
-    return jax.pure_callback(on_host, jax.ShapeDtypeStruct(shape, jnp.float32), jax.random.key_data(rngs.params()))
+    key = jax.random.key_data(rngs.params())
+    if isinstance(key, Tracer):
+        return jax.pure_callback(on_host, jax.ShapeDtypeStruct(shape, jnp.float32), key)
+    return jnp.asarray(on_host(key))  # a callback is a program of its own, compiled for every kernel
 
 
 def _truncated_normal(generator, shape):
