@@ -35,6 +35,7 @@ TRAINING = {
     "gradient_clip": (1e9, -1.0),
     "ema_decay": (0.999, 1.0),
     "sampling": ("balanced", "weighted"),
+    "shares": ("origins", "equal"),
     "on_device_data": (True, 1),
     "microbatches": (4, 0),
     "remat": (True, "yes"),

@@ -26,7 +26,7 @@ class Source(Section):
     use: str = field("all", one_of(*USES))
     """All splits; only "train" or only "test"; or "masks", which train U-Nets, without labels."""
     weight: float = field(1.0, in_range(0, 1000))
-    """Times its share of the draws, as training.shares divides them."""
+    """Times its share of the draws, as training.shares has it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -104,6 +104,8 @@ class Training(Section):
     """Exponential moving average of the weights, evaluated and released; 0 = none."""
     sampling: str = field("shuffled", one_of("shuffled", "balanced"))
     """Passes over the images, or "balanced": classes equally often, drawn with replacement."""
+    shares: str = field("natural", one_of("natural", "collections", "origins"))
+    """Draws as images come; or collections, or the origins in each, equally often, classes alike."""
     on_device_data: bool = field(False, was="resident")
     """Every device holds the training images, decoded once (uint8), and augments them."""
     microbatches: int = field(1, at_least(1))

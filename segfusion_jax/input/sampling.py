@@ -36,6 +36,22 @@ def class_balanced(labels: Sequence[int] | np.ndarray) -> np.ndarray:
     return 1 / counts[classes]
 
 
+def shared(labels: Sequence[str]) -> np.ndarray:
+    """Returns weights, [len(labels)] float64, with which each label is drawn equally often in expectation.
+
+    >>> shared(["a", "b", "b"]).tolist()
+    [1.0, 0.5, 0.5]
+    """
+    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1 / counts[which]
+
+
+def within(weights: np.ndarray, shares: np.ndarray, labels: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns `shares`, [n], scaled so that those of each label have the sum that its `weights`, [n], have."""
+    which = np.unique(labels, return_inverse=True)[1]
+    return shares * (np.bincount(which, weights) / np.bincount(which, shares))[which]
+
+
 def _shuffled(count: int, seed: int, places: np.ndarray) -> np.ndarray:
     return _gathered(functools.partial(_permutation, count, seed), count, places)
 

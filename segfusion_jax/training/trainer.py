@@ -9,11 +9,11 @@ import numpy as np
 import optax
 from absl import logging
 
-from segfusion_jax.config import Augmentation, Config, Training
+from segfusion_jax.config import Augmentation, Config, Data, Training
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.input import sampling
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.input.loader import TrainStream
-from segfusion_jax.input.sampling import class_balanced
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.runtime.devices import Devices
@@ -130,7 +130,7 @@ class Trainer:
 
     def _task(self, recipe: Recipe, member: Member, phase: str, step: Callable, compiled: Callable) -> Task:
         training, devices, config = recipe.phases[phase].config, self._devices, self._config.input
-        size, weights = training.batch_size, sampling_weights(training, member.train.rows)
+        size, weights = training.batch_size, sampling_weights(training, member.train.rows, self._config.data)
         seed, on_device = member.seeds[phase], training.on_device_data
         stream = TrainStream(member.train, recipe.augmentation, size, seed, on_device, weights)
 
@@ -160,6 +160,29 @@ def steps_per_epoch(config: Training, numbers: Sequence[int]) -> int:
     return max(1, (config.images_per_epoch or sum(numbers) // len(numbers)) // config.batch_size)
 
 
-def sampling_weights(config: Training, rows: Sequence[Row]) -> np.ndarray | None:
-    """Returns how often each image is drawn; None for all alike."""
-    return None if config.sampling == "shuffled" else class_balanced([row.target for row in rows])
+def sampling_weights(config: Training, rows: Sequence[Row], data: Data) -> np.ndarray | None:
+    """Returns how often each image is drawn, None for all alike: the share of its class times that of its collection.
+
+    Classes are drawn equally often where they are balanced, and then, within each, collections in their shares; so the
+    collection of an image tells its class as little as it can.
+    """
+    weights = _collection_shares(config, rows, data)
+    if config.sampling == "shuffled":
+        return weights
+    targets = [row.target for row in rows]
+    balanced = sampling.class_balanced(targets)
+    return balanced if weights is None else sampling.within(balanced, weights, targets)
+
+
+def _collection_shares(config: Training, rows: Sequence[Row], data: Data) -> np.ndarray | None:
+    """Returns the weights of images by their collections, of those of a class alone where classes are balanced."""
+    weights = {name: source.weight for name, source in data.sources.items()}
+    if config.shares == "natural" and len(set(weights.values())) == 1:
+        return None
+    times = np.array([weights[row.source] for row in rows])
+    if config.shares == "natural":
+        return None if len(set(times.tolist())) < 2 else times
+    origins = [f"{row.source}/{row.origin}" if config.shares == "origins" else row.source for row in rows]
+    if config.sampling == "balanced":
+        origins = [f"{row.target} {origin}" for row, origin in zip(rows, origins, strict=True)]
+    return times * sampling.shared(origins)

@@ -8,7 +8,7 @@ import optax
 import pytest
 import safetensors.numpy
 
-from segfusion_jax.config import Augmentation, Checkpointing, Input, Training
+from segfusion_jax.config import Augmentation, Checkpointing, Data, Input, Source, Training
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.preprocessing import NONE
 from segfusion_jax.training import metric_log, steps
@@ -16,7 +16,7 @@ from segfusion_jax.training.trainer import Member, Phase, Recipe, Trainer, sampl
 from tests.training import toy
 
 OPTIMIZERS = {"first": optax.sgd(0.1), "second": optax.sgd(0.0)}  # which changes nothing
-CONFIG = types.SimpleNamespace(input=Input(num_threads=2, log_seconds=1e9), checkpoints=Checkpointing())
+CONFIG = types.SimpleNamespace(input=Input(num_threads=2, log_seconds=1e9), checkpoints=Checkpointing(), data=Data())
 EXAMPLES = toy.examples(16)
 
 
@@ -130,7 +130,35 @@ def test_an_epoch_is_what_the_images_of_an_average_member_make():
 
 
 def test_balanced_sampling_draws_the_classes_alike():
-    rows = [types.SimpleNamespace(target=target) for target in (0, 0, 0, 1)]
-    assert sampling_weights(Training(), rows) is None
-    weights = sampling_weights(Training(sampling="balanced"), rows)
+    rows = [types.SimpleNamespace(target=target, source="ph2") for target in (0, 0, 0, 1)]
+    assert sampling_weights(Training(), rows, Data(collection="ph2")) is None
+    weights = sampling_weights(Training(sampling="balanced"), rows, Data(collection="ph2"))
     assert weights[3] == pytest.approx(sum(weights[:3]))
+
+
+SEVERAL = Data(collection="", collections={"ph2": Source(), "isic2020": Source(weight=3.0)})
+DRAWN = [  # collection, origin, class
+    *[("ph2", "", 0)] * 2,
+    *[("ph2", "", 1)] * 4,
+    *[("isic2020", "here", 0)] * 6,
+    *[("isic2020", "there", 0)] * 2,
+    ("isic2020", "there", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("shares", "sampling", "expected"),
+    [  # of the six kinds above, by hand
+        ("natural", "shuffled", [2, 4, 18, 6, 3]),
+        ("natural", "balanced", [1 / 13, 4 / 7, 9 / 13, 3 / 13, 3 / 7]),
+        ("collections", "shuffled", [1 / 3, 2 / 3, 3 * 6 / 9, 3 * 2 / 9, 3 / 9]),
+        ("collections", "balanced", [1 / 4, 1 / 4, 9 / 16, 3 / 16, 3 / 4]),
+        ("origins", "shuffled", [1 / 3, 2 / 3, 3, 2, 1]),
+        ("origins", "balanced", [1 / 7, 1 / 4, 3 / 7, 3 / 7, 3 / 4]),
+    ],
+)
+def test_shares_of_classes_and_collections(shares, sampling, expected):
+    rows = [types.SimpleNamespace(source=source, origin=origin, target=target) for source, origin, target in DRAWN]
+    weights = sampling_weights(Training(shares=shares, sampling=sampling), rows, SEVERAL)
+    found = [sum(weights[i] for i, one in enumerate(DRAWN) if one == kind) for kind in dict.fromkeys(DRAWN)]
+    np.testing.assert_allclose(found, expected)

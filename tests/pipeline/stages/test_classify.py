@@ -92,9 +92,9 @@ def test_images_of_training_validation_and_test_share_no_group(finished):
 def test_balanced_sampling_gives_both_classes_the_same_weight(finished):
     (rows,) = Run(tiny.BASE, finished).split.training
     labels = np.array([row.target for row in rows])
-    balanced = trainer.sampling_weights(Training(sampling="balanced"), rows)
+    balanced = trainer.sampling_weights(Training(sampling="balanced"), rows, tiny.BASE.data)
     assert balanced[labels == 1].sum() == pytest.approx(balanced[labels == 0].sum())
-    assert trainer.sampling_weights(Training(), rows) is None
+    assert trainer.sampling_weights(Training(), rows, tiny.BASE.data) is None
 
 
 def test_balanced_class_weights_are_inverse_frequencies(finished):
