@@ -120,6 +120,8 @@ def _data(model: SegFusion, arguments: argparse.Namespace) -> Data:
         model.config.data,
         collection=arguments.collection,
         root=arguments.root,
+        labels=arguments.labels,
+        group=arguments.group,
         records=arguments.records,
         collections={},
         on_error="skip",
@@ -243,7 +245,8 @@ def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classifie
     if "diagnosis" in metrics:
         lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
     flagged = metrics["novelty"]["flagged"]
-    told = f"{flagged['value']:.1%} ({flagged['low']:.1%} to {flagged['high']:.1%})"
+    interval = f"{flagged['low']:.1%} to {flagged['high']:.1%}" if "low" in flagged else "no interval"
+    told = f"{flagged['value']:.1%} ({interval})"
     lines.append(f"unlike the model's training images: {told}")
     shown = {name: metrics[name] for name in _SHOWN if metrics.get(name)}
     return "\n".join([*lines, "", text.table(shown)])

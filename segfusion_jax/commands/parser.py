@@ -102,6 +102,16 @@ def _plan(plan: argparse.ArgumentParser) -> None:
     _add_config(plan, "runs/CONFIG or runs/CONFIG_VARIANT, which need not be there")
 
 
+def _check(check: argparse.ArgumentParser) -> None:
+    """Reads a folder or a table of images as training would, and tells what it understands: which file is what, what
+    columns and labels mean, which images belong together, what cannot be used, and the command to train with. Writes a
+    labels.toml, in the folder or where --labels says, in which the meaning of columns and labels can be set right; one
+    that is there is heeded and left as it is.
+    """
+    check.add_argument("path", metavar="PATH", help="folder, zip archive, or table that ends in .csv or .tsv")
+    _add_reading(check)
+
+
 def _predict(predict: argparse.ArgumentParser) -> None:
     """Segments and classifies images of skin lesions. Writes into the folder --output:
 
@@ -158,6 +168,7 @@ def _evaluate(evaluate: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="its folder or zip; without it, NAME in the folders of SEGFUSION_DATA",
     )
+    _add_reading(evaluate)
     evaluate.add_argument("--records", default="", metavar="DIR", help="keep the prepared images there")
     evaluate.add_argument("--resamples", type=int, default=2000, metavar="N", help="for the intervals (2000)")
 
@@ -189,6 +200,7 @@ _COMMANDS = {
     "study": ("several variants of an experiment, and a page of them", _study),
     "compare": ("finished runs side by side", _compare),
     "plan": ("what an experiment will need of this machine", _plan),
+    "check": ("what is understood of a folder of images", _check),
     "predict": ("masks and probabilities of images", _predict),
     "evaluate": ("metrics on a labelled collection", _evaluate),
     "export": ("a model as one file, for serving", _export),
@@ -220,6 +232,22 @@ def _add_config(parser: argparse.ArgumentParser, workdir: str) -> None:
     )
     parser.add_argument("--num-processes", type=int, default=0, metavar="N", help="how many there are")
     parser.add_argument("--process", type=int, default=0, metavar="I", help="index of this one, from 0")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels",
+        default="",
+        metavar="FILE",
+        help="label map of an image_folder: what its columns and values mean; without it, labels.toml in the "
+        "folder, if there is one",
+    )
+    parser.add_argument(
+        "--group",
+        default="",
+        metavar="COLUMN",
+        help='column of an image_folder by which images belong together; "folder": its inner folders; "none": nothing',
+    )
 
 
 def _add_model_and_output(parser: argparse.ArgumentParser) -> None:

@@ -168,6 +168,13 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     """
     data = config.Data(collection=collection, root=root, records=records, **fields)
     folder = pathlib.Path(records).expanduser() if records else locations.cache_folder() / collection
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written ({error.strerror}): name another folder as records (segfusion evaluate: "
+            "--records), or set XDG_CACHE_HOME"
+        ) from None
     splits = folder / "splits" / hashlib.sha256(repr(data).encode()).hexdigest()[:16]  # of these fields only
     prepare(data, config.Splits(), folder, splits, for_training=False)
     return load(folder, splits)

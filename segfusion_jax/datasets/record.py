@@ -67,9 +67,13 @@ class Contents:
       problems: images that cannot, as far as names and tables tell.
       read_as: how tables, columns and groups were understood, in sentences.
       passed_over: what was read by nobody: names, by what they are.
+      columns: name of the column of a table by meaning.
+      labels: how often each label was read, by what is written and what a label map makes of it.
     """
 
     records: Sequence[Record]
     problems: Sequence[Problem]
     read_as: Sequence[str] = ()
     passed_over: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    labels: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)

@@ -61,6 +61,7 @@ def plan(run: Run) -> str:
     if work:
         epochs = f"{_unet_steps(config, work):,} (U-Net), {_classifier_steps(config, work):,} (classifier)"
         told += f": {len(work.classes.names)} classes; steps an epoch: {epochs}"
+        told += "" if work.unet_training else "; nothing is annotated, so that no U-Net will be trained"
     facts = [*_facts(config, run.devices), ("data", told)]
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:<{width}}  {value}" for name, value in facts]
@@ -82,11 +83,11 @@ def _unet(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
     phase = segment.make_phase(config, network, steps_per_epoch=steps_each)
     stream = None
     if images:
-        rows = run.split.unet()[0][0] if run.is_prepared else images.rows
+        rows = next(iter(run.split.unet()[0].values()), images.rows) if run.is_prepared else images.rows
         source = Examples(images, rows, section.image_size, scaled_decoding=True)
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_segment(network, section.test_time_augmentation)
-    number = max(work.unet_training) if work else None
+    number = max(work.unet_training, default=0) if work else None
     return _compile("U-Net", section, network, phase, number, predict, stream, run)
 
 
@@ -114,7 +115,7 @@ def _two_classes(config: Config) -> Classes:
 
 
 def _unet_steps(config: Config, work: Workload) -> int:
-    return steps_per_epoch(config.segmenter.training, work.unet_training)
+    return steps_per_epoch(config.segmenter.training, work.unet_training or (0,))
 
 
 def _classifier_steps(config: Config, work: Workload) -> int:

@@ -23,7 +23,13 @@ from segfusion_jax.pipeline.networks import Networks
 from segfusion_jax.pipeline.split import Split
 from segfusion_jax.runtime.atomic import write_table, write_text
 from segfusion_jax.runtime.devices import Devices, make_devices
-from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, SegmenterEnsemble
+from segfusion_jax.serving.ensembles import (
+    Classes,
+    ClassifierEnsemble,
+    SegmenterEnsemble,
+    WholeImages,
+    make_segmenters,
+)
 from segfusion_jax.serving.segfusion import NOVELTY
 from segfusion_jax.training import metric_log
 from segfusion_jax.training.trainer import Trainer
@@ -114,9 +120,9 @@ class Run:
         return Split(self.config, self.prepared.rows)
 
     @functools.cached_property
-    def segmenters(self) -> SegmenterEnsemble:
+    def segmenters(self) -> SegmenterEnsemble | WholeImages:
         """The U-Nets that the stage `segment` trained."""
-        return SegmenterEnsemble(self.config, self.devices, self.unet_weights)
+        return make_segmenters(self.config, self.devices, self.unet_weights)
 
     @functools.cached_property
     def masks(self) -> MaskStore:
@@ -162,8 +168,13 @@ class Run:
 
     @property
     def unet_weights(self) -> list[pathlib.Path]:
-        """The weight files of the U-Nets, by the fold that each never saw."""
-        return [self.unet_folder(fold) / _WEIGHTS for fold in range(self.config.splits.num_folds)]
+        """The weight files of the U-Nets, by the fold that each never saw; none where none is trained."""
+        return [self.unet_folder(fold) / _WEIGHTS for fold in range(self.num_unets)]
+
+    @property
+    def num_unets(self) -> int:
+        """How many U-Nets there are."""
+        return self.config.splits.num_folds if Split(self.config, self.rows).has_unets else 0
 
     @property
     def classifier_folders(self) -> list[pathlib.Path]:
@@ -264,7 +275,7 @@ class Run:
 
     def read_histories(self) -> dict[str, list[dict[str, Any]]]:
         """Returns the metrics of each step and each epoch, by the name of the network."""
-        folders = {f"unet_{fold}": self.unet_folder(fold) for fold in range(self.config.splits.num_folds)}
+        folders = {f"unet_{fold}": self.unet_folder(fold) for fold in range(self.num_unets)}
         for number, folder in enumerate(self.classifier_folders):
             folders[f"classifier_{number}" if self.config.classifier.fold_ensemble else "classifier"] = folder / "all"
         return {name: metric_log.read(folder / "metrics.jsonl") for name, folder in folders.items()}

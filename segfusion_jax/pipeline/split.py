@@ -23,11 +23,14 @@ class Split:
     def unet(self) -> tuple[dict[int, tuple[Row, ...]], dict[int, tuple[Row, ...]]]:
         """Returns the images that train each U-Net and those that choose its weights, by the fold that it never meets.
 
-        They are the annotated ones of the splits 'train' and 'validation', without the fold.
+        They are the annotated ones of the splits 'train' and 'validation', without the fold. Where nothing is annotated
+        and `bridge.mode` is "none", so that the classifier sees whole images, there is no U-Net.
 
         Raises:
           ValueError: a U-Net has none of the one or the other.
         """
+        if not self.has_unets:
+            return {}, {}
         folds = range(self._config.splits.num_folds)
         annotated = {
             split: [row for row in self._rows if row.has_mask and row.split == split]
@@ -36,6 +39,12 @@ class Split:
         train, choose = (
             {fold: tuple(row for row in rows if row.fold != fold) for fold in folds} for rows in annotated.values()
         )
+        if not any(annotated.values()):
+            raise ValueError(
+                f"none of the {len(self._rows)} images has an annotated mask, without some of which no U-Net can be "
+                "trained. --set bridge.mode=none trains a classifier of whole images alone; data.mask_collection names "
+                "a collection that brings masks"
+            )
         for fold in folds:
             if not train[fold] or not choose[fold]:
                 raise ValueError(
@@ -44,6 +53,13 @@ class Split:
                     "collections can bring them"
                 )
         return train, choose
+
+    @property
+    def has_unets(self) -> bool:
+        """Whether U-Nets are trained: somebody has drawn masks, or the classifier needs some."""
+        return self._config.bridge.mode != "none" or any(
+            row.has_mask and row.split in ("train", "validation") for row in self._rows
+        )
 
     @property
     def training(self) -> list[tuple[Row, ...]]:

@@ -104,7 +104,7 @@ def estimate(run: Run, work: Workload, unet: Pace, classifier: Pace, storing: fl
 
     Intervals and figures of `evaluate` are not counted.
     """
-    config, folds = run.config, run.config.splits.num_folds
+    config, folds = run.config, len(work.unet_training)
     segmenting, classifying = config.segmenter.training, config.classifier.training
     phases = config.classifier.frozen_epochs + classifying.epochs
 
@@ -117,13 +117,14 @@ def estimate(run: Run, work: Workload, unet: Pace, classifier: Pace, storing: fl
 
     tests, validated = work.tests, sum(work.classifier_validation)
     looks = 3 * tests + 2 * validated + min(sum(work.classifier_training), _FAMILIARITY_IMAGES)
-    unets = epochs(work.unet_training, work.unet_validation, segmenting, unet)
+    unets = epochs(work.unet_training, work.unet_validation, segmenting, unet) if folds else 0.0
     classifiers = epochs(work.classifier_training, work.classifier_validation, classifying, classifier)
     return {
         "prepare": work.stored * storing,
-        "segment": unet.compile + segmenting.epochs * unets,
+        "segment": unet.compile * bool(folds) + segmenting.epochs * unets,
         "score": folds * predicted(work.annotated_tests, segmenting, unet),
-        "bridge": predicted(work.masked - tests, segmenting, unet) + folds * predicted(tests, segmenting, unet),
+        "bridge": predicted(work.masked - tests, segmenting, unet) * bool(folds)
+        + folds * predicted(tests, segmenting, unet),
         "classify": classifier.compile + phases * classifiers,
         "evaluate": predicted(looks, classifying, classifier),
     }

@@ -79,6 +79,7 @@ def _listed(run: Run) -> Workload:
     outside = (splits.num_folds - 1) / splits.num_folds
     members = splits.num_folds if config.classifier.fold_ensemble else 1
     shares = ((train + validation) * outside, (train + validation) / members) if members > 1 else (train, validation)
+    unets = splits.num_folds if annotated or config.bridge.mode != "none" else 0
     num_logits = len(names) if config.data.target == "diagnosis" else 1
     return Workload(
         "as the files say, which are not prepared yet",
@@ -87,9 +88,8 @@ def _listed(run: Run) -> Workload:
         len(own),
         round(annotated * splits.test_fraction),
         round(len(labelled) * splits.test_fraction),
-        (round(annotated * train * outside),) * splits.num_folds,
-        (_at_most(round(annotated * validation * outside), config.segmenter.training.images_per_epoch),)
-        * splits.num_folds,
+        (round(annotated * train * outside),) * unets,
+        (_at_most(round(annotated * validation * outside), config.segmenter.training.images_per_epoch),) * unets,
         (round(len(labelled) * shares[0]),) * members,
         (_at_most(round(len(labelled) * shares[1]), config.classifier.training.images_per_epoch),) * members,
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -90,6 +90,30 @@ class SegmenterEnsemble(_Ensemble):
         It is the mean of the U-Nets named by `unets`, or of all, and of the orientations in test-time augmentation.
         """
         return self._run(self._compiled, source, unets)
+
+
+class WholeImages:
+    """What stands for U-Nets where there are none: all of every image is lesion, so the bridge takes it whole."""
+
+    variables: tuple[()] = ()
+
+    def segment(self, variables: tuple[()], batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Returns the probability of lesion, 1 everywhere, [batch, height, width] float32."""
+        del variables
+        return jnp.ones(batch["image"].shape[:3], jnp.float32)
+
+    def predict(self, source: Source, unets: Sequence[int] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields each example's row and 1 everywhere, [height, width] float32."""
+        del unets
+        for number, row in enumerate(source.rows):
+            yield row, np.ones(source[number]["image"].shape[:2], np.float32)
+
+
+def make_segmenters(
+    config: Config, devices: Devices, weights: Sequence[pathlib.Path], *, batch_size: int = 0
+) -> SegmenterEnsemble | WholeImages:
+    """Returns the U-Nets of some weight files, see `SegmenterEnsemble`; of none, what stands for them."""
+    return SegmenterEnsemble(config, devices, weights, batch_size=batch_size) if weights else WholeImages()
 
 
 class ClassifierEnsemble(_Ensemble):

@@ -18,7 +18,14 @@ from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import arrays
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.runtime.devices import make_devices
-from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble, SegmenterEnsemble, class_probabilities
+from segfusion_jax.serving.ensembles import (
+    Classes,
+    ClassifierEnsemble,
+    SegmenterEnsemble,
+    WholeImages,
+    class_probabilities,
+    make_segmenters,
+)
 
 METADATA = "metadata.json"
 """Name of the file in a model folder that says what the weights beside it are."""
@@ -66,7 +73,7 @@ class SegFusion:
 
     Args:
       config: config of the run that trained the models.
-      segmenters: the U-Nets; an image's mask is the mean of all.
+      segmenters: the U-Nets; an image's mask is the mean of all, or, where there are none, the whole image.
       classifiers: the classifiers, whose mean is taken.
       calibration: what is done to their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
@@ -77,7 +84,7 @@ class SegFusion:
     def __init__(
         self,
         config: Config,
-        segmenters: SegmenterEnsemble,
+        segmenters: SegmenterEnsemble | WholeImages,
         classifiers: ClassifierEnsemble,
         *,
         calibration: Calibration,
@@ -116,7 +123,7 @@ class SegFusion:
         dtype = compute_dtype or config.compute_dtype
         config = dataclasses.replace(config, input=Input(), compute_dtype=dtype)
         devices = make_devices(config.parallel)
-        segmenters = SegmenterEnsemble(config, devices, [folder / name for name in metadata["unets"]], batch_size=BATCH)
+        segmenters = make_segmenters(config, devices, [folder / name for name in metadata["unets"]], batch_size=BATCH)
         names, positive = tuple(metadata["classes"]), metadata["positive"]
         classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
         weights = [folder / name for name in metadata["classifiers"]]

@@ -36,7 +36,9 @@ def rows(root: Folder, pictures: Iterable[str], label_map: LabelMap, group: str)
             if others and not group:
                 unclear[others[-1]] = path
             split = next((SPLITS[name.lower()] for name in path.split("/")[:-1] if name.lower() in SPLITS), "")
-            row = {"path": path, "label": _deepest(root, classes), "split": split}
+            label = _deepest(root, classes)
+            written = next((name for name, text in words.items() if text == label), "")
+            row = {"path": path, "label": label, "written": written, "split": split}
             found.append(row | {"patient_id": of_whom(path, group, others)})
     if unclear:
         listed = ", ".join(list(unclear.values())[:3])

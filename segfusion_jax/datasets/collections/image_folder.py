@@ -63,12 +63,13 @@ def understand(root: Folder, data: config.Data) -> Contents:
     map_path, label_map = _label_map(files, data)
     annotated = _annotated(files, label_map)
     if table:
-        rows, read_as, unused = _table_rows(table, files, label_map, data)
+        rows, read_as, unused, meanings = _table_rows(table, files, label_map, data)
     else:
         pictures = layout.sort(files).pictures
         if not any("/" in path for path in pictures) and not annotated:
             raise _nothing(root, files, len(pictures))
-        rows, read_as, unused = _class_rows(root, pictures, label_map, data)
+        rows, read_as = _class_rows(root, pictures, label_map, data)
+        unused, meanings = {}, {}
     sorted_files = layout.sort(files, filter(None, (row.get("mask") for row in rows)))
     pictures, elsewhere = _pictures(rows, sorted_files)
     ids = _ids({*pictures, *(row["path"] for row in rows)})
@@ -90,7 +91,14 @@ def understand(root: Folder, data: config.Data) -> Contents:
     }
     read_as = [*read_as, *([f"label map: {map_path or data.labels}"] if label_map != LabelMap() else [])]
     problems = [Problem(ids[problem.image_id], problem.what) for problem in problems]
-    return Contents(records, problems, read_as, {what: tuple(names) for what, names in passed_over.items() if names})
+    return Contents(
+        records,
+        problems,
+        read_as,
+        passed_over={what: tuple(names) for what, names in passed_over.items() if names},
+        columns=meanings,
+        labels=collections.Counter((row["written"], row.get("label", "")) for row in rows),
+    )
 
 
 def _opened(root: Folder) -> tuple[Folder, File | None]:
@@ -156,8 +164,10 @@ def _annotated(files: Mapping[str, File], label_map: LabelMap) -> list[coco.Entr
 
 def _table_rows(
     table: File, files: Mapping[str, File], label_map: LabelMap, data: config.Data
-) -> tuple[list[official.Row], list[str], dict[str, list[str]]]:
-    """Returns rows by meaning, with "path", the image's path; how the table was read; and columns that mean nothing."""
+) -> tuple[list[official.Row], list[str], dict[str, list[str]], dict[str, str]]:
+    """Returns rows by meaning, with "path", the image's path, and "written", the label as it stands there; how
+    the table was read; columns that mean nothing; and the columns by their meanings.
+    """
     text, encoding = columns.opened(table)
     understood = columns.understand(text, official.header(text), label_map, data.group)
     names = dict.fromkeys((*understood.by_meaning.values(), *understood.groups))
@@ -165,6 +175,7 @@ def _table_rows(
     rows = [
         {meaning: label_map.meant(meaning, row[name]) for meaning, name in understood.by_meaning.items()}
         | dict(zip(columns.GROUPS[:2], ids, strict=True))
+        | {"written": row.get(understood.by_meaning.get("label", ""), "")}
         for row, ids in zip(written, columns.ids(written, understood), strict=True)
     ]
     for row in rows:
@@ -180,25 +191,27 @@ def _table_rows(
             row["mask"] = masks.find(row["mask"]) or all_files.find(row["mask"]) or row["mask"]
         if not understood.groups:
             row["patient_id"] = folders.of_whom(row["path"], data.group, row["path"].split("/")[:-1])
-    meanings = ", ".join(f"{name!r} is {meaning}" for meaning, name in understood.by_meaning.items())
+    meant = ", ".join(f"{name!r} is {meaning}" for meaning, name in understood.by_meaning.items())
     grouped = ", ".join(map(repr, understood.groups)) or ("nothing (data.group = none)" if data.group == "none" else "")
     by_folder = sum(bool(row["patient_id"]) for row in rows) if not understood.groups else 0
     grouped = grouped or (f"the folders of {by_folder} images" if by_folder else "no column, there is none")
     read_as = [
-        f"table {table.name} in {encoding}, {len(rows)} rows: {meanings}",
+        f"table {table.name} in {encoding}, {len(rows)} rows: {meant}",
         f"images belong together by {grouped}",
     ]
-    return rows, read_as, {"columns that are not used": list(understood.unused)}
+    groups = {meaning: name for name, meaning in understood.groups.items()}
+    meanings = {**understood.by_meaning, **groups}
+    return rows, read_as, {"columns that are not used": list(understood.unused)}, meanings
 
 
 def _class_rows(
     root: Folder, pictures: Mapping[str, File], label_map: LabelMap, data: config.Data
-) -> tuple[list[official.Row], list[str], dict[str, list[str]]]:
-    """Returns what `_table_rows` does, of folders."""
+) -> tuple[list[official.Row], list[str]]:
+    """Returns the first two of what `_table_rows` does, of folders."""
     rows = folders.rows(root, pictures, label_map, data.group)
     people = len({row["patient_id"] for row in rows} - {""})
     grouped = f"{people} folders called like patients or lesions" if people else "nothing, there is no table"
-    return rows, [f"{len(rows)} images by the names of their folders", f"images belong together by {grouped}"], {}
+    return rows, [f"{len(rows)} images by the names of their folders", f"images belong together by {grouped}"]
 
 
 def _leaves(path: str) -> bool:

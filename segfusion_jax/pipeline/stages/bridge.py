@@ -58,11 +58,12 @@ def predicted_masks(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterat
     for fold in sorted({row.fold for row in rows}):
         members = tuple(row for row in rows if row.fold == fold)
         unets = unets_for(members[0], run.config.splits.num_folds)
-        logging.info("bridge: %d images by U-Net %s", len(members), "+".join(map(str, unets)))
+        by = "+".join(map(str, unets)) if run.num_unets else "none"
+        logging.info("bridge: %d images by U-Net %s", len(members), by)
         source = Examples(prepared, members, run.config.segmenter.image_size)
         for row, probability in run.segmenters.predict(source, unets):
             lesion = to_levels(probability)
-            yield stored(row, lesion, "+".join(map(str, unets)), run.config.bridge)
+            yield stored(row, lesion, by, run.config.bridge)
 
 
 def annotated_masks(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:

@@ -28,7 +28,7 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
     config, classes, folder = run.config, run.classes, run.model
     folder.mkdir(exist_ok=True)
     folds = range(config.splits.num_folds)
-    unets = [f"unet_{fold}.safetensors" for fold in folds]
+    unets = [f"unet_{fold}.safetensors" for fold in range(run.num_unets)]
     ensemble = [f"classifier_{fold}.safetensors" for fold in folds]
     classifiers = ensemble if config.classifier.fold_ensemble else ["classifier.safetensors"]
     networks = [*unets, *classifiers]

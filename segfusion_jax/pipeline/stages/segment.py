@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.table import Row
@@ -28,6 +29,9 @@ def segment(run: Run) -> None:
     """
     config = run.config
     train, choose = run.split.unet()
+    if not train:
+        logging.info("no image has an annotated mask and the classifier sees whole ones: there is no U-Net to train")
+        return
     size, most = config.segmenter.image_size, config.segmenter.training.images_per_epoch
     members = [
         Member(
