@@ -1,5 +1,6 @@
 """Which images a command line names, what their results are called, and reading them ahead."""
 
+import collections
 import dataclasses
 import glob
 import os
@@ -10,7 +11,8 @@ import numpy as np
 
 from segfusion_jax.commands.journal import SETTINGS, TABLE
 from segfusion_jax.datasets.collections.official import IMAGE_SUFFIXES
-from segfusion_jax.input import arrays
+from segfusion_jax.datasets.files import DiskFile
+from segfusion_jax.datasets.images import read_with_profile, tell_profiles
 from segfusion_jax.runtime.threads import work_ahead
 
 RESULTS = ("masks", "overlays", "evidence")
@@ -26,12 +28,14 @@ class Read:
 
     Attributes:
       path: path of the file.
-      image: [height, width, 3] uint8 RGB, upright; None = it cannot be read.
+      image: [height, width, 3] uint8 RGB, upright and in sRGB; None = it cannot be read.
+      profile: name of the colour profile that it was brought to sRGB from; "" = none.
       error: why.
     """
 
     path: pathlib.Path
     image: np.ndarray | None = None
+    profile: str = ""
     error: str = ""
 
 
@@ -87,7 +91,11 @@ def names(paths: Iterable[pathlib.Path], given: Mapping[str, str]) -> list[str]:
 
 def read_ahead(paths: Iterable[pathlib.Path]) -> Iterator[Read]:
     """Reads files in threads, a few before they are asked for; yields them in their order."""
-    return work_ahead(_read, paths, threads=min(4, os.cpu_count() or 1), ahead=_AHEAD)
+    profiles: collections.Counter[str] = collections.Counter()
+    for file in work_ahead(_read, paths, threads=min(4, os.cpu_count() or 1), ahead=_AHEAD):
+        profiles.update([file.profile] if file.profile else [])
+        yield file
+    tell_profiles(profiles)
 
 
 def batches(files: Iterable[Read]) -> Iterator[list[Read]]:
@@ -131,7 +139,9 @@ def _files(path: pathlib.Path, without: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _read(path: pathlib.Path) -> Read:
+    if not path.exists():
+        return Read(path, error="no such file")
     try:
-        return Read(path, arrays.load([path])[0])
+        return Read(path, *read_with_profile(DiskFile(path, path.stat().st_size)))
     except (ValueError, OSError) as error:
-        return Read(path, error=str(error).removeprefix(f"{path}: "))
+        return Read(path, error=str(error))

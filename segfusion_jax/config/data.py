@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from segfusion_jax.config.fields import Named, Section, at_least, field, in_range, one_of, refuse, sides
+from segfusion_jax.config.fields import Accepted, Named, Section, at_least, field, in_range, one_of, refuse, sides
 
 COLLECTIONS = (
     *("synthetic", "ham10000", "isic2017", "isic2018", "isic2019", "isic2020", "isic2024"),
@@ -13,6 +13,11 @@ COLLECTIONS = (
 )
 
 USES = ("all", "train", "test", "masks")
+_LEVELS = tuple(map(str, range(256)))
+_READING = Accepted(
+    "'auto', 'above_128', 'nonzero', 'inverted' or a grey level from '0' to '255'",
+    lambda value: value in ("auto", "above_128", "nonzero", "inverted", *_LEVELS),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,10 @@ class Data(Section):
     """Fit within data.size; or fill it: "stretch", "letterbox" (black borders), "crop" (the centre)."""
     resampling: str = field("area", one_of("area", "bilinear", "bicubic", "lanczos"))
     """Filter that resizes."""
+    mask_lesion: str = field("auto", _READING)
+    """What of a mask is lesion, where "auto" cannot tell: "inverted": what is dark; "1": this level."""
+    mask_ignored: int = field(-1, in_range(-1, 255))
+    """Level of a mask that nobody judged, which counts as skin; -1 = there is none."""
     synthetic_images: int = field(600, at_least(20))
     """Images that the synthetic collection draws."""
     synthetic_seed: int = field(0, at_least(0))

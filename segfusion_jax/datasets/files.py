@@ -133,6 +133,27 @@ class Hdf5Member:
 
 
 @dataclasses.dataclass(frozen=True)
+class MemoryFile:
+    """Bytes that lie in no file."""
+
+    name: str
+    content: bytes = dataclasses.field(repr=False)
+    stamp: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.content)
+
+    def read(self) -> bytes:
+        """Returns all bytes."""
+        return self.content
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclasses.dataclass(frozen=True)
 class Folder:
     """A folder, or a zip archive or a folder in one, which are read alike.
 

@@ -3,19 +3,22 @@
 import dataclasses
 import hashlib
 import io
+from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from absl import logging
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from segfusion_jax import config
-from segfusion_jax.datasets import files
+from segfusion_jax.annotations.lesion import AmbiguousMask
+from segfusion_jax.annotations.lesion import lesion as annotated_lesion
+from segfusion_jax.datasets import colours, files
 from segfusion_jax.datasets.files import File
 from segfusion_jax.datasets.near_duplicates import perceptual_hash
 from segfusion_jax.datasets.record import Problem, Record
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # EXIF tag; 1 = upright
-_DEEP_MODES = ("I", "F")  # more than 8 bits a channel
 _FILTERS = {
     "area": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,
@@ -36,6 +39,7 @@ class Stored:
       file_bytes: size of the original's file.
       sha256: SHA-256 of the original's bytes, in hexadecimal digits.
       perceptual_hash: `near_duplicates.perceptual_hash` of the original, in hexadecimal digits.
+      profile: name of the colour profile that its colours were brought to sRGB from; "" = they were sRGB.
     """
 
     image: bytes
@@ -45,6 +49,7 @@ class Stored:
     file_bytes: int
     sha256: str
     perceptual_hash: str
+    profile: str = ""
 
 
 def store(record: Record, data: config.Data) -> Stored | Problem:
@@ -53,23 +58,21 @@ def store(record: Record, data: config.Data) -> Stored | Problem:
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where what is kept is that much smaller; all of its data is read,
     so that damage is found. A mask may have another resolution than its image (HAM10000 is also passed on with small
     images and full masks): the frame is the same if the ratio of the sides is, within a pixel. It is cut or padded
-    like the image and never resampled. Of a mask, lesion is what is above 128; in one of 0 and 1, the 1; in one of two
-    palette colours, what is not black.
+    like the image and never resampled. What of it is lesion says `annotations.lesion`, of palettes with more than two
+    colours by their numbers. Colours are brought to sRGB.
 
     Args:
       record: the image.
-      data: config, of which `size`, `aspect` and `resampling` count.
+      data: config, of which `size`, `aspect`, `resampling`, `mask_lesion` and `mask_ignored` count.
 
     Returns:
-      What is kept, or why the image cannot be used: absent, empty, damaged or no image, too large, of more than 8 bits
-      a channel, or with a mask of another frame.
+      What is kept, or why the image cannot be used: absent, empty, damaged or no image, too large, of more than 16 bits
+      a channel, or with a mask of another frame or of which it cannot be told what is lesion.
     """
     try:
         content = _content(record.image, "image")
         with _opened(content, "image") as image:
-            if image.mode.startswith(_DEEP_MODES):
-                raise ValueError(f"image of more than 8 bits a channel: Pillow mode {image.mode}")
-            size = _upright_size(image)
+            size, profile = _upright_size(image), colours.foreign_profile(image)
             kept, pixels = _kept(image, content, size, data)
         mask = _mask(record.mask, size, data) if record.mask else b""
     except ValueError as error:
@@ -82,19 +85,32 @@ def store(record: Record, data: config.Data) -> Stored | Problem:
         file_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         perceptual_hash=perceptual_hash(pixels).hex(),
+        profile=profile,
     )
 
 
 def read(file: File) -> np.ndarray:
-    """Decodes an image file to [height, width, 3] uint8 RGB, upright, as stored images are.
+    """Decodes an image file to [height, width, 3] uint8 RGB, upright and in sRGB, as stored images are.
 
     Raises:
       ValueError: it cannot be used; says why, as `store` does.
     """
+    return read_with_profile(file)[0]
+
+
+def read_with_profile(file: File) -> tuple[np.ndarray, str]:
+    """Returns what `read` does, and the name of the colour profile that the file had, as in `Stored`."""
     with _opened(_content(file, "image"), "image") as image:
-        if image.mode.startswith(_DEEP_MODES):
-            raise ValueError(f"image of more than 8 bits a channel: Pillow mode {image.mode}")
-        return np.asarray(_loaded(image, "image").convert("RGB"))
+        return np.asarray(_coloured(_loaded(image, "image"))), colours.foreign_profile(image)
+
+
+def tell_profiles(profiles: Mapping[str, int]) -> None:
+    """Logs how many images had which colour profile."""
+    for name, count in sorted(profiles.items()):
+        if name == colours.UNUSABLE:
+            logging.warning("%d images have a colour profile that cannot be used: taken as sRGB", count)
+        else:
+            logging.info("%d images were brought to sRGB from the colour profile %s", count, name)
 
 
 def size(file: File) -> tuple[int, int]:
@@ -125,11 +141,11 @@ def _kept(image: Image.Image, content: bytes, size: tuple[int, int], data: confi
     """Returns bytes to keep of an image, and its pixels, perhaps at a lower resolution."""
     plain = image.format in ("JPEG", "PNG") and image.mode == "RGB" and "transparency" not in image.info
     fits = data.aspect == "keep" and max(size[0] / data.size[1], size[1] / data.size[0]) <= 1
-    if plain and fits and _orientation(image) == 1:
+    if plain and fits and _orientation(image) == 1 and not colours.foreign_profile(image):
         return content, np.asarray(_loaded(image, "image"))
     needed = _decoded_size(size, data)
     image.draft(None, (needed[1], needed[0]) if _orientation(image) >= 5 else needed)
-    upright = _loaded(image, "image").convert("RGB")
+    upright = _coloured(_loaded(image, "image"))
     buffer = io.BytesIO()
     fit(upright, data).save(buffer, "JPEG", quality=95)
     return buffer.getvalue(), np.asarray(upright)
@@ -143,17 +159,17 @@ def _mask(file: File, image_size: tuple[int, int], data: config.Data) -> bytes:
             sizes = f"mask {size[0]}x{size[1]}, image {image_size[0]}x{image_size[1]} (width x height)"
             raise ValueError(f"mask of another frame than its image: {sizes}")
         upright = _loaded(image, "mask")
-        values = np.asarray(_grey(upright))
+        values = _grey(upright)
         opacity = np.asarray(upright.convert("RGBA"))[..., 3] if upright.has_transparency_data else values
         if not np.ptp(values) and np.ptp(opacity):
             raise ValueError("mask whose lesion cannot be told: it is in the transparency only")
-    if plain and data.aspect in ("keep", "stretch") and not np.any((values != 0) & (values != 255)):
+    try:
+        found = annotated_lesion(values, data.mask_lesion, ignored=data.mask_ignored)
+    except AmbiguousMask as error:
+        raise ValueError(f"mask whose lesion cannot be told: {error}; say so by data.mask_lesion") from error
+    if plain and data.aspect in ("keep", "stretch") and np.array_equal(np.where(found, 255, 0), values):
         return content
-    levels = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
-    labels = levels[-1] <= 1 or (levels.size == 2 and levels[0] == 0)  # 0/1, or a palette's background and lesion
-    if levels.size > 1 and levels[-1] <= 128 and not labels:
-        raise ValueError(f"mask whose lesion cannot be told: its grey levels are {levels[:5].tolist()}, none above 128")
-    lesion = Image.fromarray(np.where(values > (0 if labels else 128), 255, 0).astype(np.uint8))
+    lesion = Image.fromarray(np.where(found, 255, 0).astype(np.uint8))
     frame = data.size[1], data.size[0]
     if data.aspect == "crop":
         lesion = lesion.crop(_centre(size, frame))
@@ -207,11 +223,23 @@ def _reason(error: Exception, what: str) -> str:
     return f"{'oversized' if bomb else 'unreadable'} {what}: {error or type(error).__name__}"
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def _coloured(image: Image.Image) -> Image.Image:
+    try:
+        return colours.to_srgb(image)
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise ValueError(_reason(error, "image")) from error
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """Returns the levels of a mask, [height, width] uint8."""
+    values = np.asarray(image)
     if image.mode.startswith("I"):  # 16 bits: their upper half, but as they are where 8 bits would have held them
-        values = np.asarray(image)
-        return Image.fromarray((values if values.max(initial=0) <= 255 else values >> 8).astype(np.uint8))
-    return image.convert("L")
+        return (values if values.max(initial=0) <= 255 else values >> 8).astype(np.uint8)
+    if image.mode == "P" and len(np.unique(values)) > 2:
+        table = np.array(image.getpalette("RGB")).reshape(-1, 3)[np.unique(values)]
+        if np.ptp(table, axis=1).any():  # colours, which stand for classes
+            return values
+    return np.asarray(image.convert("L"))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -14,7 +14,7 @@ from segfusion_jax.datasets.published import FILES, download
 from segfusion_jax.datasets.record import Contents, Problem, Record
 from segfusion_jax.runtime import locations
 
-_FORMAT = 4  # raise when the same input would be stored otherwise
+_FORMAT = 5  # raise when the same input would be stored otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,8 @@ class UnusableImages(ValueError):
 
 def fingerprint(data: config.Data, records: Sequence[Record], *, stamps: bool) -> str:
     """Returns the SHA-256 of all that decides how `records` are stored; of files, names, sizes and perhaps stamps."""
-    digest = hashlib.sha256(repr((_FORMAT, data.size, data.aspect, data.resampling)).encode())
+    how = data.size, data.aspect, data.resampling, data.mask_lesion, data.mask_ignored
+    digest = hashlib.sha256(repr((_FORMAT, *how)).encode())
     for record in records:
         facts = {name: value for name, value in vars(record).items() if name not in ("image", "mask")}
         files = [file and (file.name, file.size, stamps and file.stamp) for file in (record.image, record.mask)]

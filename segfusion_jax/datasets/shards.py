@@ -1,5 +1,6 @@
 """Shards of the record store: made on all cores, and kept when they are whole."""
 
+import collections
 import dataclasses
 import io
 import os
@@ -53,11 +54,14 @@ class Shard:
             return
         stored = in_threads(self.store, self.records)
         logged = progress.logged(stored, total=self.total, what="preparing", first=self.first)
+        profiles: collections.Counter[str] = collections.Counter()
         for place, (record, result) in enumerate(zip(self.records, logged, strict=True)):
             if isinstance(result, Problem):
                 logging.warning("%s: %s", result.image_id, result.what)
             else:
+                profiles.update([result.profile] if result.profile else [])
                 yield self.first + place, _example(record, result)
+        images.tell_profiles(profiles)
 
     def store(self, record: Record) -> images.Stored | Problem:
         """Makes what is kept of an image."""

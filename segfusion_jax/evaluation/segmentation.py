@@ -13,25 +13,32 @@ import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
+from segfusion_jax.annotations.lesion import AmbiguousMask
+from segfusion_jax.annotations.lesion import lesion as annotated_lesion
+
 FAILURE_JACCARD = 0.65  # below this, ISIC 2018 counts a segmentation as failed
 BOUNDARY = 0.02  # width of the boundary of the boundary IoU, as a share of the image's diagonal
 
 
-def binarise(mask: np.ndarray) -> np.ndarray:
-    """Returns the lesion of a mask as it is stored in a PNG file, by the official rule: pixels above 128.
+def binarise(mask: np.ndarray, lesion: str = "auto", *, ignored: int = -1) -> np.ndarray:
+    """Returns the lesion of a mask as it is stored in a PNG file; `prepare` reads masks by the same function.
 
     Args:
-      mask: [height, width] uint8.
+      mask: [height, width] uint8, of 0 and 1, of 0 and 255, or soft.
+      lesion: which levels are lesion: "auto", "above_128" (the official rule of ISIC), "nonzero", "inverted", or a
+        level such as "1"; see `annotations.lesion`.
+      ignored: level of pixels that nobody judged, which count as skin; -1 = there are none.
 
     Returns:
       [height, width] bool.
 
     Raises:
-      ValueError: the mask is not two-dimensional uint8.
+      ValueError: the mask is not two-dimensional uint8, or "auto" can read it in two ways; says which.
     """
-    if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise ValueError(f"mask: {mask.dtype} array of shape {mask.shape}: must be uint8 [height, width]")
-    return mask > 128
+    try:
+        return annotated_lesion(mask, lesion, ignored=ignored)
+    except AmbiguousMask as error:
+        raise ValueError(f"mask whose lesion cannot be told: {error}; say so by the argument `lesion`") from error
 
 
 def score(prediction: np.ndarray, annotation: np.ndarray) -> dict[str, float]:

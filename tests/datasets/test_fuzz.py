@@ -16,11 +16,10 @@ from PIL import Image
 from segfusion_jax import config
 from segfusion_jax.datasets import images
 from segfusion_jax.datasets.collections import READERS
-from segfusion_jax.datasets.files import Folder
+from segfusion_jax.datasets.files import Folder, MemoryFile
 from segfusion_jax.datasets.images import Stored
 from segfusion_jax.datasets.record import Problem, Record
 from tests.datasets import official
-from tests.datasets.memory import MemoryFile
 
 SECONDS = 60
 """After which a test that hangs is ended, with all stacks."""

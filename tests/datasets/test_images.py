@@ -13,11 +13,10 @@ from PIL import Image, ImageDraw, ImageOps
 
 from segfusion_jax import config
 from segfusion_jax.datasets import files, images
-from segfusion_jax.datasets.files import DiskFile
+from segfusion_jax.datasets.files import DiskFile, MemoryFile
 from segfusion_jax.datasets.images import Stored
 from segfusion_jax.datasets.record import Problem, Record
 from tests.datasets import official
-from tests.datasets.memory import MemoryFile
 
 
 def encoded(array: np.ndarray | Image.Image, image_format: str = "PNG", **options) -> bytes:

@@ -209,3 +209,11 @@ def test_masks_that_cannot_be_compared_are_refused():
         segmentation.binarise(good)
     with pytest.raises(ValueError, match=r"\(2, 3, 3\)"):
         segmentation.binarise(np.zeros((2, 3, 3), np.uint8))
+
+
+def test_masks_of_0_and_1_are_not_taken_for_empty():
+    first, second = (box(at, at, 5, 5).astype(np.uint8) for at in (0, 9))
+    assert segmentation.score(segmentation.binarise(first), segmentation.binarise(second))["dice"] == 0
+    with pytest.raises(ValueError, match="cannot be told: .* 0, 1, 255: .*; say so by the argument `lesion`"):
+        segmentation.binarise(np.uint8([[0, 1, 255]]))
+    assert segmentation.binarise(np.uint8([[0, 1, 255]]), "1").tolist() == [[False, True, False]]

@@ -48,7 +48,7 @@ def _overlays(run: Run, pairs: Sequence[tuple[Row, Mapping[str, float]]]) -> lis
         assert mask is not None
         size = image.shape[0], image.shape[1]
         prediction = resize(probability, size) >= run.config.bridge.threshold
-        annotation = segmentation.binarise(resize(mask, size))
+        annotation = segmentation.binarise(resize(mask, size), "above_128")
         panels.append((image, annotation, prediction, f"{row.image_id}\nDice {scores['dice']:.2f}"))
     return panels
 

@@ -48,7 +48,7 @@ def overlap(records: Prepared, row: Row, probability: np.ndarray, threshold: flo
     assert annotation is not None  # of rows that have a mask
     size = annotation.shape[0], annotation.shape[1]
     lesion = resize(probability, size) >= threshold
-    return segmentation.score(lesion, segmentation.binarise(annotation))
+    return segmentation.score(lesion, segmentation.binarise(annotation, "above_128"))
 
 
 def table(overlaps: Overlaps) -> tuple[list[str], list[list]]:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segfusion_jax.datasets.collections import official
-from segfusion_jax.datasets.files import Folder
-from tests.datasets.memory import MemoryFile
+from segfusion_jax.datasets.files import Folder, MemoryFile
 
 
 def rows(content: bytes, *columns: str, **options):

@@ -1,0 +1,1 @@
+"""Annotations as people and their tools store them: which grey level is lesion. Plain arrays, nothing of ours."""
