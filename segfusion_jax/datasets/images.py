@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from segfusion_jax import config
 from segfusion_jax.annotations.lesion import AmbiguousMask
 from segfusion_jax.annotations.lesion import lesion as annotated_lesion
-from segfusion_jax.datasets import colours, files
+from segfusion_jax.datasets import colours, dicom, files, heic
 from segfusion_jax.datasets.files import File
 from segfusion_jax.datasets.near_duplicates import perceptual_hash
 from segfusion_jax.datasets.record import Problem, Record
@@ -194,8 +194,11 @@ def _content(file: File, what: str) -> bytes:
 
 def _opened(content: bytes, what: str) -> Image.Image:
     """Reads the header of a JPEG, which may be decoded at scale later; decodes others, of which EXIF may stand last."""
+    if dicom.is_dicom(content):
+        return dicom.decode(content)
+    formats = (*_FORMATS, *heic.formats(content))
     try:
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        image = Image.open(io.BytesIO(content), formats=formats)
         limit = Image.MAX_IMAGE_PIXELS  # Pillow's own, at which it warns only
         oversized = limit and image.width * image.height > limit
         if image.format != "JPEG" and not oversized:
@@ -218,7 +221,7 @@ def _loaded(image: Image.Image, what: str) -> Image.Image:
 
 def _reason(error: Exception, what: str) -> str:
     if isinstance(error, UnidentifiedImageError):  # whose text holds an address in memory
-        return f"unreadable {what}: it is none of {', '.join(_FORMATS)}"
+        return f"unreadable {what}: it is none of {', '.join((*_FORMATS, 'HEIC', 'DICOM'))}"
     bomb = isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning)
     return f"{'oversized' if bomb else 'unreadable'} {what}: {error or type(error).__name__}"
 

@@ -1,5 +1,7 @@
 """The arrays that can be judged: labels or classes of images, and the probabilities that a model gives them."""
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 
@@ -74,6 +76,35 @@ def classes(targets: np.ndarray, num_classes: int) -> np.ndarray:
     if strange.size:
         raise ValueError(f"class {strange[0]}: must be from 0 to {num_classes - 1}")
     return targets.astype(np.int64)
+
+
+def named(groups: Sequence[Hashable]) -> list[Hashable]:
+    """Returns the names of images' groups.
+
+    >>> named(["a", "b", "a"])
+    ['a', 'b', 'a']
+
+    Raises:
+      ValueError: some are missing: None, NaN, or a text that is empty or says so.
+    """
+    names = list(groups)
+    missing = [number for number, name in enumerate(names) if _is_missing(name)]
+    if missing:
+        raise ValueError(
+            f"groups: {len(missing)} of {len(names)} are missing, first that of image {missing[0]}, "
+            f"{names[missing[0]]!r}: all of these would count as one patient. Name the group of an image that stands "
+            f"alone after the image, such as 'image {missing[0]}', or leave it out"
+        )
+    return names
+
+
+def _is_missing(name: Hashable) -> bool:
+    if isinstance(name, str):
+        return name.strip().lower() in ("", "nan", "none", "null", "<na>", "nat", "n/a")
+    try:
+        return name is None or bool(name != name)
+    except (TypeError, ValueError):  # pandas' NA is neither equal nor unequal
+        return True
 
 
 def _check_probabilities(probabilities: np.ndarray) -> None:

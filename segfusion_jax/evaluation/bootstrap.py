@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segfusion_jax.evaluation import arrays
 from segfusion_jax.evaluation.weighted import Statistic
 
 CHUNK = 2**18  # weights drawn at once, at 8 bytes: they stay in the processor's cache
@@ -41,9 +42,9 @@ def draws(groups: Sequence[Hashable], resamples: int, seed: int) -> Iterator[np.
     How they are cut does not change the draws.
 
     Raises:
-      ValueError: fewer than two groups, or no resamples.
+      ValueError: fewer than two groups, a missing name, or no resamples.
     """
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    names, index = np.unique(np.asarray(arrays.named(groups)), return_inverse=True)
     if names.size < 2:
         raise ValueError(f"groups hold {names.size} distinct name(s): resampling needs at least 2")
     if resamples < 1:
@@ -112,7 +113,7 @@ def entries(
     if strange:
         raise ValueError(f"statistics {sorted(strange)}: must be of the metrics {sorted(values)}")
     section = {name: {"value": float(value)} for name, value in values.items() if not math.isnan(value)}
-    if len(set(groups)) < 2:
+    if len(set(arrays.named(groups))) < 2:
         return section
     known = {name: statistic for name, statistic in statistics.items() if name in section}
     for name, (low, high, undefined) in intervals(known, groups, resamples=resamples, seed=seed).items():

@@ -125,7 +125,7 @@ def calibrated_ece(
         raise ValueError(f"groups has {len(groups)} values: must be one for each of {probabilities.size} images")
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}: must be at least 1")
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    names, index = np.unique(np.asarray(arrays.named(groups)), return_inverse=True)
     place = _equal_mass(probabilities, bins)
     generator = np.random.default_rng(seed)
     errors = []

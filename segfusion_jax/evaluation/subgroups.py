@@ -100,6 +100,7 @@ def by_subgroup(
     for name, values in (aligned | {"groups": groups, "per_image": per_image}).items():
         if len(values) != labels.size:
             raise ValueError(f"{name} has {len(values)} values: must be one for each of {labels.size} images")
+    groups = arrays.named(groups)
     judged = functools.partial(
         _judged, threshold=threshold, min_size=min_size, min_class=max(min_class, 1), resamples=resamples, seed=seed
     )

@@ -152,8 +152,8 @@ def verdict(compared: Mapping[str, Mapping[str, Any]], reference: str) -> str:
 
 def _signed(entry: Mapping[str, float]) -> str:
     low, high = entry.get("low"), entry.get("high")
-    interval = "" if low is None or high is None else f", {low:+.3f} to {high:+.3f}"
-    return f"{entry['value']:+.3f}{interval}"
+    interval = "no interval" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+    return f"{entry['value']:+.3f}, {interval}"
 
 
 def _sample(compared: Mapping[str, Mapping[str, Any]]) -> str:

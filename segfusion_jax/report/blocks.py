@@ -22,6 +22,11 @@ class Estimate(NamedTuple):
             return ""
         return f"{number(self.low, self.digits)} to {number(self.high, self.digits)}"
 
+    @property
+    def told(self) -> str:
+        """The interval where one is expected: "no interval" without; "" beside a count or nothing."""
+        return self.interval or ("no interval" if self.digits and not math.isnan(self.value) else "")
+
 
 class Scale(NamedTuple):
     """A number and its interval, drawn between 0 and 1."""

@@ -158,7 +158,7 @@ def _classification(run: FinishedRun) -> Section:
     promised = run.metrics.get("validation", {}).get("roc_auc")
     if promised:
         shown_interval = labels.estimate("roc_auc", promised)
-        note += f" On the validation images the ROC-AUC is {shown_interval.value:.3f} ({shown_interval.interval})."
+        note += f" On the validation images the ROC-AUC is {shown_interval.value:.3f} ({shown_interval.told})."
     table = labels.metrics_table("Classification metrics", shown, note)
     return Section("Classification", [*curves, table, *_novelty(run)])
 

@@ -75,7 +75,7 @@ def metrics_table(title: str, section: Entries, note: str = "") -> Table:
     for name, entry in section.items():
         shown = estimate(name, entry)
         scale = "" if name in _OFF_SCALE else Scale(*shown[:3])
-        rows.append((label(name), Estimate(shown.value, digits=shown.digits), shown.interval, scale))
+        rows.append((label(name), Estimate(shown.value, digits=shown.digits), shown.told, scale))
     undefined = [
         f"{label(name)} in {entry['undefined']:.0f}" for name, entry in section.items() if "undefined" in entry
     ]

@@ -39,7 +39,7 @@ def headlines(items: Sequence[blocks.Headline], note: str) -> str:
         return ""
     tiles = "".join(
         f"<li><span>{escape(name)}</span><strong>{blocks.number(estimate.value, estimate.digits)}</strong>"
-        f"<span>{estimate.interval or 'no interval'}</span>{_scale(blocks.Scale(*estimate[:3]))}</li>"
+        f"<span>{estimate.told}</span>{_scale(blocks.Scale(*estimate[:3]))}</li>"
         for name, estimate in items
     )
     return f'<ul class="headlines">{tiles}</ul>\n<p class="note">{escape(note)}</p>'

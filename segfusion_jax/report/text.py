@@ -20,7 +20,7 @@ def table(metrics: Mapping[str, labels.Entries]) -> str:
         shown = {name: labels.estimate(name, entry) for name, entry in entries.items()}
         rows += [(section, "", "")] if shown else []
         rows += [
-            (f"  {labels.label(name)}", blocks.number(entry.value, entry.digits), entry.interval)
+            (f"  {labels.label(name)}", blocks.number(entry.value, entry.digits), entry.told)
             for name, entry in shown.items()
         ]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
@@ -47,7 +47,7 @@ def markdown(page: blocks.Page, folder: Path) -> str:
 
 
 def _headline(name: str, estimate: blocks.Estimate) -> tuple[str, str, str]:
-    return name, blocks.number(estimate.value, estimate.digits), estimate.interval
+    return name, blocks.number(estimate.value, estimate.digits), estimate.told
 
 
 def _block(block: blocks.Block, folder: Path) -> str:

@@ -25,7 +25,7 @@ def test_table_is_aligned():
         "classification",
         "  ROC-AUC                0.930  0.910 to 0.950",
         "  Matthews correlation  -0.200  -0.300 to -0.100",
-        "  Prevalence             0.195",
+        "  Prevalence             0.195  no interval",
         "  Images                 1,502",
     ]
 

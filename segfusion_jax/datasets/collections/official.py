@@ -12,7 +12,7 @@ from segfusion_jax.datasets.record import Problem, Record
 
 Row = dict[str, str]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".dcm", ".dicom")
 
 _UNKNOWN = {
     "",

@@ -54,7 +54,11 @@ def _stacked(graph, values):
     return graph.add("Concat", *(graph.unsqueeze(graph.whole(value), [0]) for value in values), axis=0)
 
 
+_ROUNDS = 1024  # of a loop for each element of its first value; masks spread in far fewer
+
+
 def _while(graph, equation, *values):
+    """Makes a `Loop` that ends, whatever its condition says: see `most`."""
     from onnx import helper  # of the extra [export]
 
     params = equation.params
@@ -80,7 +84,8 @@ def _while(graph, equation, *values):
         ],
         [info(s.name, kind, None) for s, kind in zip(results, [ELEMENTS["bool"], *kinds], strict=True)],
     )
-    found = graph.add("Loop", Symbol(""), first, *state, outputs=len(state), body=subgraph)
+    most = graph.add("Mul", graph.add("Size", state[0]), np.array(_ROUNDS, np.int64))
+    found = graph.add("Loop", most, first, *state, outputs=len(state), body=subgraph)
     return found if len(state) > 1 else [found]
 
 

@@ -33,10 +33,16 @@ def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata
     with native.disabled():
         traced = jax.jit(chain).trace(jax.ShapeDtypeStruct(shape, np.uint8))
     graph, images = Graph(RULES), Symbol("images")
-    _add_dimensions(graph, images, shape)
-    outputs = dict(zip(sorted(traced.out_info), translate(graph, traced.jaxpr, [images]), strict=True))
+    batch = graph.add("Shape", images, start=0, end=1)
+    never_empty = _with_one_if_empty(graph, images, batch) if export.is_symbolic_dim(shape[0]) else images
+    _add_dimensions(graph, never_empty, shape)
+    outputs = dict(zip(sorted(traced.out_info), translate(graph, traced.jaxpr, [never_empty]), strict=True))
     for name, value in outputs.items():
-        graph.nodes.append(helper.make_node("Identity", [graph.name(graph.whole(value))], [name]))
+        value, sides = graph.whole(value), [str(side) for side in traced.out_info[name].shape]
+        if str(shape[0]) in sides and never_empty is not images:
+            axis = np.array([sides.index(str(shape[0]))], np.int64)
+            value = graph.add("Slice", value, np.zeros(1, np.int64), batch, axis)
+        graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name]))
     taken = set(_inputs(graph.nodes))
     model = helper.make_model(
         helper.make_graph(
@@ -60,6 +66,13 @@ def save_onnx(chain: Chain, shape: tuple[Any, ...], path: pathlib.Path, metadata
 
 IR_VERSION = 8
 """Version of the file's format: the one that came with the operators' version, which old runtimes read."""
+
+
+def _with_one_if_empty(graph: Graph, images: Symbol, batch: Symbol) -> Symbol:
+    """Returns the images, or one black image in place of none: of an empty batch runtimes hang, or end the process."""
+    lacking = graph.add("Sub", np.ones(1, np.int64), graph.add("Min", batch, np.ones(1, np.int64)))
+    sides = graph.add("Concat", lacking, graph.add("Shape", images, start=1), axis=0)
+    return graph.add("Concat", images, graph.add("Expand", np.zeros((1, 1, 1, 1), np.uint8), sides), axis=0)
 
 
 def _add_dimensions(graph: Graph, images: Symbol, shape: tuple[Any, ...]) -> None:

@@ -85,6 +85,22 @@ def test_as_jax(name, tmp_path):
     for output, found in zip(session.get_outputs(), session.run(None, {"images": IMAGES}), strict=True):
         assert found.dtype == expected[output.name].dtype
         np.testing.assert_allclose(found, expected[output.name], rtol=1e-5, atol=1e-4)
+    empty = jax.eval_shape(chain, IMAGES[:0])
+    for output, found in zip(session.get_outputs(), session.run(None, {"images": IMAGES[:0]}), strict=True):
+        assert found.shape == empty[output.name].shape
+
+
+def test_every_loop_ends_with_an_empty_batch_and_with_a_condition_that_always_holds(tmp_path):
+    def endless(x):
+        start = x.astype(jnp.int32).sum((1, 2, 3))
+        return lax.while_loop(lambda s: (s >= 0).any(), lambda s: s + 1, start)
+
+    for name, function in {"collatz": lambda x: _collatz(x)[1], "endless": endless}.items():
+        path = tmp_path / f"{name}.onnx"
+        save_onnx(lambda x, f=function: {"y": f(x)}, export.symbolic_shape("batch, 6, 5, 3"), path, {})
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        for batch in (0, 1):
+            assert session.run(None, {"images": IMAGES[:batch]})[0].shape == (batch,)
 
 
 def test_what_has_no_rule_is_named(tmp_path):
