@@ -15,7 +15,7 @@ from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.images import read_with_profile, tell_profiles
 from segfusion_jax.runtime.threads import work_ahead
 
-RESULTS = ("masks", "overlays", "evidence")
+RESULTS = ("masks", "overlays", "evidence", "segmentations")
 """Folders of pictures beside the table of an output folder."""
 
 _AHEAD = 8  # images read before they are asked for

@@ -118,6 +118,8 @@ def _predict(predict: argparse.ArgumentParser) -> None:
       predictions.csv     a row an image: probability, decision, share of the image that is lesion
       masks/NAME.png      the lesion, 255, of the image's own size
       overlays/NAME.png   the image with the lesion's contour and what the model says
+      segmentations/NAME.dcm   with --dicom-seg: DICOM segmentations of those images that are DICOM files, but for those
+                          of which no mask can be used
       evidence/NAME.png   with --explain: where the classifier finds evidence for malignancy (red) and against it (blue)
 
     NAME is the image's file name without its ending; of several images that share it, the second is called NAME-2 and
@@ -129,11 +131,12 @@ def _predict(predict: argparse.ArgumentParser) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="file; folder, with all folders in it (JPEG, PNG, BMP, TIFF, WebP; hidden files are passed over); or "
-        "pattern in quotes, such as 'photos/**/*.jpg'",
+        help="file; folder, with all folders in it (JPEG, PNG, BMP, TIFF, WebP, HEIC, DICOM; hidden files are passed "
+        "over); or pattern in quotes, such as 'photos/**/*.jpg'",
     )
     _add_model_and_output(predict)
     predict.add_argument("--explain", action="store_true", help="write the evidence too")
+    predict.add_argument("--dicom-seg", action="store_true", help="write DICOM segmentations too (extra [dicom])")
     predict.add_argument("--no-overlays", action="store_true", help="write masks only: faster, and much smaller")
     predict.add_argument(
         "--threshold",

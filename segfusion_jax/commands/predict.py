@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from segfusion_jax.commands import images, pictures
+from segfusion_jax.commands import dicom_seg, images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
 from segfusion_jax.report.blocks import percent
 from segfusion_jax.runtime.progress import duration, logged
@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--prevalence = {arguments.prevalence}: must be above 0 and below 1")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ValueError(f"--threshold = {arguments.threshold}: must be above 0 and below 1")
+    if arguments.dicom_seg:
+        dicom_seg.check_installed()
     paths = images.find(arguments.images, without=arguments.output)
     model = SegFusion.load(arguments.model)
     model.threshold = model.threshold if arguments.threshold is None else arguments.threshold
@@ -72,6 +74,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "threshold": arguments.threshold,
         "explain": arguments.explain,
         "overlays": not arguments.no_overlays,
+        **({"dicom_seg": True} if arguments.dicom_seg else {}),
     }
 
 
@@ -83,6 +86,7 @@ def _rows(
         "masks",
         *(["overlays"] if not arguments.no_overlays else []),
         *(["evidence"] if arguments.explain else []),
+        *([dicom_seg.FOLDER] if arguments.dicom_seg else []),
     ]
     for folder in folders:
         (arguments.output / folder).mkdir(exist_ok=True)
@@ -128,18 +132,19 @@ def _job(
     caption = f"{names[1]}: {percent(prediction.probability)}{at}, called {decision}"
     if not prediction.familiar:
         caption = f"UNFAMILIAR IMAGE; {caption}"
-    return row, executor.submit(_write, arguments, name, file.image, prediction, caption)
+    return row, executor.submit(_write, arguments, name, file, prediction, caption)
 
 
 def _finished(job: Job) -> dict[str, Any]:
     row, pictures_written = job
-    if pictures_written is not None:
-        pictures_written.result()
-    return row
+    problem = pictures_written.result() if pictures_written is not None else ""
+    return row | {"error": problem} if problem else row
 
 
-def _write(arguments: argparse.Namespace, name: str, image: np.ndarray, prediction: Prediction, caption: str) -> None:
-    mask, fallback = prediction.mask, prediction.fallback
+def _write(arguments: argparse.Namespace, name: str, file: images.Read, prediction: Prediction, caption: str) -> str:
+    """Writes the pictures of an image; returns why a segmentation is missing, or ""."""
+    image, mask, fallback = file.image, prediction.mask, prediction.fallback
+    assert image is not None  # of a file that was predicted
     _save(arguments.output / "masks" / f"{name}.png", np.where(mask, 255, 0).astype(np.uint8))
     if not arguments.no_overlays:
         drawn = pictures.overlay(image, mask, caption, fallback=fallback)
@@ -147,6 +152,14 @@ def _write(arguments: argparse.Namespace, name: str, image: np.ndarray, predicti
     if prediction.evidence is not None:
         drawn = pictures.evidence(image, mask, prediction.evidence, caption, fallback=fallback)
         _save(arguments.output / "evidence" / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    if arguments.dicom_seg and not fallback:
+        path = arguments.output / dicom_seg.FOLDER / f"{name}.dcm"
+        try:
+            if not dicom_seg.write(path, file.path, mask, _settings(arguments)["model"]):
+                logging.warning("%s: no DICOM file, so no segmentation of it", file.path)
+        except ValueError as error:
+            return f"no DICOM segmentation: {error}"
+    return ""
 
 
 def _save(path: pathlib.Path, pixels: np.ndarray) -> None:

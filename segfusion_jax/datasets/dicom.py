@@ -51,6 +51,8 @@ def decode(content: bytes) -> Image.Image:
     limit = Image.MAX_IMAGE_PIXELS
     if limit and rows * columns * max(frames, 1) > limit:
         raise ValueError(f"oversized image: {columns}x{rows}, {max(frames, 1)} times, is over {limit} pixels")
+    if dataset.get("Modality") == "SEG":
+        raise ValueError("DICOM segmentation: no picture")
     if frames > 1:
         raise ValueError(f"DICOM file of {frames} pictures: save each as a file of its own")
     if "PixelData" not in dataset:
@@ -113,8 +115,8 @@ def _told():
 
 def _pixels(dataset: Any) -> np.ndarray:
     """Returns [height, width] or [height, width, 3] uint8, as a viewer shows it."""
-    from pydicom.pixels import pixel_array
     from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import pixel_array
 
     values = pixel_array(dataset)  # YBR becomes RGB
     interpretation = str(dataset.PhotometricInterpretation)

@@ -16,16 +16,19 @@ like patients or cases and is not used stops the reading until `data.group` name
 Without a table, the folders around an image say its class, and its split where they are called train, valid or test:
 `melanoma/a.jpg`, `train/benign/a.jpg`, `malignant/melanoma/a.jpg`. A folder `patient_1` among them is a patient.
 
+What a DICOM file says of patient, lesion, age, sex and site counts where nothing else says it.
+
 Masks are found by their folders and names, see `layout`, or read from COCO files, see `coco`. The id of an image is its
 file's name without suffix, or, where several images share that, its path.
 """
 
 import collections
+import math
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 
 from segfusion_jax import config
-from segfusion_jax.datasets import coco, taxonomy
+from segfusion_jax.datasets import coco, dicom, taxonomy
 from segfusion_jax.datasets.collections import columns, folders, isic2019, labels, layout, official
 from segfusion_jax.datasets.collections.columns import LabelMap
 from segfusion_jax.datasets.files import DiskFile, File, Folder, walk
@@ -36,6 +39,7 @@ TITLE = "image folder"
 ADDRESS = "nowhere (these are your own images)"
 LICENCE = "that of your own images"
 
+_DICOM = (".dcm", ".dicom")
 _TABLES = (".csv", ".tsv")
 _SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
@@ -76,7 +80,13 @@ def understand(root: Folder, data: config.Data) -> Contents:
     relabelled = isic2019.diagnoses() if data.akiec == "by_isic2019" else {}
     masks = _masks(rows, sorted_files, annotated)
 
+    headers = {path: _header(pictures[path]) for path in pictures if path.lower().endswith(_DICOM)}
+    grouped = [facts for facts in headers.values() if facts.patient_id or facts.lesion_id]
+    if grouped and data.group != "none":
+        read_as = [*read_as, f"or by patient and lesion in the headers of {len(grouped)} DICOM files"]
+
     def record(row: official.Row, image: File) -> Record:
+        row = _with_header(row, headers.get(row["path"], dicom.Facts()), grouped=data.group != "none")
         return _record(row, ids[row["path"]], image, masks.get(row["path"], []), relabelled)
 
     found = {path: [file] for path, file in pictures.items()}
@@ -260,6 +270,21 @@ def _masks(
         if row.get("mask"):
             found[row["path"]] = [files.masks[row["mask"]]] if row["mask"] in files.masks else []
     return found
+
+
+def _header(image: File) -> dicom.Facts:
+    try:
+        return dicom.describe(image.read())
+    except (OSError, ValueError):  # `images.store` says why, when it decodes the picture
+        return dicom.Facts()
+
+
+def _with_header(row: official.Row, facts: dicom.Facts, *, grouped: bool) -> official.Row:
+    """Returns a row with what a DICOM header says where the row says nothing."""
+    told = {"sex": facts.sex, "site": facts.site, "age": "" if math.isnan(facts.age) else f"{facts.age:g}"}
+    if grouped and not (row.get("lesion_id") or row.get("patient_id")):
+        told |= {"lesion_id": facts.lesion_id, "patient_id": facts.patient_id}
+    return row | {name: value for name, value in told.items() if value and not official.known(row.get(name, ""))}
 
 
 def _record(
