@@ -11,7 +11,7 @@ import numpy as np
 
 from segfusion_jax.commands.journal import SETTINGS, TABLE
 from segfusion_jax.datasets.collections.official import IMAGE_SUFFIXES
-from segfusion_jax.datasets.files import DiskFile
+from segfusion_jax.datasets.files import DiskFile, Folder, walk
 from segfusion_jax.datasets.images import read_with_profile, tell_profiles
 from segfusion_jax.runtime.threads import work_ahead
 
@@ -130,12 +130,9 @@ def _files(path: pathlib.Path, without: pathlib.Path) -> Iterator[pathlib.Path]:
     if not path.is_dir():
         yield path
         return
-    for folder, inner, files in os.walk(path):
-        here = pathlib.Path(folder)
-        inner[:] = sorted(name for name in inner if not name.startswith(".") and not _is_result(here / name, without))
-        for name in sorted(files):
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield here / name
+    for _, file in walk(Folder(path), lambda inner: inner.path.is_dir() and not _is_result(inner.path, without)):
+        if isinstance(file, DiskFile) and file.name.lower().endswith(IMAGE_SUFFIXES):
+            yield file.path
 
 
 def _read(path: pathlib.Path) -> Read:

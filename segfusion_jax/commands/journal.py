@@ -55,6 +55,12 @@ class Journal:
         self._file.close()
 
 
+def read_rows(folder: pathlib.Path) -> list[dict[str, str]]:
+    """Returns the rows of a finished table."""
+    with _opened(folder / TABLE, "r") as file:
+        return list(csv.DictReader(file))
+
+
 def _opened(path: pathlib.Path, mode: str) -> IO[str]:
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")  # names of files may be any bytes
 

@@ -137,6 +137,13 @@ def _predict(predict: argparse.ArgumentParser) -> None:
     _add_model_and_output(predict)
     predict.add_argument("--explain", action="store_true", help="write the evidence too")
     predict.add_argument("--dicom-seg", action="store_true", help="write DICOM segmentations too (extra [dicom])")
+    predict.add_argument(
+        "--annotations",
+        choices=("coco",),
+        metavar="coco",
+        help="write the masks into annotations.json too, as polygons that CVAT and others read: put right there, "
+        "exported and laid beside the images, they train",
+    )
     predict.add_argument("--no-overlays", action="store_true", help="write masks only: faster, and much smaller")
     predict.add_argument(
         "--threshold",

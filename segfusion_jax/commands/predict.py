@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from segfusion_jax.commands import dicom_seg, images, pictures
+from segfusion_jax.commands import annotations, dicom_seg, images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
 from segfusion_jax.report.blocks import percent
 from segfusion_jax.runtime.progress import duration, logged
@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
             counts.update(kind for row in rows for kind in _kinds(row))
     finally:
         journal.close()
+    if arguments.annotations:
+        annotations.write(arguments.output)
     _summarise(arguments.output, counts, len(paths) - len(left), time.monotonic() - start)
     return 1 if counts["error"] else 0
 

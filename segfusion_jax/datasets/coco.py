@@ -8,7 +8,6 @@ import dataclasses
 import io
 import json
 import math
-import posixpath
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -116,11 +115,6 @@ def read(path: str, file: File, meant: Mapping[str, str]) -> list[Entry]:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{file}: a COCO file that cannot be understood: {what}") from None
-
-
-def path_of(called: str, file_path: str) -> str:
-    """Returns the path of an image relative to its COCO file."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(file_path), called.replace("\\", "/")))
 
 
 def document(masks: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:

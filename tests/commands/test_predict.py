@@ -10,10 +10,12 @@ from PIL import Image
 
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.commands import predict
+from segfusion_jax.datasets import coco
 from segfusion_jax.input import decode
 from segfusion_jax.pipeline.run import Run
 from tests import tiny
 from tests.commands import looks
+from tests.datasets.memory import MemoryFile
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,22 @@ def test_the_table_and_the_masks_say_what_the_library_says(run, model, photos, t
         overlay = np.asarray(Image.open(tmp_path / "out/overlays" / f"{row['name']}.png"))
         assert looks.yellow(overlay).any() != bool(prediction.fallback)
     assert not (tmp_path / "out/evidence").exists()
+
+
+def test_masks_as_coco_are_read_back_for_training(run, photos, tmp_path):
+    run("--annotations", "coco", "--no-overlays")
+    rows = {path: row for path, row in rows_of(tmp_path, photos).items() if not row["error"]}
+    entries = coco.read("a", MemoryFile("a", (tmp_path / "out/annotations.json").read_bytes()), {})
+    assert [entry.called for entry in entries] == list(rows)
+    for entry in entries:
+        row = rows[entry.called]
+        mask = np.asarray(Image.open(tmp_path / "out/masks" / f"{row['name']}.png")) > 0
+        if row["fallback"]:
+            assert entry.mask is None
+        else:
+            assert entry.mask is not None
+            found = entry.mask.pixels()
+            assert (found & mask).sum() / (found | mask).sum() > 0.9
 
 
 def test_what_was_done_survives_and_what_is_left_is_gone_on_with(run, photos, tmp_path, capsys):

@@ -258,12 +258,9 @@ def _masks(
             found[path] += [files.masks[mask] for mask in masks]
     finder = layout.Finder(files.pictures)
     for entry in annotated:
-        beside = coco.path_of(entry.called, entry.file)
-        path = (
-            beside
-            if beside in files.pictures
-            else finder.find(entry.called) or finder.find(posixpath.basename(entry.called))
-        )
+        called = entry.called.replace("\\", "/")
+        beside = posixpath.normpath(posixpath.join(posixpath.dirname(entry.file), called))
+        path = next(filter(None, map(finder.find, (beside, called, posixpath.basename(called)))), None)
         if path and entry.mask:
             found[path].append(entry.mask)
     for row in rows:
