@@ -11,11 +11,11 @@ from PIL import Image
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.commands import predict
 from segfusion_jax.datasets import coco
+from segfusion_jax.datasets.files import MemoryFile
 from segfusion_jax.input import decode
 from segfusion_jax.pipeline.run import Run
 from tests import tiny
 from tests.commands import looks
-from tests.datasets.memory import MemoryFile
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from matplotlib.path import Path
 from PIL import Image
 
 from segfusion_jax.datasets import coco
+from segfusion_jax.datasets.files import MemoryFile
 from tests.datasets.collections.test_columns import understand
 from tests.datasets.collections.test_image_folder import write
-from tests.datasets.memory import MemoryFile
 
 
 def read(content, meant=None):

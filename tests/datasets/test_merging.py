@@ -9,9 +9,9 @@ from PIL import Image
 from segfusion_jax import config
 from segfusion_jax.config import Data, Source
 from segfusion_jax.datasets import joining, merging, prepared
+from segfusion_jax.datasets.files import MemoryFile
 from segfusion_jax.datasets.record import Record
 from tests.datasets import official
-from tests.datasets.memory import MemoryFile
 
 AKIEC = "actinic keratosis or intraepithelial carcinoma"
 SOURCES = {"a": Source(), "b": Source(), "tests": Source(use="test"), "trains": Source(use="train")}
