@@ -1,13 +1,16 @@
-"""Anybody's own images, with masks for at least some of them.
+"""Anybody's own images, with masks for some of them or for none.
 
+    segfusion check PATH
+    segfusion train --config image_folder:quick --set data.root=PATH --set bridge.mode=none --workdir runs/mine
     segfusion train --config image_folder --set data.root=PATH --workdir runs/mine
 
-PATH holds a table, `labels.csv`, with a column `image` and, as far as they are known, `label`, `mask`, `group` and
-others; or the folders `benign` and `malignant`. segfusion_jax/datasets/collections/image_folder.py says more. Without
-masks, those of another collection serve: --set data.collections.ham10000.use=masks, found in SEGFUSION_DATA or at
---set data.collections.ham10000.root=HAM10000.
+PATH holds a table, `labels.csv`, with a column `image` and, as far as they are known, `label`, `mask`, `patient_id` and
+others; or folders that are called like classes. `segfusion check` tells what is read of it, and the command to train
+with. Without masks, `bridge.mode=none` trains a classifier of whole images alone, or those of another collection serve:
+--set data.collections.ham10000.use=masks, found in SEGFUSION_DATA or at --set data.collections.ham10000.root=HAM10000.
 
-Hardware, time and results: meant for an accelerator; not run to its end here.
+Hardware, time and results: `quick` is meant for some hundred images on 2 CPU cores; the full size is meant for an
+accelerator, and not run to its end here.
 """
 
 import ml_collections
@@ -15,8 +18,27 @@ import ml_collections
 from segfusion_jax import config as segfusion_config
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Returns the method at full size."""
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """Returns the method at full size, or, with 'quick', all of it smaller."""
     config = segfusion_config.default()
     config.data.collection = "image_folder"
+    if variant == "quick":
+        _shrink(config)
+    elif variant:
+        raise ValueError(f"configs/image_folder.py:{variant} is not known; quick is")
     return config
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+    config.splits.num_folds = 3
+
+    config.segmenter.image_size = (96, 128)
+    config.segmenter.filters = 8
+    config.segmenter.loss = "bce_dice"
+    config.segmenter.training.epochs = 10
+    config.segmenter.training.batch_size = 16
+    config.segmenter.training.learning_rate = 2e-3
+
+    config.classifier.image_size = (112, 112)
+    config.classifier.training.epochs = 20
+    config.classifier.training.batch_size = 16

@@ -26,7 +26,17 @@ WRITERS = {
     "isic2020": official.write_isic2020,
     "image_folder": official.write_image_folder,
 }
-SHIPPED = ["synthetic", "ham10000", "ham10000:quick", "isic2017", "isic2018", "isic2019", "isic2020", "image_folder"]
+SHIPPED = [
+    "synthetic",
+    "ham10000",
+    "ham10000:quick",
+    "isic2017",
+    "isic2018",
+    "isic2019",
+    "isic2020",
+    "image_folder",
+    "image_folder:quick",
+]
 PREPARED_ONLY = ["ham10000", "isic2017", "isic2018", "isic2019"]  # whose stages after that are those of the others
 
 

@@ -42,8 +42,8 @@ class Split:
         if not any(annotated.values()):
             raise ValueError(
                 f"none of the {len(self._rows)} images has an annotated mask, without some of which no U-Net can be "
-                "trained. --set bridge.mode=none trains a classifier of whole images alone; data.mask_collection names "
-                "a collection that brings masks"
+                "trained. --set bridge.mode=none trains a classifier of whole images alone; "
+                "--set data.collections.NAME.use=masks takes those of another collection"
             )
         for fold in folds:
             if not train[fold] or not choose[fold]:
