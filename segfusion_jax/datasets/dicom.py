@@ -47,20 +47,12 @@ def decode(content: bytes) -> Image.Image:
       ValueError: it cannot be used; says why.
     """
     dataset = read(content)
-    rows, columns, frames = (int(dataset.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit and rows * columns * max(frames, 1) > limit:
-        raise ValueError(f"oversized image: {columns}x{rows}, {max(frames, 1)} times, is over {limit} pixels")
-    if dataset.get("Modality") == "SEG":
-        raise ValueError("DICOM segmentation: no picture")
-    if frames > 1:
-        raise ValueError(f"DICOM file of {frames} pictures: save each as a file of its own")
-    if "PixelData" not in dataset:
-        raise ValueError("DICOM file without a picture: it has no pixel data")
     with _told():
+        _refuse(dataset)
         image = Image.fromarray(_pixels(dataset))
+        profile = _anywhere(dataset, "ICCProfile")
     image.format = "DICOM"
-    if profile := _anywhere(dataset, "ICCProfile"):
+    if profile:
         image.info["icc_profile"] = bytes(profile)
     return image
 
@@ -106,11 +98,25 @@ def _told():
     """Raises ValueError for whatever damage leads pydicom and its decoders to."""
     try:
         yield
-    except ValueError:
-        raise
     except Exception as error:
         reason = str(error).replace("\n", " ") or type(error).__name__
-        raise ValueError(f"unreadable DICOM file: {reason}") from error
+        if isinstance(error, ValueError) and reason.startswith(("DICOM", "oversized")):  # one of ours
+            raise
+        raise ValueError(f"unreadable image: DICOM file: {reason}") from error
+
+
+def _refuse(dataset: Any) -> None:
+    """Refuses what is no picture, or more than one, before it is decoded."""
+    rows, columns, frames = (int(dataset.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and rows * columns * max(frames, 1) > limit:
+        raise ValueError(f"oversized image: {columns}x{rows}, {max(frames, 1)} times, is over {limit} pixels")
+    if dataset.get("Modality") == "SEG":
+        raise ValueError("DICOM segmentation: no picture")
+    if frames > 1:
+        raise ValueError(f"DICOM file of {frames} pictures: save each as a file of its own")
+    if "PixelData" not in dataset:
+        raise ValueError("DICOM file without a picture: it has no pixel data")
 
 
 def _pixels(dataset: Any) -> np.ndarray:

@@ -170,3 +170,25 @@ def test_shares_that_are_none_are_refused_before_anything_is_written(run, tmp_pa
     with pytest.raises(ValueError, match=f"{option} = "):
         run(option, value)
     assert not (tmp_path / "out").exists()
+
+
+def test_dicom_images_get_segmentations_and_others_a_word(run, photos, tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    from tests.datasets import dicom_files
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(photos / "c.png", folder)
+    pixels = np.asarray(Image.open(photos / "c.png"))
+    (folder / "d.dcm").write_bytes(dicom_files.saved(dicom_files.made(pixels)))
+    told = []
+    monkeypatch.setattr(predict.logging, "warning", lambda text, *arguments: told.append(text % arguments))
+    assert run("--dicom-seg", images=(folder,)) == (0, 2)
+    out, rows = tmp_path / "out", rows_of(tmp_path, folder)
+    assert rows["d.dcm"]["probability"] == rows["c.png"]["probability"] and not rows["d.dcm"]["fallback"]
+    (written,) = (out / "segmentations").iterdir()
+    mask = np.asarray(Image.open(out / "masks/d.png"))
+    np.testing.assert_array_equal(pydicom.dcmread(written).pixel_array.reshape(mask.shape), mask == 255)
+    assert told == [f"{folder / 'c.png'}: no DICOM file, so no segmentation of it"]
+    assert run("--dicom-seg", images=(out, folder)) == (0, 0), "its own segmentations are no images"

@@ -125,7 +125,7 @@ def test_the_colour_profile_is_applied(place):
         (dict(NumberOfFrames=2), "DICOM file of 2 pictures"),
         (dict(Rows=65535, Columns=65535), "oversized image: 65535x65535"),
         (dict(Modality="SEG"), "DICOM segmentation: no picture"),
-        (dict(Rows=480), "unreadable DICOM file|less data|expected"),
+        (dict(Rows=480), "unreadable image: DICOM file: "),
     ],
 )
 def test_what_is_no_picture_is_refused(fields, message):
