@@ -15,7 +15,9 @@ from absl import logging
 
 from segfusion_jax.bridge.levels import to_levels
 from segfusion_jax.config import Data
-from segfusion_jax.datasets import table, taxonomy
+from segfusion_jax.datasets import table
+from segfusion_jax.datasets.classes import places
+from segfusion_jax.datasets.classes import targets as targets_of
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.datasets.prepared import Prepared, load_dataset
 from segfusion_jax.datasets.table import Row
@@ -153,13 +155,16 @@ def _classified(
     logits = [logits for _, logits in logged(found, total=len(rows), what="classified")]
     calibrated = model.calibration.apply(np.array(logits).reshape(len(rows), classes.num_logits))
     cases = [(row.diagnosis, row.malignant) for row in rows]
-    targets, names = taxonomy.targets(cases, dataclasses.replace(data, target=model.config.data.target))
-    number = {name: place for place, name in enumerate(classes.names)}
+    told_apart = dataclasses.replace(data, target=model.config.data.target)
+    if classes.num_logits > 1:
+        targets, _ = places(cases, classes.names, told_apart)
+    else:
+        targets, _ = targets_of(cases, told_apart)
     return _Classified(
         rows,
         malignant_probability(calibrated, classes),
         class_probabilities(calibrated),
-        np.array([number.get(names[target], -1) if target >= 0 else -1 for target in targets]),
+        np.array([target if target < len(classes.names) else -1 for target in targets]),
     )
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from segfusion_jax.config import Source
+from segfusion_jax.datasets.classes import Told
 from segfusion_jax.datasets.merging import Merged
 from segfusion_jax.datasets.record import Problem
+from segfusion_jax.datasets.splits import contradicting
 from segfusion_jax.datasets.table import Row
 
 RELATIONS: dict[str, Callable[[Row], str]] = {
@@ -27,22 +29,24 @@ _SHORTCUT_BINS = 10
 _SHORTCUT_FOLDS = 5
 
 
-def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[str]) -> dict[str, Any]:
+def audit(rows: Sequence[Row], problems: Sequence[Problem], told: Told) -> dict[str, Any]:
     """Counts per split, images left out, leakage, and shortcuts.
 
     Args:
       rows: all images, with their splits.
       problems: images left out.
-      classes: names of the targets, by number.
+      told: what is told apart.
 
     Returns:
-      JSON-able: `images`, `groups`, `pictures` (images less those that repeat another), `classes`; `splits` (for each:
+      JSON-able: `images`, `groups`, `pictures` (images less those that repeat another), `classes` and `coarse`,
+      as in `Told`; `splits` (for each:
       images, groups, targets, with_mask, diagnoses); `left_out` (count for each kind of problem); `contradictions` (ids
-      of images of one picture with different targets); `relatives_in_training`: for each of RELATIONS the share of test
-      images that are classified with a relative in train or validation, under `this_split` and, expected, under a
-      `random_split` of the same images into parts of the same size; `classified_tests`, how many these are; `known`, of
-      how many images the lesion and the patient are known; `leaking`: whether any of this split has; `shortcuts`, as
-      `shortcuts` returns them.
+      of images of one picture whose targets contradict each other) and `lesion_contradictions` (those of images of one
+      lesion, each with its label); `relatives_in_training`: for each of RELATIONS the share of test images that are
+      classified with a relative in train or validation, under `this_split` and, expected, under a `random_split` of the
+      same images into parts of the same size; `classified_tests`, how many these are; `known`, of how many images the
+      lesion and the patient are known; `leaking`: whether any of this split has; `shortcuts`, as `shortcuts` returns
+      them.
     """
     used = [row for row in rows if row.split in ("train", "validation", "test")]
     tests = [row for row in used if row.split == "test"]
@@ -57,10 +61,14 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], classes: Sequence[st
         "images": len(rows),
         "groups": len({row.group for row in rows}),
         "pictures": len({row.picture for row in rows}),
-        "classes": list(classes),
-        "splits": {name: _counts([row for row in rows if row.split == name], classes) for name in names},
+        "classes": list(told.classes),
+        "coarse": {name: list(possible) for name, possible in told.coarse.items()},
+        "splits": {name: _counts([row for row in rows if row.split == name], told.labels) for name in names},
         "left_out": dict(collections.Counter(problem.kind for problem in problems)),
-        "contradictions": _contradictions(rows),
+        "contradictions": sorted(row.image_id for row in _contradictions(rows, "picture", told)),
+        "lesion_contradictions": {
+            row.image_id: told.labels[row.target] for row in _contradictions(rows, "lesion_id", told) if row.target >= 0
+        },
         "relatives_in_training": {"this_split": here, "random_split": at_random},
         "classified_tests": sum(row.target >= 0 for row in tests),
         "known": {name: len(some) for name, some in known.items()},
@@ -190,19 +198,22 @@ def _tenths(numbers: Sequence[int]) -> list[int]:
     return np.searchsorted(edges, numbers, side="right").tolist()
 
 
-def _contradictions(rows: Sequence[Row]) -> list[str]:
-    targets: dict[str, set[int]] = collections.defaultdict(set)
+def _contradictions(rows: Sequence[Row], shared: str, told: Told) -> list[Row]:
+    """Returns the images that share a fact, a name of `Row`, with one whose target contradicts theirs."""
+    sets: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
-        targets[row.picture] |= {row.target} - {-1}
-    return sorted(row.image_id for row in rows if len(targets[row.picture]) > 1)
+        sets[getattr(row, shared)].append(row)
+    possible = told.possible
+    named = (members for name, members in sets.items() if name)
+    return [row for members in named if contradicting(members, possible) for row in members]
 
 
-def _counts(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, Any]:
+def _counts(rows: Sequence[Row], labels: Sequence[str]) -> dict[str, Any]:
     targets = collections.Counter(row.target for row in rows)
     return {
         "images": len(rows),
         "groups": len({row.group for row in rows}),
-        "targets": {name: targets[number] for number, name in enumerate(classes)} | {"none": targets[-1]},
+        "targets": {name: targets[number] for number, name in enumerate(labels)} | {"none": targets[-1]},
         "with_mask": sum(row.has_mask for row in rows),
         "diagnoses": dict(sorted(collections.Counter(row.diagnosis or "unknown" for row in rows).items())),
     }

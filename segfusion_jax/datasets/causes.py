@@ -9,13 +9,13 @@ PARTS = 3
 
 
 def refuse_indivisible(
-    rows: Sequence[Row], positive: Sequence[bool], read_as: Sequence[str], binary: Sequence[str]
+    rows: Sequence[Row], judged: Sequence[int], read_as: Sequence[str], binary: Sequence[str]
 ) -> None:
     """Refuses images of which no seed could make three parts.
 
     Args:
       rows: the images of a run's own collection, joined to groups.
-      positive: whether each class is one that is looked for.
+      judged: whether each target is of what is looked for: 1, 0, or -1 where it does not say.
       read_as: how the images were read, in sentences.
       binary: what the classes are called that are not looked for, and those that are.
 
@@ -29,7 +29,7 @@ def refuse_indivisible(
             f"none of the {len(rows)} images has a label. Name the column that holds it 'label', or in a labels.toml "
             f"([columns] label = \"NAME\"); 'segfusion check FOLDER' tells what is read.{how}"
         )
-    kinds = {name: [row for row in labelled if positive[row.target] == bool(kind)] for kind, name in enumerate(binary)}
+    kinds = {name: [row for row in labelled if judged[row.target] == kind] for kind, name in enumerate(binary)}
     for name, members in kinds.items():
         others = ", ".join(f"{len(some)} {other}" for other, some in kinds.items() if other != name)
         if not members:

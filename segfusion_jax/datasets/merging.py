@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from segfusion_jax.config import Source
-from segfusion_jax.datasets import images
+from segfusion_jax.datasets import images, taxonomy
 from segfusion_jax.datasets.record import Record
 
 _ISIC = re.compile(r"ISIC_\d+")
@@ -74,10 +74,10 @@ def merged(
             found.same_id += 1
             members = [_united(members, sources)]
         labels = [*_labels(by_id[image_id]), *([exact[image_id][:2]] if image_id in exact else [])]
-        label = finest(labels)
+        label = taxonomy.finest(labels)
         for record in members:
             if label is None:
-                told = " / ".join(sorted({_told(*one) for one in labels}))
+                told = " / ".join(sorted({taxonomy.label(*one) for one in labels}))
                 found.contradictions.append((record.image_id, f"contradicting labels: {told}"))
             elif (record.diagnosis, record.malignant) != label:
                 found.exact += 1
@@ -106,31 +106,8 @@ def plain_id(image_id: str) -> str:
     return name if _ISIC.fullmatch(name) else image_id
 
 
-def finest(labels: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
-    """Returns the label, diagnosis and malignancy, that all others are coarser than; None where they contradict.
-
-    >>> finest([("", 0), ("nevus", 0), ("", -1)])
-    ('nevus', 0)
-    """
-    different = set(labels)
-    return next((fine for fine in different if all(_covers(coarse, fine) for coarse in different)), None)
-
-
-def _covers(coarse: tuple[str, int], fine: tuple[str, int]) -> bool:
-    """Returns whether what is `fine` is `coarse` too."""
-    (diagnosis, malignant), (finer, _) = coarse, fine
-    if not diagnosis:
-        return malignant in (-1, fine[1])
-    carcinoma = diagnosis == "actinic keratosis or intraepithelial carcinoma"
-    return coarse == fine or (carcinoma and finer in ("actinic keratosis", "squamous cell carcinoma"))
-
-
 def _labels(records: Iterable[Record]) -> list[tuple[str, int]]:
     return [(record.diagnosis, record.malignant) for record in records]
-
-
-def _told(diagnosis: str, malignant: int) -> str:
-    return diagnosis or {1: "malignant", 0: "benign", -1: "unknown"}[malignant]
 
 
 def _told_apart(records: Mapping[str, Sequence[Record]]) -> list[Record]:

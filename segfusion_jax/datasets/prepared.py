@@ -16,7 +16,7 @@ from absl import logging
 from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, table, taxonomy
+from segfusion_jax.datasets import builder, classes, table
 from segfusion_jax.datasets.audit import audit, union
 from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
@@ -91,23 +91,23 @@ def prepare(
                 _write_store(data, contents, store, splits_folder, download_config)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
     _refuse(problems, data, splits_folder)
-    targets, classes = taxonomy.targets([(row.diagnosis, row.malignant) for row in rows], data)
-    rows = deal(
-        [dataclasses.replace(row, target=t) for row, t in zip(rows, targets, strict=True)], splits, data.sources
-    )
+    targets, told = classes.targets([(row.diagnosis, row.malignant) for row in rows], data)
+    rows = [dataclasses.replace(row, target=target) for row, target in zip(rows, targets, strict=True)]
+    rows = deal(rows, splits, data.sources, possible=told.possible)
     if for_training:
         own = [row for row in rows if row.source in data.own]
         binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
-        refuse_indivisible(own, taxonomy.positive(classes, data), contents.read_as, binary)
-        _check_classes(rows, classes, data, splits)
+        judged = classes.judged(told, classes.positive(told.classes, data))
+        refuse_indivisible(own, judged, contents.read_as, binary)
+        _check_classes(rows, told, data, splits)
     table.write_problems(splits_folder / "problems.csv", problems)
-    told = {
+    read = {
         "read_as": list(contents.read_as),
         "passed_over": {
             what: {"count": len(names), "first": list(names[:_NAMED])} for what, names in contents.passed_over.items()
         },
     }
-    facts = {"records": store.name, **told, **audit(rows, problems, classes)}
+    facts = {"records": store.name, **read, **audit(rows, problems, told)}
     facts |= union(rows, contents.merged, data.sources)
     table.write_rows(splits_folder / "splits.csv", rows)
     write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
@@ -199,6 +199,9 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
     if facts["contradictions"]:
         ids = ", ".join(facts["contradictions"][:10])
         logging.warning("%d images contradict equal pictures: %s", len(facts["contradictions"]), ids)
+    if facts["lesion_contradictions"]:
+        ids = ", ".join(f"{name} {label}" for name, label in list(facts["lesion_contradictions"].items())[:10])
+        logging.warning("%d images contradict others of their lesion: %s", len(facts["lesion_contradictions"]), ids)
     shares = facts["relatives_in_training"]
     here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
     log = logging.warning if facts["leaking"] else logging.info
@@ -261,16 +264,15 @@ def _row(position: int, example: dict[str, Any]) -> Row:
     return Row(position=position, has_mask=bool(example["mask"]), **plain)
 
 
-def _check_classes(rows: Sequence[Row], classes: Sequence[str], data: config.Data, splits: config.Splits) -> None:
+def _check_classes(rows: Sequence[Row], told: classes.Told, data: config.Data, splits: config.Splits) -> None:
     """Checks that train has all classes, and each other split positive and negative images to be measured on."""
-    positive = taxonomy.positive(classes, data)
+    judged = classes.judged(told, classes.positive(told.classes, data))
     for name in ("train", "validation", "test"):
         targets = [row.target for row in rows if row.split == name and row.source in data.own]
-        present = set(targets) - {-1}
-        kinds = {positive[target] for target in present}
-        if len(kinds) < 2 or (name == "train" and len(present) < len(classes)):
-            counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(classes))
-            needed = "all classes" if name == "train" or len(classes) == 2 else "benign and malignant classes"
+        kinds = {judged[target] for target in targets if target >= 0} - {-1}
+        if len(kinds) < 2 or (name == "train" and not set(range(len(told.classes))) <= set(targets)):
+            counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(told.labels))
+            needed = "all classes" if name == "train" or len(told.classes) == 2 else "benign and malignant classes"
             raise ValueError(
                 f"split {name!r} of {data.name} has {counts} images; it needs {needed}. "
                 f"Change splits.seed = {splits.seed} or the fractions, or bring more images."

@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
+from segfusion_jax.datasets import taxonomy
 from segfusion_jax.datasets.collections import official
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.near_duplicates import near_duplicates
@@ -60,16 +61,22 @@ def joined(
     ]
 
 
-def deal(rows: Sequence[Row], splits: config.Splits, sources: Mapping[str, config.Source] | None = None) -> list[Row]:
+def deal(
+    rows: Sequence[Row],
+    splits: config.Splits,
+    sources: Mapping[str, config.Source] | None = None,
+    *,
+    possible: np.ndarray | None = None,
+) -> list[Row]:
     """Returns the rows with `split` and `fold`, by `splits.protocol`; in protocol "paper" there are more of them.
 
     With `splits.pool`, and in protocol "paper", equally many images of each class take part, the same in all protocols;
     the rest are "unused".
 
     "grouped": no group parts. Of images that show the same picture one takes part (two, if one brings the target and
-    one the mask), and none if their targets differ. A group that has images of an official test set, or of a collection
-    for tests only, lends no others: they are "unused". Images of a collection for training only are in "train", with
-    their whole group where no others are in it; and "unused" where their group has its place elsewhere.
+    one the mask), and none if their targets contradict each other. A group that has images of an official test set, or
+    of a collection for tests only, lends no others: they are "unused". Images of a collection for training only are in
+    "train", with their whole group where no others are in it; and "unused" where their group has its place elsewhere.
     "by_image": images are dealt one by one, as many papers do. "paper": so are PAPER_COPIES augmented copies of each.
     The latter two leak. Official test sets stay apart in all of them.
 
@@ -77,27 +84,29 @@ def deal(rows: Sequence[Row], splits: config.Splits, sources: Mapping[str, confi
       rows: rows as `joined` returns them, with targets.
       splits: fractions are of the images of each stratum.
       sources: the collections by name, of which `use` counts; none: all are for all splits.
+      possible: as in `classes.Told`; None where no target leaves several classes possible.
 
     Raises:
       ValueError: `splits.table` is not usable, or has images of a collection elsewhere than they may be; says why.
     """
     uses = {name: source.use for name, source in (sources or {}).items()}
+    possible = np.eye(1 + max((row.target for row in rows), default=-1), dtype=bool) if possible is None else possible
     if not splits.pool and splits.protocol != "paper":
-        return _by_protocol(rows, splits, uses)
-    pool = _pool(rows, splits.pool or len(rows), splits.seed)
+        return _by_protocol(rows, splits, uses, possible)
+    pool = _pool(rows, splits.pool or len(rows), splits.seed, possible)
     drawn = [row for row in rows if row.image_id in pool or row.partition == "test" or uses.get(row.source) == "test"]
     taken = {row.image_id for row in drawn}
     rest = [row for row in rows if row.image_id not in taken]
-    return _by_protocol(drawn, splits, uses) + [_placed(row, ("unused", -1)) for row in rest]
+    return _by_protocol(drawn, splits, uses, possible) + [_placed(row, ("unused", -1)) for row in rest]
 
 
-def _pool(rows: Sequence[Row], size: int, seed: int) -> set[str]:
+def _pool(rows: Sequence[Row], size: int, seed: int, possible: np.ndarray) -> set[str]:
     """Returns the ids of `size` images of each class of each collection, or of as many as its rarest class has.
 
     They are those of the first groups in the order of a hash; the last of these may lend some only. An official test
     set lends none, and of images of one picture there is one.
     """
-    spare, classes = _spare(rows), collections.defaultdict(list)
+    spare, classes = _spare(rows, possible), collections.defaultdict(list)
     for row in rows:
         if row.partition != "test" and row.image_id not in spare:
             classes[row.source, row.target].append(row)
@@ -109,9 +118,11 @@ def _pool(rows: Sequence[Row], size: int, seed: int) -> set[str]:
     return pool
 
 
-def _by_protocol(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str]) -> list[Row]:
+def _by_protocol(
+    rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str], possible: np.ndarray
+) -> list[Row]:
     if splits.protocol == "grouped":
-        return _grouped(rows, splits, uses)
+        return _grouped(rows, splits, uses, possible)
     if splits.protocol == "paper":
         rows = [
             dataclasses.replace(row, image_id=f"{row.image_id}~{copy}", copy=copy)
@@ -135,14 +146,14 @@ def find_table(splits: config.Splits) -> pathlib.Path:
     return path
 
 
-def _grouped(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str]) -> list[Row]:
+def _grouped(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str], possible: np.ndarray) -> list[Row]:
     earlier = _read_table(splits) if splits.table else {}
     if earlier and earlier.keys().isdisjoint(row.image_id for row in rows):
         raise ValueError(
             f"splits.table = {splits.table!r} has none of the images; an id of it is {next(iter(earlier))!r}"
         )
     left_out = {image_id for image_id, (split, _) in earlier.items() if split == "unused"}
-    spare = left_out | _spare(row for row in rows if row.image_id not in left_out)
+    spare = left_out | _spare((row for row in rows if row.image_id not in left_out), possible)
     groups: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         groups[row.group].append(row)
@@ -203,7 +214,7 @@ def _dealt(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[s
 def _stratum(members: Sequence[Row]) -> tuple:
     """Returns the stratum of a group, of which each split gets its share: its collections, target and diagnosis."""
     sources = tuple(sorted({row.source for row in members}))
-    diagnoses = {row.diagnosis for row in members}
+    diagnoses = {taxonomy.common(row.diagnosis) for row in members}
     target = max(row.target for row in members)
     return sources, target, diagnoses.pop() if len(diagnoses) == 1 else "", any(row.has_mask for row in members)
 
@@ -244,22 +255,32 @@ def _uniform(purpose: str, name: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def _spare(rows: Iterable[Row]) -> set[str]:
+def contradicting(rows: Iterable[Row], possible: np.ndarray) -> bool:
+    """Returns whether no class is possible by the targets of all rows; `possible` is as in `classes.Told`."""
+    targets = sorted({row.target for row in rows} - {-1})
+    return len(targets) > 1 and not possible[targets].all(axis=0).any()
+
+
+def _spare(rows: Iterable[Row], possible: np.ndarray) -> set[str]:
     """Returns ids of the images that others of the same picture stand for, or that contradict one of those."""
     pictures: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         pictures[row.picture].append(row)
     spare = set()
     for members in pictures.values():
-        contradiction = len({row.target for row in members if row.target >= 0}) > 1
-        needed = set() if contradiction else _needed(members)
+        needed = set() if contradicting(members, possible) else _needed(members, possible)
         spare |= {row.image_id for row in members} - needed
     return spare
 
 
-def _needed(members: Sequence[Row]) -> set[str]:
-    """Returns, of the images of one picture, the one with a target and, where that has no mask, one that has."""
-    best = max(members, key=lambda row: (row.target >= 0, row.partition == "test", row.has_mask, row.file_bytes))
+def _needed(members: Sequence[Row], possible: np.ndarray) -> set[str]:
+    """Returns, of the images of one picture, that of the finest target and, where it has no mask, one that has."""
+
+    def worth(row: Row) -> tuple:
+        fineness = -possible[row.target].sum() if row.target >= 0 else -np.inf
+        return fineness, row.partition == "test", row.has_mask, row.file_bytes
+
+    best = max(members, key=worth)
     masked = [] if best.has_mask else [row for row in members if row.has_mask]
     return {best.image_id, *(row.image_id for row in masked[:1])}
 

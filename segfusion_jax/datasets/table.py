@@ -26,7 +26,8 @@ class Row:
       patient_id: "" = unknown.
       diagnosis: "" = unknown.
       malignant: 1, 0, or -1 = unknown.
-      target: number of the class that a classifier is to name; -1 where the image takes no part in classification.
+      target: number of the class that a classifier is to name, or, from the number of classes, of a label that leaves
+        several possible, see `classes.Told`; -1 where the image takes no part in classification.
       age: years; NaN = unknown.
       sex: "" = unknown.
       site: "" = unknown.

@@ -1,23 +1,126 @@
-"""Diagnoses: the common names, what collections call them, and what is told apart (the target).
+"""Diagnoses: their tree, their names, and what collections call them.
 
-A diagnosis that no collection defines alike is no class: it has the name "", and only whether it is malignant counts.
+    lesion
+      malignant: melanoma; basal cell carcinoma;
+        actinic keratosis or intraepithelial carcinoma: actinic keratosis; squamous cell carcinoma
+      benign: nevus; benign keratosis: seborrheic keratosis; solar lentigo; lichenoid keratosis;
+        dermatofibroma; vascular lesion
+
+A label is a node of the tree, or a node without one below it (`RESTS`), and says no more than that the lesion is one of
+the leaves below. A diagnosis that no collection defines alike is no node: it has the name "", and only whether it is
+malignant counts.
 """
 
-import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from segfusion_jax.config import Data
+
+class Node(NamedTuple):
+    """A node of the tree.
+
+    Attributes:
+      parent: the node above it.
+      names: what it is called besides, in English, Latin and German, as `str.casefold` writes it; spaces stand for
+        hyphens too.
+    """
+
+    parent: str
+    names: tuple[str, ...] = ()
+
+
+AKIEC = "actinic keratosis or intraepithelial carcinoma"
+
+NODES = {
+    "melanoma": Node(
+        "malignant",
+        ("malignant melanoma", "melanoma in situ", "lentigo maligna", "lentigo maligna melanoma", "melanoma malignum")
+        + ("melanom", "malignes melanom", "schwarzer hautkrebs"),
+    ),
+    "basal cell carcinoma": Node(
+        "malignant",
+        ("basal cell cancer", "basalioma", "carcinoma basocellulare", "basaliom", "basalzellkarzinom")
+        + ("basalzellcarcinom",),
+    ),
+    "squamous cell carcinoma": Node(
+        AKIEC,
+        (
+            "squamous cell cancer",
+            "squamous cell carcinoma in situ",
+            "intraepithelial carcinoma",
+            "bowen",
+            "bowen disease",
+        )
+        + ("bowen's disease", "morbus bowen", "spinalioma", "carcinoma spinocellulare", "keratoacanthoma")
+        + ("plattenepithelkarzinom", "spinaliom", "spinozelluläres karzinom", "bowen karzinom", "keratoakanthom"),
+    ),
+    "actinic keratosis": Node(
+        AKIEC,  # precancerous; counted as malignant by the convention of the ISIC 2018 and 2019 studies
+        ("solar keratosis", "solar or actinic keratosis", "keratosis actinica", "aktinische keratose")
+        + ("solare keratose",),
+    ),
+    AKIEC: Node("malignant", ("actinic keratosis / bowen's disease",)),  # HAM10000's 'akiec' does not tell them apart
+    "nevus": Node(
+        "benign",
+        ("naevus", "melanocytic nevus", "melanocytic naevus", "melanocytic nevi", "mole", "common nevus")
+        + ("atypical nevus", "dysplastic nevus", "blue nevus", "spitz nevus", "naevus pigmentosus")
+        + ("nävus", "muttermal", "leberfleck", "nävuszellnävus", "melanozytärer nävus", "dysplastischer nävus"),
+    ),
+    "benign keratosis": Node(
+        "benign",
+        ("pigmented benign keratosis", "benign keratosis like lesion", "seborrheic like keratosis", "lentigo")
+        + ("lentigo nos", "benigne keratose", "gutartige keratose"),
+    ),
+    "seborrheic keratosis": Node(
+        "benign keratosis",
+        ("seborrhoeic keratosis", "seborrhoic keratosis", "basal cell papilloma", "verruca seborrhoica")
+        + ("keratosis seborrhoica", "seborrhoische keratose", "seborrhoische warze", "alterswarze"),
+    ),
+    "solar lentigo": Node(
+        "benign keratosis",
+        ("senile lentigo", "actinic lentigo", "age spot", "lentigo solaris", "lentigo senilis", "altersfleck"),
+    ),
+    "lichenoid keratosis": Node(
+        "benign keratosis",
+        ("lichen planus like keratosis", "lplk", "benign lichenoid keratosis", "lichenoide keratose"),
+    ),
+    "dermatofibroma": Node("benign", ("fibrous histiocytoma", "dermatofibrom", "histiozytom")),
+    "vascular lesion": Node(
+        "benign",
+        ("hemangioma", "haemangioma", "angioma", "cherry angioma", "angiokeratoma", "pyogenic granuloma")
+        + ("hämangiom", "angiom", "angiokeratom", "gefässläsion", "blutschwamm", "granuloma pyogenicum"),
+    ),
+    "malignant": Node("lesion", ("cancer", "malignum", "bösartig", "maligne")),
+    "benign": Node("lesion", ("benignum", "gutartig", "benigne")),
+    "lesion": Node(""),
+}
+"""The tree, from every node to the one above it, and the everyday names; classes are in this order."""
+
+RESTS = {
+    "benign, not seborrheic keratosis": ("benign", "seborrheic keratosis"),  # ISIC 2017's 'neither'
+    "no melanoma": ("lesion", "melanoma"),  # ISIC 2020's 'benign' without a diagnosis; not known to be benign
+}
+"""Labels that are a node without one that is below it."""
+
+ALL = (*NODES, *RESTS)
+
+
+@functools.cache
+def below(label: str) -> frozenset[str]:
+    """Returns the leaves of the tree that a label, a name of `ALL`, may mean.
+
+    >>> sorted(below("benign keratosis"))
+    ['lichenoid keratosis', 'seborrheic keratosis', 'solar lentigo']
+    """
+    if label in RESTS:
+        node, other = RESTS[label]
+        return below(node) - below(other)
+    children = [name for name, node in NODES.items() if node.parent == label]
+    return frozenset().union(*map(below, children)) if children else frozenset([label])
+
 
 DIAGNOSES = {
-    "melanoma": 1,
-    "basal cell carcinoma": 1,
-    "squamous cell carcinoma": 1,
-    "actinic keratosis": 1,  # precancerous; counted as malignant by the convention of the ISIC 2018 and 2019 studies
-    "actinic keratosis or intraepithelial carcinoma": 1,  # HAM10000's 'akiec', which does not tell them apart
-    "nevus": 0,
-    "benign keratosis": 0,  # seborrheic keratosis, solar lentigo and lichenoid keratosis
-    "dermatofibroma": 0,
-    "vascular lesion": 0,
+    name: int(below(name) <= below("malignant")) for name in NODES if name not in ("lesion", "malignant", "benign")
 }
 """Whether each diagnosis is malignant, before `data.actinic_keratosis` and `data.akiec` have their say."""
 
@@ -51,13 +154,13 @@ ISIC2019 = {
 ISIC2020 = {
     "melanoma": "melanoma",
     "nevus": "nevus",
-    "seborrheic keratosis": "benign keratosis",
-    "solar lentigo": "benign keratosis",
-    "lichenoid keratosis": "benign keratosis",
+    "seborrheic keratosis": "seborrheic keratosis",
+    "solar lentigo": "solar lentigo",
+    "lichenoid keratosis": "lichenoid keratosis",
     "lentigo NOS": "benign keratosis",
     "cafe-au-lait macule": "",
-    "atypical melanocytic proliferation": "",
-    "unknown": "",
+    "atypical melanocytic proliferation": "no melanoma",
+    "unknown": "no melanoma",  # called benign there; not known not to be another malignant lesion
 }
 """`diagnosis` of ISIC 2020."""
 
@@ -72,11 +175,11 @@ ISIC2024 = {
     "Squamous cell carcinoma, NOS": "squamous cell carcinoma",
     "Solar or actinic keratosis": "actinic keratosis",
     "Nevus": "nevus",
-    "Seborrheic keratosis": "benign keratosis",
+    "Seborrheic keratosis": "seborrheic keratosis",
     "Pigmented benign keratosis": "benign keratosis",
-    "Solar lentigo": "benign keratosis",
+    "Solar lentigo": "solar lentigo",
     "Lentigo NOS": "benign keratosis",
-    "Lichen planus like keratosis": "benign keratosis",
+    "Lichen planus like keratosis": "lichenoid keratosis",
     "Dermatofibroma": "dermatofibroma",
     "Hemangioma": "vascular lesion",
 }
@@ -121,46 +224,36 @@ def flag(text: str, *, column: str) -> int:
     return value
 
 
-def targets(cases: Sequence[tuple[str, int]], data: Data) -> tuple[list[int], tuple[str, ...]]:
-    """Returns what a classifier is to say of each image.
+def named_by(text: str) -> str | None:
+    """Returns the node that is called `text` by its own name or another of `Node.names`, in any case; None if none is.
 
-    Args:
-      cases: diagnosis, a name of DIAGNOSES or "" where unknown; and malignant: 1, 0, or -1 where unknown.
-      data: config, of which `target`, `actinic_keratosis` and `akiec` count.
-
-    Returns:
-      The class of each case, -1 where it takes no part, and the names of the classes by number. With
-      `data.target = "diagnosis"` the classes are the diagnoses that occur, in the order of DIAGNOSES; otherwise they
-      are two, of which 1 is the one that is looked for.
+    >>> named_by("Verruca-seborrhoica")
+    'seborrheic keratosis'
     """
-    names = [_class(diagnosis, malignant, data) for diagnosis, malignant in cases]
-    if data.target == "diagnosis":
-        classes = tuple(name for name in DIAGNOSES if name in set(names))
-    else:
-        classes = ("benign", "malignant") if data.target == "malignant" else ("other", "melanoma")
-    number = {name: place for place, name in enumerate(classes)} | {"": -1}
-    return [number[name] for name in names], classes
+    plain = " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+    return next((name for name, node in NODES.items() if plain == name or plain in node.names), None)
 
 
-def positive(classes: Sequence[str], data: Data) -> tuple[bool, ...]:
-    """Returns whether each class of `targets` is one that is looked for: a malignant one, or melanoma."""
-    if data.target != "diagnosis":
-        return False, True
-    malignancy = dataclasses.replace(data, target="malignant")
-    return tuple(target == 1 for target in targets([(name, DIAGNOSES[name]) for name in classes], malignancy)[0])
+def label(diagnosis: str, malignant: int) -> str:
+    """Returns what is known, a name of `ALL`, by diagnosis ("" = none) and malignancy (-1 = unknown)."""
+    return diagnosis or {1: "malignant", 0: "benign", -1: "lesion"}[malignant]
 
 
-def _class(diagnosis: str, malignant: int, data: Data) -> str:
-    """Returns the name of the class of an image; "" = none."""
-    ambiguous = {
-        "actinic keratosis": data.actinic_keratosis,
-        "actinic keratosis or intraepithelial carcinoma": data.akiec,
-    }.get(diagnosis)
-    if ambiguous == "exclude":
+def common(diagnosis: str) -> str:
+    """Returns the diagnosis as the collections share it: of a benign keratosis not which, of a rest of others none."""
+    if diagnosis not in NODES:
         return ""
-    if data.target == "diagnosis":
-        return diagnosis
-    if data.target == "melanoma":
-        unknown = not diagnosis and malignant != 0
-        return "" if unknown else "melanoma" if diagnosis == "melanoma" else "other"
-    return "benign" if ambiguous == "benign" else {1: "malignant", 0: "benign", -1: ""}[malignant]
+    parent = NODES[diagnosis].parent
+    return parent if parent == "benign keratosis" else diagnosis
+
+
+def finest(cases: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+    """Returns the diagnosis and malignancy that say most of those given of one lesion; None where they contradict.
+
+    >>> finest([("", 0), ("seborrheic keratosis", 0), ("benign keratosis", 0)])
+    ('seborrheic keratosis', 0)
+    """
+    leaves = {case: below(label(*case)) for case in cases}
+    if not frozenset(below("lesion")).intersection(*leaves.values()):
+        return None
+    return min(leaves, key=lambda case: (len(leaves[case]), -case[1]))

@@ -162,17 +162,25 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -
     return result
 
 
-def fit_temperature(targets: np.ndarray, logits: np.ndarray, shift: Sequence[float] | None = None) -> float:
+def fit_temperature(
+    targets: np.ndarray,
+    logits: np.ndarray,
+    shift: Sequence[float] | None = None,
+    possible: np.ndarray | None = None,
+) -> float:
     """Returns the temperature with the smallest log loss of `logits / temperature + shift`.
 
     For logits of validation images, which took no part in training. Where no temperature can be told it is 1, and a
-    warning is logged: all images have the same logits, or each image's own class has the largest (the smaller the
-    temperature, the smaller the loss). Otherwise it lies within 0.05 and 20; logits that are worse than useless get 20.
+    warning is logged: all images have the same logits, or the largest logit of each image is of its label (the smaller
+    the temperature, the smaller the loss). Otherwise it lies within 0.05 and 20; logits that are worse than useless get
+    20.
 
     Args:
-      targets: [n] integers or bool: 1 malignant where there is one logit, else the number of the class.
+      targets: [n] integers or bool: 1 malignant where there is one logit, else the number of the class or coarse label.
       logits: [n] or [n, 1] of malignancy (sigmoid), or [n, classes] (softmax).
       shift: what is added to the logits, as in `Calibration`; None for nothing.
+      possible: as in `shares.class_counts`; the probability of a coarse label is that of its classes together. None:
+        each target is a class.
 
     Raises:
       ValueError: shapes do not fit, a target is no class, or a logit is not finite.
@@ -186,17 +194,18 @@ def fit_temperature(targets: np.ndarray, logits: np.ndarray, shift: Sequence[flo
     shifts = zeros if shift is None else Calibration(shift=tuple(shift)).apply(zeros)
     if logits.shape[1] == 1:  # a sigmoid is the softmax of two, the first of them 0
         logits, shifts = np.hstack([zeros, logits]), np.hstack([zeros, shifts])
-    targets = arrays.classes(targets, logits.shape[1])[:, None]
+    possible = np.eye(logits.shape[1], dtype=bool) if possible is None else possible
+    inside = possible[arrays.classes(targets, len(possible))]
     if not np.diff(logits - logits[:, :1], axis=0).any():
         logging.warning("temperature: all %d images have the same logits; it stays 1", len(logits))
         return 1.0
-    if (np.take_along_axis(logits, targets, axis=1) == logits.max(axis=1, keepdims=True)).all():
+    if (np.where(inside, logits, -np.inf).max(axis=1) == logits.max(axis=1)).all():
         logging.warning("temperature: all %d images have the largest logit in their class; it stays 1", len(logits))
         return 1.0
 
     def log_loss(log_temperature: float) -> float:
         log_probabilities = special.log_softmax(logits / math.exp(log_temperature) + shifts, axis=1)
-        return -float(np.take_along_axis(log_probabilities, targets, axis=1).mean())
+        return -float(special.logsumexp(np.where(inside, log_probabilities, -np.inf), axis=1).mean())
 
     from scipy import optimize
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from segfusion_jax.evaluation.shares import class_counts
+
 Order = Callable[[np.ndarray], np.ndarray]
 """Places [n] in the order, from 0, to indices [n] of examples. Can be sent to other processes."""
 
@@ -30,8 +32,15 @@ def weighted(weights: Sequence[float] | np.ndarray, seed: int) -> Order:
     return functools.partial(_weighted, np.cumsum(array / array.max()), seed)
 
 
-def class_balanced(labels: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Returns weights, [len(labels)] float64, with which each class is drawn equally often in expectation."""
+def class_balanced(labels: Sequence[int] | np.ndarray, possible: np.ndarray | None = None) -> np.ndarray:
+    """Returns weights, [len(labels)] float64, with which each class is drawn equally often in expectation.
+
+    Args:
+      labels: numbers of classes or of coarse labels.
+      possible: as in `shares.class_counts`, where some are coarse; None: each label is a class.
+    """
+    if possible is not None:
+        return (possible.sum(axis=1) / (possible @ class_counts(labels, possible)))[labels]
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 1 / counts[classes]
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from absl import logging
@@ -94,12 +95,12 @@ def _unet(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
 def _classifier(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
     config, section = run.config, run.config.classifier
     classes = work.classes if work else _two_classes(config)
-    weights = (
-        classify.class_weights(config, classes, run.split.training) if run.is_prepared else (1.0,) * len(classes.names)
-    )
+    number = len(classes.told.labels)
+    weights = classify.class_weights(config, classes, run.split.training) if run.is_prepared else (1.0,) * number
     network = run.networks.random_classifier(0, classes.num_logits)
     steps_each = _classifier_steps(config, work) if work else STEPS
-    phase = classify.make_phase(config, network, "all", steps_per_epoch=steps_each, class_weights=weights)
+    labels: dict[str, Any] = dict(class_weights=weights, coarse=classify.coarse(classes))
+    phase = classify.make_phase(config, network, "all", steps_per_epoch=steps_each, **labels)
     stream = None
     if images:  # bridged by annotated masks, or by empty ones: the others are not there yet
         rows = run.split.training[0] if run.is_prepared else images.rows

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from segfusion_jax import __version__
 from segfusion_jax.config import Config
-from segfusion_jax.datasets import prepared, taxonomy
+from segfusion_jax.datasets import prepared
+from segfusion_jax.datasets.classes import Told
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.novelty import Novelty
@@ -100,9 +101,8 @@ class Run:
     @functools.cached_property
     def classes(self) -> Classes:
         """What is to be told apart."""
-        names = tuple(self.audit["classes"])
-        num_logits = len(names) if self.config.data.target == "diagnosis" else 1
-        return Classes(names, taxonomy.positive(names, self.config.data), num_logits)
+        coarse = {name: tuple(possible) for name, possible in self.audit["coarse"].items()}
+        return Classes.of(Told(tuple(self.audit["classes"]), coarse), self.config.data)
 
     @functools.cached_property
     def networks(self) -> Networks:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from segfusion_jax.datasets import taxonomy
+from segfusion_jax.datasets.classes import targets
 from segfusion_jax.datasets.joining import collect
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import Classes
@@ -71,19 +71,18 @@ def _prepared(run: Run) -> Workload:
 def _listed(run: Run) -> Workload:
     config = run.config
     records, splits = collect(config.data).records, config.splits
-    targets, names = taxonomy.targets([(record.diagnosis, record.malignant) for record in records], config.data)
+    numbers, told = targets([(record.diagnosis, record.malignant) for record in records], config.data)
     own = [place for place, record in enumerate(records) if record.source in config.data.own]
-    labelled = [targets[place] for place in own if targets[place] >= 0]
+    labelled = [numbers[place] for place in own if numbers[place] >= 0]
     annotated = sum(record.mask is not None for record in records)
     train, validation = 1 - splits.test_fraction - splits.validation_fraction, splits.validation_fraction
     outside = (splits.num_folds - 1) / splits.num_folds
     members = splits.num_folds if config.classifier.fold_ensemble else 1
     shares = ((train + validation) * outside, (train + validation) / members) if members > 1 else (train, validation)
     unets = splits.num_folds if annotated or config.bridge.mode != "none" else 0
-    num_logits = len(names) if config.data.target == "diagnosis" else 1
     return Workload(
         "as the files say, which are not prepared yet",
-        Classes(names, taxonomy.positive(names, config.data), num_logits),
+        Classes.of(told, config.data),
         len(records),
         len(own),
         round(annotated * splits.test_fraction),

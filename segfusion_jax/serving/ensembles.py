@@ -3,14 +3,15 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from segfusion_jax.config import Config
+from segfusion_jax.config import Config, Data
+from segfusion_jax.datasets.classes import Told, judged, positive
 from segfusion_jax.input.examples import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
@@ -33,11 +34,29 @@ class Classes:
       names: name of each class, by number.
       positive: whether each counts as malignant; with `data.target` "melanoma", as melanoma.
       num_logits: number of logits of the network: one a class with `data.target` "diagnosis"; otherwise 1, of class 1.
+      coarse: labels that leave several classes possible, as in `datasets.classes.Told`, where images have such.
     """
 
     names: tuple[str, ...]
     positive: tuple[bool, ...]
     num_logits: int
+    coarse: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, told: Told, data: Data) -> Self:
+        """Returns the classes of a run."""
+        num_logits = len(told.classes) if data.target == "diagnosis" else 1
+        return cls(told.classes, positive(told.classes, data), num_logits, told.coarse)
+
+    @property
+    def told(self) -> Told:
+        """The classes and the labels that images have."""
+        return Told(self.names, dict(self.coarse))
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Whether each target is positive, int [targets]: 1, 0, or -1 where a coarse label may be both."""
+        return np.array(judged(self.told, self.positive))
 
     @property
     def binary_names(self) -> tuple[str, str]:

@@ -2,7 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+Coarse = tuple[tuple[bool, ...], ...]
+"""The classes that each coarse label leaves possible; as labels their numbers follow those of the classes."""
 
 
 def segmentation_loss(logits: jax.Array, mask: jax.Array, *, kind: str) -> jax.Array:
@@ -24,20 +28,32 @@ def segmentation_loss(logits: jax.Array, mask: jax.Array, *, kind: str) -> jax.A
 
 
 def classification_loss(
-    logits: jax.Array, label: jax.Array, *, kind: str, focal_gamma: float, class_weights: tuple[float, ...]
+    logits: jax.Array,
+    label: jax.Array,
+    *,
+    kind: str,
+    focal_gamma: float,
+    class_weights: tuple[float, ...],
+    coarse: Coarse = (),
 ) -> jax.Array:
     """Returns how far predicted probabilities are from labels.
 
+    The probability p of a coarse label is the sum of those of its classes.
+
     Args:
       logits: float32, [batch, 1] of class 1 against class 0 (sigmoid), or [batch, classes] (softmax).
-      label: [batch] int32 numbers of classes, from 0.
-      kind: "cross_entropy", -log p of the label's class; or "focal", (1 - p)^gamma times that (Lin et al.,
+      label: [batch] int32 numbers of classes, from 0, and of coarse labels.
+      kind: "cross_entropy", -log p of the label; or "focal", (1 - p)^gamma times that (Lin et al.,
         arXiv 1708.02002).
       focal_gamma: exponent of the focal loss.
-      class_weights: weight of each class.
+      class_weights: weight of each label.
+      coarse: the coarse labels; with a softmax only, and none of them of all classes.
     """
-    loss_of = _sigmoid_loss if logits.shape[-1] == 1 else _softmax_loss
-    return loss_of(logits, label, kind, focal_gamma) * jnp.asarray(class_weights, jnp.float32)[label]
+    if logits.shape[-1] == 1:
+        loss = _sigmoid_loss(logits, label, kind, focal_gamma)
+    else:
+        loss = _softmax_loss(logits, label, kind, focal_gamma, coarse)
+    return loss * jnp.asarray(class_weights, jnp.float32)[label]
 
 
 def _sigmoid_loss(logits, label, kind, gamma):
@@ -47,11 +63,17 @@ def _sigmoid_loss(logits, label, kind, gamma):
     return optax.sigmoid_binary_cross_entropy(logits[:, 0], target)
 
 
-def _softmax_loss(logits, label, kind, gamma):
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+def _softmax_loss(logits, label, kind, gamma, coarse):
+    if coarse:
+        inside = jnp.asarray(np.concatenate([np.eye(logits.shape[-1], dtype=bool), coarse]))[label]
+        others = ~inside
+        within, without = (jax.nn.logsumexp(logits, axis=-1, where=where) for where in (inside, others))
+        loss = jax.nn.softplus(without - within)  # -log(within / (within + without)), to the last digit
+    else:
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        others = jax.nn.one_hot(label, logits.shape[-1]) == 0
     if kind == "cross_entropy":
         return loss
     # 1 - p as a ratio of sums: finite gradients where p rounds to 1
-    others = jax.nn.one_hot(label, logits.shape[-1]) == 0
     log_rest = jax.nn.logsumexp(logits, axis=-1, where=others) - jax.nn.logsumexp(logits, axis=-1)
     return jnp.exp(gamma * log_rest) * loss

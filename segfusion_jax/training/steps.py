@@ -47,7 +47,13 @@ def segmentation_objective(unet: Functional, config: Segmenter) -> Objective:
 
 
 def classification_objective(
-    classifier: Functional, bridge: Bridge, config: Classifier, *, class_weights: tuple[float, ...], head_only: bool
+    classifier: Functional,
+    bridge: Bridge,
+    config: Classifier,
+    *,
+    class_weights: tuple[float, ...],
+    coarse: losses.Coarse = (),
+    head_only: bool,
 ) -> Objective:
     """Makes the objective of a classifier on bridged images.
 
@@ -55,7 +61,8 @@ def classification_objective(
       classifier: the network that is trained.
       bridge: how the mask meets the image.
       config: config, which names the loss.
-      class_weights: weight of each class.
+      class_weights: weight of each label.
+      coarse: the labels that leave several classes possible.
       head_only: train the last layer on features of the frozen rest, which runs in inference mode, its statistics too.
     """
 
@@ -70,9 +77,9 @@ def classification_objective(
     def objective(params, batch_stats, batch, key):
         inputs = classifier.preprocessing(bridged(batch, bridge))
         logits, batch_stats = logits_of(params, batch_stats, inputs, key)
-        loss = losses.classification_loss(
-            logits, batch["label"], kind=config.loss, focal_gamma=config.focal_gamma, class_weights=class_weights
-        )
+        options: dict[str, Any] = dict(kind=config.loss, focal_gamma=config.focal_gamma)
+        options |= dict(class_weights=class_weights, coarse=coarse)
+        loss = losses.classification_loss(logits, batch["label"], **options)
         return loss, batch_stats
 
     return objective

@@ -61,6 +61,7 @@ class Recipe:
       best_metric: the metric of `score` whose largest value chooses the weights.
       steps_per_epoch: for all networks and phases alike.
       most_images: the most images that a network is trained on; what lies on the devices is as large for each.
+      possible: the classes that each target leaves possible, as in `sampling.class_balanced`; None: each is a class.
     """
 
     phases: Mapping[str, Phase]
@@ -70,6 +71,7 @@ class Recipe:
     best_metric: str
     steps_per_epoch: int
     most_images: int
+    possible: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Trainer:
 
     def _task(self, recipe: Recipe, member: Member, phase: str, step: Callable, compiled: Callable) -> Task:
         training, devices, config = recipe.phases[phase].config, self._devices, self._config.input
-        size, weights = training.batch_size, sampling_weights(training, member.train.rows, self._config.data)
+        size, rows = training.batch_size, member.train.rows
+        weights = sampling_weights(training, rows, self._config.data, recipe.possible)
         seed, on_device = member.seeds[phase], training.on_device_data
         stream = TrainStream(member.train, recipe.augmentation, size, seed, on_device, weights)
 
@@ -160,17 +163,19 @@ def steps_per_epoch(config: Training, numbers: Sequence[int]) -> int:
     return max(1, (config.images_per_epoch or sum(numbers) // len(numbers)) // config.batch_size)
 
 
-def sampling_weights(config: Training, rows: Sequence[Row], data: Data) -> np.ndarray | None:
+def sampling_weights(
+    config: Training, rows: Sequence[Row], data: Data, possible: np.ndarray | None = None
+) -> np.ndarray | None:
     """Returns how often each image is drawn, None for all alike: the share of its class times that of its collection.
 
     Classes are drawn equally often where they are balanced, and then, within each, collections in their shares; so the
-    collection of an image tells its class as little as it can.
+    collection of an image tells its class as little as it can. `possible` is as in `Recipe`.
     """
     weights = _collection_shares(config, rows, data)
     if config.sampling == "shuffled":
         return weights
     targets = [row.target for row in rows]
-    balanced = sampling.class_balanced(targets)
+    balanced = sampling.class_balanced(targets, possible)
     return balanced if weights is None else sampling.within(balanced, weights, targets)
 
 

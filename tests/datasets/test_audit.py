@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from segfusion_jax import config
 from segfusion_jax.datasets import audit, splits
+from segfusion_jax.datasets.classes import Told
 from segfusion_jax.datasets.collections import ham10000, isic2020
 from segfusion_jax.datasets.collections import official as published
 from segfusion_jax.datasets.files import Folder
@@ -29,7 +30,9 @@ def test_counts_of_a_hand_made_table():
         row(4, group="b", split="test", lookalike="I0002"),
         row(5, group="c", split="unused", picture="I0003"),
     ]
-    facts = audit.audit(rows, [Problem("x", "empty image file: zero bytes"), Problem("y", "empty image file")], CLASSES)
+    facts = audit.audit(
+        rows, [Problem("x", "empty image file: zero bytes"), Problem("y", "empty image file")], Told(CLASSES, {})
+    )
     assert (facts["images"], facts["groups"], facts["pictures"]) == (6, 3, 5)
     assert facts["splits"]["train"] == {
         "images": 2,
@@ -44,6 +47,7 @@ def test_counts_of_a_hand_made_table():
     )
     assert facts["left_out"] == {"empty image file": 2}
     assert facts["contradictions"] == ["I0003", "I0005"]
+    assert facts["lesion_contradictions"] == {"I0000": "malignant", "I0001": "benign"}
     here = facts["relatives_in_training"]["this_split"]
     assert here == {
         "same picture": 0,
@@ -54,6 +58,21 @@ def test_counts_of_a_hand_made_table():
     }
     assert facts["leaking"]
     assert json.loads(json.dumps(facts)) == facts
+
+
+def test_labels_of_one_path_do_not_contradict_each_other():
+    told = Told(("melanoma", "nevus", "dermatofibroma"), {"benign": ("nevus", "dermatofibroma")})
+    targets = {"coarse and fine": (3, 1), "two leaves": (1, 2), "two sides": (3, 0), "unknown": (-1, 0)}
+    rows = [
+        row(2 * place + second, lesion_id=name, picture=name, target=pair[second], split="train")
+        for place, (name, pair) in enumerate(targets.items())
+        for second in (0, 1)
+    ]
+    facts = audit.audit(rows, [], told)
+    assert facts["coarse"] == {"benign": ["nevus", "dermatofibroma"]}
+    assert facts["contradictions"] == ["I0002", "I0003", "I0004", "I0005"]
+    labels = {"I0002": "nevus", "I0003": "dermatofibroma", "I0004": "benign", "I0005": "melanoma"}
+    assert facts["lesion_contradictions"] == labels
 
 
 def test_expected_share_agrees_with_random_splits():

@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from segfusion_jax import config
@@ -84,21 +83,6 @@ def test_a_table_gives_labels_to_images_that_it_does_not_have():
 def test_file_names_mean_something_within_a_collection_only():
     found = merged(record("a", "1"), record("b", "1"), record("b", "2"))
     assert {one.image_id for one in found.records} == {"a/1", "b/1", "2"}
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([("", 0), ("nevus", 0), ("", -1)], ("nevus", 0)),
-        ([("", 1), ("nevus", 0)], None),
-        ([("", 1), (AKIEC, 1), ("actinic keratosis", 1)], ("actinic keratosis", 1)),
-        ([(AKIEC, 1), ("melanoma", 1)], None),
-        ([("", -1), ("", -1)], ("", -1)),
-        ([("", 0), ("", 1)], None),
-    ],
-)
-def test_the_finest_label(labels, expected):
-    assert merging.finest(labels) == merging.finest(labels[::-1]) == expected
 
 
 def test_collections_are_read_joined_and_dealt(tmp_path):

@@ -5,14 +5,14 @@ import itertools
 import pytest
 
 from segfusion_jax import config
-from segfusion_jax.datasets import taxonomy
+from segfusion_jax.datasets import classes, taxonomy
 
 AK, AKIEC = "actinic keratosis", "actinic keratosis or intraepithelial carcinoma"
 CASES = [("melanoma", 1), ("nevus", 0), (AK, 1), (AKIEC, 1), ("basal cell carcinoma", 1), ("", 1), ("", 0), ("", -1)]
 
 
 def targets(**fields):
-    return taxonomy.targets(CASES, config.Data(**fields))
+    return classes.targets(CASES, config.Data(**fields))
 
 
 def test_every_code_has_a_known_diagnosis():
@@ -25,12 +25,14 @@ def test_every_code_has_a_known_diagnosis():
         taxonomy.PH2,
     )
     named = set(itertools.chain(*(table.values() for table in tables))) - {""}
-    assert named == set(taxonomy.DIAGNOSES)
+    assert named == {*taxonomy.DIAGNOSES, "no melanoma"}
 
 
 def test_lesions_that_the_isic_archive_names_apart_and_ham10000_does_not():
     keratoses = {"seborrheic keratosis", "solar lentigo", "lichenoid keratosis", "lentigo NOS"}
-    assert {code for code, name in taxonomy.ISIC2020.items() if name == "benign keratosis"} == keratoses
+    common = {code: taxonomy.common(name) for code, name in taxonomy.ISIC2020.items()}
+    assert {code for code, name in common.items() if name == "benign keratosis"} == keratoses
+    assert common["unknown"] == common["cafe-au-lait macule"] == ""
     assert {code for code, name in taxonomy.ISIC2020.items() if name == "nevus"} == {"nevus"}
     assert {code for code, name in taxonomy.ISIC2020.items() if name == "melanoma"} == {"melanoma"}
 
@@ -47,18 +49,62 @@ def test_lesions_that_the_isic_archive_names_apart_and_ham10000_does_not():
     ],
 )
 def test_two_classes(fields, expected):
-    numbers, names = targets(**fields)
-    assert numbers == expected
-    assert names == (("other", "melanoma") if "target" in fields else ("benign", "malignant"))
+    numbers, told = targets(**fields)
+    assert numbers == expected and not told.coarse
+    assert told.classes == (("other", "melanoma") if "target" in fields else ("benign", "malignant"))
 
 
-def test_diagnoses_as_classes():
-    numbers, names = targets(target="diagnosis")
-    assert names == ("melanoma", "basal cell carcinoma", AK, AKIEC, "nevus")
-    assert numbers == [0, 4, 2, 3, 1, -1, -1, -1]
-    numbers, names = targets(target="diagnosis", akiec="exclude", actinic_keratosis="exclude")
-    assert names == ("melanoma", "basal cell carcinoma", "nevus")
-    assert numbers == [0, 2, -1, -1, 1, -1, -1, -1]
+def test_tree():
+    """Leaves by hand; a label's are those below it, and siblings share none."""
+    assert taxonomy.below(AKIEC) == {AK, "squamous cell carcinoma"}
+    assert taxonomy.below("benign keratosis") == {"seborrheic keratosis", "solar lentigo", "lichenoid keratosis"}
+    assert taxonomy.below("malignant") == {"melanoma", "basal cell carcinoma", AK, "squamous cell carcinoma"}
+    assert taxonomy.below("lesion") == taxonomy.below("malignant") | taxonomy.below("benign")
+    assert not taxonomy.below("malignant") & taxonomy.below("benign") and len(taxonomy.below("lesion")) == 10
+    assert taxonomy.below("no melanoma") == taxonomy.below("lesion") - {"melanoma"}
+    neither = {"nevus", "solar lentigo", "lichenoid keratosis", "dermatofibroma", "vascular lesion"}
+    assert taxonomy.below("benign, not seborrheic keratosis") == neither
+
+
+def test_every_name_is_of_one_node():
+    names = [name for node in taxonomy.NODES.values() for name in node.names] + list(taxonomy.NODES)
+    assert len(names) == len(set(names))
+    for name in names:
+        assert taxonomy.named_by(name.upper().replace(" ", "_")) is not None, name
+    expected = {
+        "Seborrhoeic keratosis": "seborrheic keratosis",
+        "Morbus Bowen": "squamous cell carcinoma",
+        "naevus": "nevus",
+        "Hemangioma": "vascular lesion",
+        "pigmented_benign_keratosis": "benign keratosis",
+        "Aktinische Keratose": AK,
+        "lichen-planus-like  keratosis": "lichenoid keratosis",
+        "Lentigo": "benign keratosis",
+        "bösartig": "malignant",
+        "mystery": None,
+    }
+    assert {name: taxonomy.named_by(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([("", 0), ("nevus", 0), ("", -1)], ("nevus", 0)),
+        ([("benign keratosis", 0), ("seborrheic keratosis", 0)], ("seborrheic keratosis", 0)),
+        ([(AKIEC, 1), (AK, 1), ("no melanoma", 0)], (AK, 1)),
+        (
+            [("benign keratosis", 0), ("benign, not seborrheic keratosis", 0)],
+            ("benign keratosis", 0),
+        ),  # meet, not nested
+        ([("", -1), ("", -1)], ("", -1)),
+        ([(AKIEC, 1), ("melanoma", 1)], None),
+        ([("", 1), ("nevus", 0)], None),
+        ([("no melanoma", 0), ("", 1)], ("", 1)),  # a carcinoma
+        ([("seborrheic keratosis", 0), ("benign, not seborrheic keratosis", 0)], None),
+    ],
+)
+def test_finest_of_several_labels_of_one_lesion(labels, expected):
+    assert taxonomy.finest(labels) == taxonomy.finest(labels[::-1]) == expected
 
 
 def test_codes():

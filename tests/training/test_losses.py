@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -91,6 +92,58 @@ def test_softmax_losses_and_gradients_of_hopeless_and_certain_logits_are_finite(
         loss, pull = jax.vjp(lambda z, options=options: losses.classification_loss(z, label, **options), logits)
         np.testing.assert_allclose(loss, [0, 400])
         np.testing.assert_allclose(pull(jnp.ones(2))[0], [[0, 0, 0], [1, 0, -1]], atol=1e-6)
+
+
+COARSE = ((True, True, False, False, False, False, False), (False, False, False, True, True, True, True))
+
+
+def test_loss_of_a_coarse_label_by_hand():
+    logits = jnp.log(jnp.array([[1.0, 3.0, 4.0, 2.0]]))  # probabilities .1, .3, .4 and .2
+    coarse = ((True, True, False, False), (False, True, True, True))
+    options = CROSS_ENTROPY | {"class_weights": (1.0, 1.0, 1.0, 1.0, 1.0, 3.0), "coarse": coarse}
+    loss = [losses.classification_loss(logits, jnp.array([label]), **options)[0] for label in (2, 4, 5)]
+    np.testing.assert_allclose(loss, [-np.log(0.4), -np.log(0.4), -3 * np.log(0.9)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "gamma"), [("cross_entropy", 0.0), ("focal", 2.0)])
+def test_where_labels_are_classes_coarse_ones_change_nothing(kind, gamma):
+    logits, _, label = random_classes()
+    options = {"kind": kind, "focal_gamma": gamma, "class_weights": ONES}
+
+    def loss(logits, **coarse):
+        return losses.classification_loss(logits, jnp.array(label), **options, **coarse).sum()
+
+    more = {"coarse": COARSE}
+    np.testing.assert_allclose(loss(jnp.array(logits), **more), loss(jnp.array(logits)), rtol=1e-5)
+    gradients = [jax.grad(lambda z, c=c: loss(z, **c))(jnp.array(logits)) for c in ({}, more)]
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "gamma"), [("cross_entropy", 0.0), ("focal", 1.5)])
+def test_loss_and_gradient_of_coarse_labels(kind, gamma):
+    """The gradient in logits by hand: of -log p it is p_j less, inside the label, p_j over the label's p."""
+    logits, probability, _ = random_classes()
+    label = np.arange(40) % 2 + 7
+    inside = np.array(COARSE)[label - 7]
+    options = {"kind": kind, "focal_gamma": gamma, "class_weights": (*ONES, 1.0, 1.0), "coarse": COARSE}
+    loss, pull = jax.vjp(lambda z: losses.classification_loss(z, jnp.array(label), **options), jnp.array(logits))
+    p = (probability * inside).sum(1)
+    np.testing.assert_allclose(loss, -((1 - p) ** gamma) * np.log(p), rtol=1e-4, atol=1e-7)
+    slope = (1 - p) ** gamma - gamma * (1 - p) ** max(gamma - 1, 0) * p * -np.log(p)  # d loss / d -log p
+    expected = slope[:, None] * (probability - inside * probability / p[:, None])
+    if not gamma:
+        np.testing.assert_allclose(pull(jnp.ones(40))[0], expected, rtol=1e-4, atol=1e-6)
+    jax.test_util.check_grads(
+        lambda z: losses.classification_loss(z, jnp.array(label), **options), (jnp.array(logits),), order=1, rtol=0.02
+    )
+
+
+def test_a_coarse_label_of_hopeless_and_certain_logits_is_finite():
+    logits = jnp.array([[200.0, 0.0, -200.0]] * 2)
+    options = CROSS_ENTROPY | {"class_weights": (1.0,) * 5, "coarse": ((True, True, False), (False, True, True))}
+    loss, pull = jax.vjp(lambda z: losses.classification_loss(z, jnp.array([3, 4]), **options), logits)
+    np.testing.assert_allclose(loss, [0, 200])
+    np.testing.assert_allclose(pull(jnp.ones(2))[0], [[0, 0, 0], [1, -1, 0]], atol=1e-6)
 
 
 def test_losses_of_hopeless_and_certain_logits_are_finite():

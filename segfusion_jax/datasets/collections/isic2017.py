@@ -23,7 +23,7 @@ _PARTS = {"Training": "train", "Validation": "validation", "Test_v2": "test"}
 def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
     """Lists the parts that are in `root` without opening an image; no field of `data` counts.
 
-    What is neither melanoma nor seborrheic keratosis is benign, but of no stated diagnosis.
+    What is neither melanoma nor seborrheic keratosis is benign, but of no other stated diagnosis.
 
     Raises:
       FileNotFoundError: no image folder of any part, or a part without its Part 3 ground truth.
@@ -78,4 +78,5 @@ def _diagnosis(row: official.Row) -> str:
     melanoma, keratosis = (taxonomy.flag(row[column], column=column) for column in ("melanoma", "seborrheic_keratosis"))
     if melanoma and keratosis:
         raise ValueError("melanoma and seborrheic_keratosis are both 1; at most one may be")
-    return "melanoma" if melanoma else "benign keratosis" if keratosis else ""
+    rest = "benign, not seborrheic keratosis"
+    return "melanoma" if melanoma else "seborrheic keratosis" if keratosis else rest

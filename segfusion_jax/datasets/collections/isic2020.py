@@ -26,7 +26,8 @@ _COLUMNS = ("image_name", "patient_id", "sex", "age_approx", "anatom_site_genera
 def read(root: Folder, data: config.Data) -> tuple[list[Record], list[Problem]]:
     """Lists the collection in `root` without opening an image; no field of `data` counts.
 
-    Malignant means melanoma here: no other malignant lesion is in the collection.
+    Malignant means melanoma here, and `malignant` is 0 for all else, as published; the diagnosis of what is only called
+    benign is "no melanoma".
 
     Raises:
       FileNotFoundError: no image folder or no ground truth.

@@ -6,12 +6,12 @@ from segfusion_jax.datasets import taxonomy
 from segfusion_jax.datasets.collections import official
 
 _CODES = {
-    **{name: name for name in taxonomy.DIAGNOSES},
+    **{name: node for node in taxonomy.DIAGNOSES for name in (node, *taxonomy.NODES[node].names)},
     **{code.lower(): name for code, name in (taxonomy.HAM10000 | taxonomy.ISIC2019).items() if name},
 }
 _MALIGNANT = {
-    **dict.fromkeys(("benign", "0", "0.0", "no", "false", "negative", "gutartig", "nein"), 0),
-    **dict.fromkeys(("malignant", "1", "1.0", "yes", "true", "positive", "bösartig", "maligne", "ja"), 1),
+    **dict.fromkeys(("benign", *taxonomy.NODES["benign"].names, "0", "0.0", "no", "false", "negative", "nein"), 0),
+    **dict.fromkeys(("malignant", *taxonomy.NODES["malignant"].names, "1", "1.0", "yes", "true", "positive", "ja"), 1),
 }
 _AMBIGUOUS = ("actinic keratosis", "actinic keratosis or intraepithelial carcinoma")  # the config says what they are
 
@@ -25,7 +25,7 @@ def read(text: str) -> tuple[str, int]:
     Raises:
       ValueError: it is no label; says which is most like it.
     """
-    value = " ".join(official.known(text.strip()).lower().replace("_", " ").replace("-", " ").split())
+    value = " ".join(official.known(text.strip()).casefold().replace("_", " ").replace("-", " ").split())
     if value in _CODES:
         return _CODES[value], taxonomy.DIAGNOSES[_CODES[value]]
     if value and value not in _MALIGNANT:

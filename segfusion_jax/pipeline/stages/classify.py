@@ -1,6 +1,5 @@
 """Stage 5: the classifier, or one a fold, on bridged images."""
 
-import collections
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,15 +11,19 @@ from sklearn import metrics
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.evaluation.shares import balancing, class_counts
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.pipeline.networks import classifier_seed
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.split import evenly_spaced
 from segfusion_jax.serving.ensembles import Classes, class_probabilities, malignant_probability
 from segfusion_jax.training import steps
+from segfusion_jax.training.losses import Coarse
 from segfusion_jax.training.optimizer import decayed_rates, make_optimizer
 from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.trainer import Member, Phase, Recipe, steps_per_epoch
+
+_TINY = float(np.finfo(np.float64).eps)
 
 
 def classify(run: Run) -> None:
@@ -55,7 +58,8 @@ def make_recipe(run: Run, train: Sequence[Sequence[Row]]) -> Recipe:
     config, numbers = run.config, [len(rows) for rows in train]
     num_steps = steps_per_epoch(config.classifier.training, numbers)
     classifier = run.networks.classifier(0, run.classes.num_logits)
-    options: dict[str, Any] = dict(steps_per_epoch=num_steps, class_weights=class_weights(config, run.classes, train))
+    weights = class_weights(config, run.classes, train)
+    options: dict[str, Any] = dict(steps_per_epoch=num_steps, class_weights=weights, coarse=coarse(run.classes))
     return Recipe(
         phases={phase: make_phase(config, classifier, phase, **options) for phase in _phases(config)},
         augmentation=config.classifier.augmentation,
@@ -64,13 +68,14 @@ def make_recipe(run: Run, train: Sequence[Sequence[Row]]) -> Recipe:
         best_metric="roc_auc",
         steps_per_epoch=num_steps,
         most_images=max(numbers),
+        possible=run.classes.told.possible,
     )
 
 
 def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Sequence[Row]]], classes: Classes) -> None:
     for (number, chosen), trained in zip(choose, train, strict=True):
         for what, rows in (("trained", trained), ("chosen", chosen)):
-            if len({classes.positive[row.target] for row in rows}) < 2:
+            if len({*classes.judged[[row.target for row in rows]].tolist()} - {-1}) < 2:
                 raise ValueError(
                     f"the {len(rows)} images that classifier {number} is {what} on must be of both kinds, "
                     f"{classes.binary_names[0]} and {classes.binary_names[1]}"
@@ -78,18 +83,29 @@ def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Seq
 
 
 def class_weights(config: Config, classes: Classes, train: Sequence[Sequence[Row]]) -> tuple[float, ...]:
-    """Returns the weight of each class; balanced ones are inverse frequencies, 1 on average over all classifiers'
-    images.
+    """Returns the weight of each target; balanced ones are inverse frequencies, see `shares.balancing`, 1 on average
+    over all classifiers' images.
     """
-    number = len(classes.names)
+    possible = classes.told.possible
     if config.classifier.class_weights == "none":
-        return (1.0,) * number
-    counts = collections.Counter(row.target for rows in train for row in rows)
-    return tuple(counts.total() / (number * counts[target]) for target in range(number))
+        return (1.0,) * len(possible)
+    counts = class_counts(np.array([row.target for rows in train for row in rows]), possible)
+    return tuple(balancing(counts, possible).tolist())
+
+
+def coarse(classes: Classes) -> Coarse:
+    """Returns the classes that each coarse label leaves possible."""
+    return tuple(map(tuple, classes.told.possible[len(classes.names) :].tolist()))
 
 
 def make_phase(
-    config: Config, classifier: Functional, phase: str, *, steps_per_epoch: int, class_weights: tuple[float, ...]
+    config: Config,
+    classifier: Functional,
+    phase: str,
+    *,
+    steps_per_epoch: int,
+    class_weights: tuple[float, ...],
+    coarse: Coarse,
 ) -> Phase:
     """Returns a phase: what is made smaller, and by which optimiser.
 
@@ -98,28 +114,30 @@ def make_phase(
       classifier: the network that is trained.
       phase: "all", or "frozen", which trains the last layer only.
       steps_per_epoch: what an epoch of the schedule is.
-      class_weights: weight of each class in the loss.
+      class_weights: weight of each target in the loss.
+      coarse: the targets that are no classes, as `coarse` returns them.
     """
     training, head_only, decay = _phases(config)[phase], phase == "frozen", config.classifier.layer_decay
     rates = decayed_rates(classifier.params, decay) if decay < 1 and not head_only else None
     optimizer = make_optimizer(training, steps_per_epoch, rates)
     if head_only:
         optimizer = optax.masked(optimizer, {name: name == "head" for name in classifier.params})
-    objective = steps.classification_objective(
-        classifier, config.bridge, config.classifier, class_weights=class_weights, head_only=head_only
-    )
+    options: dict[str, Any] = dict(class_weights=class_weights, coarse=coarse, head_only=head_only)
+    objective = steps.classification_objective(classifier, config.bridge, config.classifier, **options)
     seed = derive_seed(config.seed, "classify", phase, config.classifier.seed)
     return Phase.make(training, objective, optimizer, seed=seed)
 
 
 def score(predicted: Iterable[tuple[Row, np.ndarray]], classes: Classes) -> dict[str, float]:
-    """Returns the ROC-AUC of malignancy, and the log loss of the classes."""
+    """Returns the ROC-AUC of malignancy, of the images whose label says it, and the log loss of the labels."""
     rows, outputs = zip(*predicted, strict=True)
     logits, targets = np.array(outputs), [row.target for row in rows]
-    labels = [classes.positive[target] for target in targets]
+    labels = classes.judged[targets]
+    said = labels >= 0
+    of_labels = (class_probabilities(logits) * classes.told.possible[targets]).sum(axis=1)
     return {
-        "roc_auc": float(metrics.roc_auc_score(labels, malignant_probability(logits, classes))),
-        "loss": float(metrics.log_loss(targets, class_probabilities(logits), labels=range(len(classes.names)))),
+        "roc_auc": float(metrics.roc_auc_score(labels[said], malignant_probability(logits[said], classes))),
+        "loss": float(-np.log(np.clip(of_labels, _TINY, 1 - _TINY)).mean()),
     }
 
 

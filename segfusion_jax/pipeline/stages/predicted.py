@@ -1,6 +1,5 @@
 """What the classifiers say of images, calibrated on images that none of them was trained on."""
 
-import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +8,7 @@ import numpy as np
 from segfusion_jax.config import Classifier
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
+from segfusion_jax.evaluation.shares import class_counts
 from segfusion_jax.input.examples import Source
 from segfusion_jax.input.mask_store import MaskRow
 from segfusion_jax.models.malignancy import malignancy
@@ -41,13 +41,35 @@ class Predicted:
 
     @property
     def targets(self) -> np.ndarray:
-        """The number of each image's class, [n]."""
-        return np.array([row.target for row in self.rows])
+        """The number of each image's class or coarse label, [n]."""
+        return np.array([row.target for row in self.rows], np.int64)
+
+    @property
+    def judged(self) -> "Predicted":
+        """The images whose label says whether they are malignant; `labels` are of these only."""
+        return self.where(self.classes.judged[self.targets] >= 0)
+
+    @property
+    def diagnosed(self) -> "Predicted":
+        """The images whose label is one of the classes."""
+        return self.where(self.targets < len(self.classes.names))
+
+    def where(self, chosen: np.ndarray) -> "Predicted":
+        """Returns these images without those that are not `chosen`, [n] bool."""
+        rows = tuple(row for row, is_chosen in zip(self.rows, chosen, strict=True) if is_chosen)
+        return dataclasses.replace(self, rows=rows, logits=self.logits[chosen])
 
     @property
     def labels(self) -> np.ndarray:
-        """Whether each image is malignant, [n] bool."""
-        return np.array(self.classes.positive)[self.targets]
+        """Whether each image is malignant, [n] bool.
+
+        Raises:
+          ValueError: the label of an image does not say.
+        """
+        labels = self.classes.judged[self.targets]
+        if (labels < 0).any():
+            raise ValueError(f"{(labels < 0).sum()} of {len(labels)} labels do not say whether a lesion is malignant")
+        return labels.astype(bool)
 
     @property
     def of_classes(self) -> np.ndarray:
@@ -78,12 +100,12 @@ def predict_validation(run: Run) -> Predicted:
     classifiers, classes = run.classifiers, run.classes
     parts = [pair for number, rows in run.split.validation for pair in classifiers.predict(run.bridged(rows), [number])]
     rows, logits = zip(*parts, strict=True)
-    counts = collections.Counter(row.target for rows in run.split.training for row in rows)
-    numbers = [counts[target] for target in range(len(classes.names))]
+    possible = classes.told.possible
+    numbers = class_counts([row.target for rows in run.split.training for row in rows], possible).tolist()
     shares = tuple(number / sum(numbers) for number in numbers)
     shift = _shift(run.config.classifier, numbers, classes)
     values = np.array(logits)
-    temperature = fit_temperature(np.array([row.target for row in rows]), values, shift)
+    temperature = fit_temperature(np.array([row.target for row in rows]), values, shift, possible)
     return Predicted(rows, values, Calibration(temperature, shift), classes, shares)
 
 
@@ -112,11 +134,11 @@ def table(predicted: Predicted, masks: Mapping[str, MaskRow]) -> tuple[list[str]
     if many:
         columns += ["diagnosis", *classes.names]
         for line, row, probabilities in zip(lines, predicted.rows, predicted.of_classes, strict=True):
-            line += [classes.names[row.target], *map(repr, probabilities.tolist())]
+            line += [classes.told.labels[row.target], *map(repr, probabilities.tolist())]
     return columns, lines
 
 
-def _shift(classifier: Classifier, numbers: Sequence[int], classes: Classes) -> tuple[float, ...]:
+def _shift(classifier: Classifier, numbers: Sequence[float], classes: Classes) -> tuple[float, ...]:
     """Returns the shift from equal shares of the classes, where training had such, to those of its images."""
     if classifier.training.sampling != "balanced" and classifier.class_weights != "balanced":
         return (0.0,) * classes.num_logits

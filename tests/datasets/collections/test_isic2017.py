@@ -35,7 +35,7 @@ def test_reads_all_parts(tmp_path, packed):
         for i, (record, drawn) in enumerate(zip(by_partition[partition], official.drawn(12), strict=False)):
             assert record.image.read() == drawn.image.read()
             assert record.mask.read() == drawn.mask.read()
-            expected = (("melanoma", 1), ("benign keratosis", 0), ("", 0))[i % 3]
+            expected = (("melanoma", 1), ("seborrheic keratosis", 0), ("benign, not seborrheic keratosis", 0))[i % 3]
             assert (record.diagnosis, record.malignant) == expected
             assert math.isnan(record.age) if i == 1 else record.age == drawn.age
             assert record.sex == drawn.sex
@@ -91,6 +91,6 @@ def test_real_counts():
     assert problems == []
     assert collections.Counter(record.partition for record in records) == {"train": 2000, "validation": 150}
     train = collections.Counter(record.diagnosis for record in records if record.partition == "train")
-    assert train == {"melanoma": 374, "benign keratosis": 254, "": 1372}
+    assert train == {"melanoma": 374, "seborrheic keratosis": 254, "benign, not seborrheic keratosis": 1372}
     assert sum(record.malignant for record in records if record.partition == "train") == 374
     assert all(record.mask is not None for record in records)
