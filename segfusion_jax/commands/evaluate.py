@@ -4,6 +4,7 @@ import argparse
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import tempfile
@@ -15,9 +16,8 @@ from absl import logging
 
 from segfusion_jax.bridge.levels import to_levels
 from segfusion_jax.config import Data
-from segfusion_jax.datasets import table
-from segfusion_jax.datasets.classes import places
-from segfusion_jax.datasets.classes import targets as targets_of
+from segfusion_jax.datasets import table, taxonomy
+from segfusion_jax.datasets.classes import judged_of, places
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.datasets.prepared import Prepared, load_dataset
 from segfusion_jax.datasets.table import Row
@@ -33,10 +33,10 @@ from segfusion_jax.pipeline.stages.score import table as table_of_scores
 from segfusion_jax.report import text
 from segfusion_jax.runtime.atomic import write_table, write_text
 from segfusion_jax.runtime.progress import logged
-from segfusion_jax.serving.ensembles import class_probabilities, malignant_probability
+from segfusion_jax.serving.ensembles import Classes, class_probabilities, malignant_probability
 from segfusion_jax.serving.segfusion import METADATA, SPLIT, SegFusion, model_folder
 
-_SHOWN = ("classification", "one_diagnosis", "diagnosis", "diagnosis_equal_shares", "segmentation")
+_SHOWN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "segmentation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +44,20 @@ class _Classified:
     """Labelled images and what the model says of them.
 
     Attributes:
-      rows: the images; their `target` is 1 where the probability should be high, else 0.
+      rows: the images.
       probabilities: [n] of what counts as malignant to the model, calibrated.
       of_classes: [n, classes], calibrated.
+      sides: [n] 1 where the probability should be high, 0 where it should be low, -1 where the label does not say.
       targets: [n] number of each image's diagnosis among the model's classes, -1 where it is none of them.
+      melanomas: [n] 1 for a melanoma, 0 for what is none, -1 where the label, or the model's classes, do not say.
     """
 
     rows: tuple[Row, ...]
     probabilities: np.ndarray
     of_classes: np.ndarray
+    sides: np.ndarray
     targets: np.ndarray
-
-    @property
-    def labels(self) -> np.ndarray:
-        """[n] bool."""
-        return np.array([row.target == 1 for row in self.rows])
+    melanomas: np.ndarray
 
     @property
     def groups(self) -> list[str]:
@@ -154,17 +153,33 @@ def _classified(
     found = model.classifiers.predict(source)
     logits = [logits for _, logits in logged(found, total=len(rows), what="classified")]
     calibrated = model.calibration.apply(np.array(logits).reshape(len(rows), classes.num_logits))
+    labels = _binary(rows) if classes.num_logits == 1 else _among(rows, classes, data)
+    return _Classified(rows, malignant_probability(calibrated, classes), class_probabilities(calibrated), *labels)
+
+
+def _binary(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns sides, targets and melanomas, as in `_Classified`, for a model of two sides."""
+    sides = np.array([row.target for row in rows], np.int64)
+    return sides, sides, np.full(len(rows), -1)
+
+
+def _among(rows: Sequence[Row], classes: Classes, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns sides, targets and melanomas, as in `_Classified`, for a model of diagnoses.
+
+    A lesion that can be none of the classes still has the side that its collection says, if its label says one.
+    """
     cases = [(row.diagnosis, row.malignant) for row in rows]
-    told_apart = dataclasses.replace(data, target=model.config.data.target)
-    if classes.num_logits > 1:
-        targets, _ = places(cases, classes.names, told_apart)
-    else:
-        targets, _ = targets_of(cases, told_apart)
-    return _Classified(
-        rows,
-        malignant_probability(calibrated, classes),
-        class_probabilities(calibrated),
-        np.array([target if target < len(classes.names) else -1 for target in targets]),
+    targets, told = places(cases, classes.names, dataclasses.replace(data, target="diagnosis"))
+    judged = dataclasses.replace(classes, coarse=told.coarse).judged
+    melanomas = judged_of(told, "melanoma") if "melanoma" in classes.names else (-1,) * len(judged)
+    sides = [
+        judged[target] if target >= 0 else -1 if taxonomy.side(taxonomy.label(*case)) < 0 else row.target
+        for row, case, target in zip(rows, cases, targets, strict=True)
+    ]
+    return (
+        np.array(sides, np.int64),
+        np.array([target if target < len(classes.names) else -1 for target in targets], np.int64),
+        np.array([melanomas[target] if target >= 0 else -1 for target in targets], np.int64),
     )
 
 
@@ -173,15 +188,14 @@ def _metrics(
 ) -> dict[str, Any]:
     """Returns what can be measured: decisions with labels of both kinds, diagnoses with classes that are shared."""
     metrics: dict[str, Any] = {}
-    labels, has_diagnoses = classified.labels, model.classifiers.classes.num_logits > 1
-    if len(set(labels.tolist())) == 2:
+    sides = set(classified.sides.tolist()) - {-1}
+    if len(sides) == 2:
         metrics |= _decisions(model, classified, stated, resamples=resamples)
-        metrics |= _one_diagnosis(classified, resamples=resamples) if has_diagnoses else {}
-    elif len(labels):
-        logging.warning(
-            "all labelled images are %s: decisions cannot be judged", "malignant" if labels[0] else "benign"
-        )
-    if has_diagnoses:
+    elif len(classified.sides):
+        only = {(1,): "malignant", (0,): "benign", (): "of an unknown side"}[tuple(sides)]
+        logging.warning("all labelled images are %s: decisions cannot be judged", only)
+    if model.classifiers.classes.num_logits > 1:
+        metrics |= _melanoma(model, classified, resamples=resamples)
         metrics |= _diagnoses(model, classified, stated, resamples=resamples)
     if overlaps:
         metrics["segmentation"] = of_masks(overlaps, resamples=resamples)
@@ -189,7 +203,9 @@ def _metrics(
 
 
 def _decisions(model: SegFusion, classified: _Classified, stated: dict[str, Any], *, resamples: int) -> dict[str, Any]:
-    labels, probabilities, groups = classified.labels, classified.probabilities, classified.groups
+    said = classified.sides >= 0
+    labels, probabilities = classified.sides[said] == 1, classified.probabilities[said]
+    groups = list(itertools.compress(classified.groups, said))
     low, high = calibration.calibrated_ece(probabilities, groups)
     points = [{name: point[name] for name in ("aim", "level", "threshold")} for point in stated["operating_points"]]
     return {
@@ -202,15 +218,15 @@ def _decisions(model: SegFusion, classified: _Classified, stated: dict[str, Any]
     }
 
 
-def _one_diagnosis(classified: _Classified, *, resamples: int) -> dict[str, Any]:
-    """Returns how well a diagnosis' own probability ranks, where it is all that the labels call malignant."""
-    labels = classified.labels
-    sought = set(classified.targets[labels].tolist())
-    if len(sought) > 1 or min(sought) < 0:
+def _melanoma(model: SegFusion, classified: _Classified, *, resamples: int) -> dict[str, Any]:
+    """Returns how well the probability of melanoma ranks, of the images whose label says whether they are one."""
+    said = classified.melanomas >= 0
+    labels = classified.melanomas[said] == 1
+    if len(set(labels.tolist())) < 2:
         return {}
-    (place,) = sought
-    own = classified.of_classes[:, place]
-    return {"one_diagnosis": sections.ranking(labels, own, classified.groups, resamples=resamples)}
+    own = classified.of_classes[said, model.classes.index("melanoma")]
+    groups = list(itertools.compress(classified.groups, said))
+    return {"melanoma": sections.ranking(labels, own, groups, resamples=resamples)}
 
 
 def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any], *, resamples: int) -> dict[str, Any]:
@@ -223,18 +239,18 @@ def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any]
         classified.of_classes[known],
         model.classes,
         [stated["calibration"]["shares"][name] for name in model.classes],
-        [group for group, is_known in zip(classified.groups, known, strict=True) if is_known],
+        list(itertools.compress(classified.groups, known)),
         resamples=resamples,
     )
 
 
 def _target(model: SegFusion, classified: _Classified) -> dict[str, dict[str, int]]:
-    """Returns what the labels call by each of the two names, by diagnosis."""
-    names = model.classifiers.classes.binary_names
-    counts = {name: collections.Counter() for name in names}
-    for row in classified.rows:
-        counts[names[row.target]][row.diagnosis or "not named"] += 1
-    return {name: dict(count.most_common()) for name, count in counts.items()}
+    """Returns what the labels call by each of the two names, by diagnosis; and, where there is such, "neither"."""
+    names = dict(enumerate(model.classifiers.classes.binary_names)) | {-1: "neither"}
+    counts = {name: collections.Counter() for name in names.values()}
+    for row, side in zip(classified.rows, classified.sides.tolist(), strict=True):
+        counts[names[side]][row.diagnosis or "not named"] += 1
+    return {name: dict(count.most_common()) for name, count in counts.items() if count or name != "neither"}
 
 
 def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classified: _Classified) -> str:
@@ -244,9 +260,10 @@ def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classifie
     for name, counts in metrics["target"].items() if classified.rows else ():
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         lines.append(f"called {name} by the labels: {told or 'none'}")
-    if "one_diagnosis" in metrics:
-        sought = " or ".join(sorted({row.diagnosis for row in classified.rows if row.target == 1}))
-        lines.append(f"one diagnosis: ranked by the probability of {sought} alone")
+    if "melanoma" in metrics:
+        lines.append(
+            f"melanoma: by its own probability, of the {int(metrics['melanoma']['n']['value']):,} images judged"
+        )
     if "diagnosis" in metrics:
         lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
     flagged = metrics["novelty"]["flagged"]
@@ -261,10 +278,11 @@ def _write_predictions(path: pathlib.Path, model: SegFusion, classified: _Classi
     fallbacks = {row.image_id: row.fallback for row in masks.rows}
     columns = ["image_id", "group", "label", "probability", "decision", "fallback", "diagnosis"]
     lines = [
-        [row.image_id, row.group, row.target, repr(float(probability)), int(probability >= model.threshold)]
+        [row.image_id, row.group, "" if side < 0 else side, repr(float(probability))]
+        + [int(probability >= model.threshold)]
         + [fallbacks[row.image_id], row.diagnosis, *map(repr, of_classes.tolist())]
-        for row, probability, of_classes in zip(
-            classified.rows, classified.probabilities, classified.of_classes, strict=True
+        for row, side, probability, of_classes in zip(
+            classified.rows, classified.sides.tolist(), classified.probabilities, classified.of_classes, strict=True
         )
     ]
     write_table(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)

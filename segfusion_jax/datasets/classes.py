@@ -91,6 +91,16 @@ def judged(told: Told, sought: Sequence[bool]) -> tuple[int, ...]:
     return tuple(int(side.pop()) if len(side) == 1 else -1 for side in sides)
 
 
+def judged_of(told: Told, name: str) -> tuple[int, ...]:
+    """Returns whether a lesion of each target is of the class `name`: 1, 0, or -1 where the label does not say.
+
+    Of the classes a plain 'malignant' may leave melanoma alone possible. That does not make the lesion one.
+    """
+    sides = judged(told, [other == name for other in told.classes])
+    number = told.classes.index(name)
+    return tuple(side if side < 1 or target == number else -1 for target, side in enumerate(sides))
+
+
 def _classes(known: Mapping[str, int], data: Data) -> tuple[str, ...]:
     """Returns the classes, in the order of `taxonomy.ALL`; `known` counts the images of each label."""
     meant = {name: _leaves(name, data) for name in taxonomy.ALL if known.get(name)}

@@ -119,9 +119,12 @@ def below(label: str) -> frozenset[str]:
     return frozenset().union(*map(below, children)) if children else frozenset([label])
 
 
-DIAGNOSES = {
-    name: int(below(name) <= below("malignant")) for name in NODES if name not in ("lesion", "malignant", "benign")
-}
+def side(label: str) -> int:
+    """Returns whether a lesion of a label is malignant: 1, 0, or -1 where the label does not say."""
+    return 1 if below(label) <= below("malignant") else 0 if below(label) <= below("benign") else -1
+
+
+DIAGNOSES = {name: side(name) for name in NODES if name not in ("lesion", "malignant", "benign")}
 """Whether each diagnosis is malignant, before `data.actinic_keratosis` and `data.akiec` have their say."""
 
 HAM10000 = {

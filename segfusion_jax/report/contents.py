@@ -235,6 +235,9 @@ def _calibration(run: FinishedRun) -> Section:
 def _diagnoses(run: FinishedRun) -> Section:
     """Makes the section of diagnoses, which is empty unless the classifier names some."""
     blocks: list[Block] = []
+    if "melanoma" in run.metrics:
+        note = "Of the probability of melanoma alone, over the images whose label says whether they are one."
+        blocks.append(labels.metrics_table("Melanoma against all others", run.metrics["melanoma"], note))
     if "diagnosis" in run.metrics:
         table = labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
         blocks += [*figures.find(run.figures, ("diagnoses",)), table]

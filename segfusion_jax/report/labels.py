@@ -11,7 +11,7 @@ Entries = Mapping[str, Mapping[str, float]]
 SECTIONS = {
     "classification": "Classification",
     "uncalibrated": "Classification before calibration",
-    "one_diagnosis": "One diagnosis against all others",
+    "melanoma": "Melanoma against all others",
     "diagnosis": "Diagnoses",
     "diagnosis_equal_shares": "Diagnoses as if all were equally frequent",
     "segmentation": "Segmentation",

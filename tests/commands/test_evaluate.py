@@ -81,9 +81,10 @@ def test_wrong_options_are_refused_before_the_work(parse, tmp_path, wrong):
         evaluate.run(parse(*words))
 
 
-def classified(labels, targets, probabilities) -> evaluate._Classified:
-    rows = tuple(row(number, target=label) for number, label in enumerate(labels))
-    return evaluate._Classified(rows, probabilities[:, 1:].sum(axis=1), probabilities, np.array(targets))
+def classified(sides, targets, probabilities, melanomas=()) -> evaluate._Classified:
+    rows = tuple(row(number) for number, _ in enumerate(sides))
+    labels = np.array(sides), np.array(targets), np.array(melanomas or [-1] * len(rows))
+    return evaluate._Classified(rows, probabilities[:, 1:].sum(axis=1), probabilities, *labels)
 
 
 def test_diagnoses_are_judged_where_they_are_among_the_models():
@@ -103,18 +104,42 @@ def test_diagnoses_are_judged_where_they_are_among_the_models():
     assert "segmentation" not in metrics
 
 
-def test_where_the_labels_seek_one_diagnosis_its_own_probability_ranks_too():
+def test_melanoma_is_ranked_by_its_own_probability():
     model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"))
     model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
     probabilities = np.array([[0.6, 0.0, 0.4], [0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.1, 0.7]])
     stated = {"operating_points": [], "calibration": {"shares": dict.fromkeys(model.classes, 1 / 3)}}
-    metrics = evaluate._metrics(
-        model, classified([0, 1, 1, 0], [-1, 1, 1, 0], probabilities), [], stated, resamples=100
-    )
+    found = classified([0, 1, 1, 0], [-1, 1, 1, 0], probabilities, [0, 1, 1, 0])
+    metrics = evaluate._metrics(model, found, [], stated, resamples=100)
     assert metrics["classification"]["roc_auc"]["value"] == 0.25  # malignancy: 0.5 beats 0.4, nothing beats 0.8
-    assert metrics["one_diagnosis"]["roc_auc"]["value"] == 1.0
-    of_two = evaluate._metrics(model, classified([0, 1, 1, 0], [-1, 1, 2, 0], probabilities), [], stated, resamples=100)
-    assert "one_diagnosis" not in of_two
+    assert metrics["melanoma"]["roc_auc"]["value"] == 1.0
+    unsaid = classified([-1, 1, 1, 0], [-1, 1, 1, 0], probabilities, [0, 1, -1, -1])
+    metrics = evaluate._metrics(model, unsaid, [], stated, resamples=100)
+    assert [metrics[name]["n"]["value"] for name in ("classification", "melanoma", "diagnosis")] == [3, 2, 3]
+    none = classified([0, 1, 1, 0], [-1, 1, 1, 0], probabilities)
+    assert "melanoma" not in evaluate._metrics(model, none, [], stated, resamples=100)
+
+
+def test_labels_of_any_grain_judge_what_they_say():
+    """By hand: what each label says of malignancy, of the model's diagnoses, and of melanoma."""
+    classes = Classes(("nevus", "melanoma", "basal cell carcinoma", "benign keratosis"), (False, True, True, False), 4)
+    expected = {
+        ("nevus", 0): (0, 0, 0),
+        ("melanoma", 1): (1, 1, 1),
+        ("basal cell carcinoma", 1): (1, 2, 0),
+        ("seborrheic keratosis", 0): (0, 3, 0),
+        ("dermatofibroma", 0): (0, -1, -1),  # none of the classes
+        ("", 0): (0, -1, 0),
+        ("", 1): (1, -1, -1),
+        ("no melanoma", 0): (-1, -1, 0),  # called benign by ISIC 2020, but it may be a carcinoma
+        ("benign, not seborrheic keratosis", 0): (0, -1, 0),
+    }
+    rows = [
+        row(number, diagnosis=diagnosis, malignant=malignant, target=malignant)
+        for number, (diagnosis, malignant) in enumerate(expected)
+    ]
+    found = evaluate._among(rows, classes, Data(collection="isic2020"))
+    assert list(zip(*map(np.ndarray.tolist, found), strict=True)) == list(expected.values())
 
 
 def test_of_one_class_only_the_masks_are_judged():

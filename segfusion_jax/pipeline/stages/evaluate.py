@@ -23,7 +23,8 @@ class Evaluated:
 
     Attributes:
       validation: images that chose the classifiers' weights, on which temperature and thresholds are fitted.
-      test: held-out images.
+      everything: held-out images.
+      test: those of them whose label says whether they are malignant; all that follows is of these.
       source: the test images as the classifiers see them.
       evidence: evidence in each test image, as `ClassifierEnsemble.explain` yields it.
       familiar: what tells unfamiliar images.
@@ -33,6 +34,7 @@ class Evaluated:
     """
 
     validation: Predicted
+    everything: Predicted
     test: Predicted
     source: Examples
     evidence: Sequence[np.ndarray]
@@ -44,7 +46,8 @@ class Evaluated:
     @property
     def threshold(self) -> float:
         """The probability from which an image is called malignant, chosen on the validation images."""
-        return choose_threshold(self.validation.labels, self.validation.malignancy)
+        chosen = self.validation.judged
+        return choose_threshold(chosen.labels, chosen.malignancy)
 
 
 def evaluate(run: Run) -> None:
@@ -65,21 +68,22 @@ def evaluate(run: Run) -> None:
 
 def _predict(run: Run) -> Evaluated:
     validation = predicted.predict_validation(run)
-    source = run.bridged(run.split.classified("test"))
-    test = predicted.predict(run.classifiers, source, validation)
+    everything = predicted.predict(run.classifiers, run.bridged(run.split.classified("test")), validation)
+    test = everything.judged
+    source = run.bridged(test.rows)
     evidence = [evidence for _, evidence in run.classifiers.explain(source)]
     familiar = novelty.fit(run)
     novelties = novelty.score(run.prepared, run.classifiers, familiar, test.rows)
     overlaps = read_overlaps(run)
     overlays = figures.overlays(run, overlaps)
-    return Evaluated(validation, test, source, evidence, familiar, novelties, overlaps, overlays)
+    return Evaluated(validation, everything, test, source, evidence, familiar, novelties, overlaps, overlays)
 
 
 def _measure(run: Run, found: Evaluated, shares: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """Returns what `metrics.json` holds."""
     options, test, threshold = run.config.evaluation, found.test, found.threshold
     resamples, masks = options.resamples, {row.image_id: row for row in run.masks.rows}
-    return metrics.of_decisions(found.validation, test, threshold, resamples=resamples) | {
+    return metrics.of_decisions(found.validation, found.everything, threshold, resamples=resamples) | {
         "validation": metrics.of_validation(found.validation, resamples=resamples),
         "segmentation": metrics.of_masks(found.overlaps, resamples=resamples),
         "subgroups": metrics.of_subgroups(
@@ -94,7 +98,7 @@ def _write(run: Run, found: Evaluated, measured: dict[str, Any]) -> None:
     masks = {row.image_id: row for row in run.masks.rows}
     run.write_metrics(measured)
     run.write_novelty(found.familiar)
-    run.write_predictions("validation", *predicted.table(found.validation, masks))
+    run.write_predictions("validation", *predicted.table(found.validation.judged, masks))
     run.write_predictions("predictions", *predicted.table(found.test, masks))
 
 

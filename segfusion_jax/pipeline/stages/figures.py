@@ -70,8 +70,9 @@ def draw_scores(
         curve(folder / f"{name}.png", judged)
     plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, names)
     if test.classes.num_logits > 1:
-        decisions = test.of_classes.argmax(axis=1)
-        plots.confusion_matrix(folder / "diagnoses.png", test.targets, decisions, test.classes.names)
+        known = test.diagnosed
+        decisions = known.of_classes.argmax(axis=1)
+        plots.confusion_matrix(folder / "diagnoses.png", known.targets, decisions, test.classes.names)
     plots.probability_histogram(folder / "probabilities.png", labels, probabilities, threshold, names)
     before = _reliability("Before calibration", labels, test.uncalibrated)
     plots.reliability_diagram(
@@ -107,7 +108,7 @@ def draw_bridge(folder: pathlib.Path, bridge: Bridge, test: Predicted, source: E
     panels = []
     for place in chosen:
         example, row = whole[place], test.rows[place]
-        title = f"{row.image_id}\n{test.classes.names[row.target]}"
+        title = f"{row.image_id}\n{test.classes.told.labels[row.target]}"
         panels.append((example["image"], example["mask"][..., 0], _bridged(source[place], bridge), title))
     plots.bridge_panels(folder / "bridge_panels.png", panels)
 

@@ -16,7 +16,7 @@ LEVELS = (0.8, 0.9, 0.95)
 """Sensitivities and specificities at which the model is judged too."""
 
 
-_MAIN = ("classification", "diagnosis", "diagnosis_equal_shares", "segmentation")
+_MAIN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "segmentation")
 
 
 def main_table(metrics: Mapping[str, Any]) -> str:
@@ -27,8 +27,12 @@ def main_table(metrics: Mapping[str, Any]) -> str:
 def of_decisions(validation: Predicted, test: Predicted, threshold: float, *, resamples: int) -> dict[str, Any]:
     """Returns the sections `classification`, `uncalibrated`, `calibration` and `operating_points`.
 
-    Where there are more than two classes, `diagnosis` and `diagnosis_equal_shares` too.
+    Where there are more than two classes, `diagnosis` and `diagnosis_equal_shares` too, of the images whose label is a
+    class; and `melanoma`, where it is one, of those whose label says whether it is one. The others are of those whose
+    label says whether they are malignant.
     """
+    everything = test
+    test, chosen = test.judged, validation.judged
     labels, probabilities, groups = test.labels, test.malignancy, test.groups
     before = sections.classification(labels, test.uncalibrated, groups, 0.5, resamples=resamples)
     low, high = calibration.calibrated_ece(probabilities, groups)
@@ -44,16 +48,36 @@ def of_decisions(validation: Predicted, test: Predicted, threshold: float, *, re
             "shares": dict(zip(test.classes.names, test.shares, strict=True)),
             "ece_by_chance": {"low": low, "high": high},
         },
-        "operating_points": [_operating_point(*aim, validation, test, resamples) for aim in aims],
+        "operating_points": [_operating_point(*aim, chosen, test, resamples) for aim in aims],
     }
     if test.classes.num_logits > 1:
-        names = test.classes.names
-        metrics |= sections.diagnosis(test.targets, test.of_classes, names, test.shares, groups, resamples=resamples)
+        metrics |= _diagnoses(everything.diagnosed, resamples=resamples)
+        metrics |= _melanoma(everything, resamples=resamples)
     return metrics
+
+
+def _diagnoses(test: Predicted, *, resamples: int) -> dict[str, Any]:
+    """Returns the sections of `sections.diagnosis`; nothing where fewer than two classes are there."""
+    if len(set(test.targets.tolist())) < 2:
+        return {}
+    names = test.classes.names
+    return sections.diagnosis(test.targets, test.of_classes, names, test.shares, test.groups, resamples=resamples)
+
+
+def _melanoma(test: Predicted, *, resamples: int) -> dict[str, Any]:
+    """Returns how well the probability of melanoma ranks; nothing where it is no class, or images are all of one kind."""
+    if "melanoma" not in test.classes.names:
+        return {}
+    said, labels = test.against_all("melanoma")
+    if len(set(labels.tolist())) < 2:
+        return {}
+    own = said.of_classes[:, test.classes.names.index("melanoma")]
+    return {"melanoma": sections.ranking(labels, own, said.groups, resamples=resamples)}
 
 
 def of_validation(validation: Predicted, *, resamples: int) -> dict[str, Any]:
     """Returns what was promised on the images that chose weights and thresholds."""
+    validation = validation.judged
     areas = weighted.roc_auc(validation.labels, validation.malignancy)
     value = {"roc_auc": float(areas(np.ones((1, len(validation.rows))))[0]), "n": float(len(validation.rows))}
     return bootstrap.entries(value, {"roc_auc": areas}, validation.groups, resamples=resamples)

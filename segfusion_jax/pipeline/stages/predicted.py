@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from segfusion_jax.config import Classifier
+from segfusion_jax.datasets.classes import judged_of
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.calibration import Calibration, fit_temperature, prior_shift
 from segfusion_jax.evaluation.shares import class_counts
@@ -48,6 +49,11 @@ class Predicted:
     def judged(self) -> "Predicted":
         """The images whose label says whether they are malignant; `labels` are of these only."""
         return self.where(self.classes.judged[self.targets] >= 0)
+
+    def against_all(self, name: str) -> tuple["Predicted", np.ndarray]:
+        """Returns the images whose label says whether they are of the class `name`, and whether they are, [n] bool."""
+        said = np.array(judged_of(self.classes.told, name))[self.targets]
+        return self.where(said >= 0), said[said >= 0] == 1
 
     @property
     def diagnosed(self) -> "Predicted":
