@@ -176,10 +176,11 @@ def _among(rows: Sequence[Row], classes: Classes, data: Data) -> tuple[np.ndarra
         judged[target] if target >= 0 else -1 if taxonomy.side(taxonomy.label(*case)) < 0 else row.target
         for row, case, target in zip(rows, cases, targets, strict=True)
     ]
+    others = [-1 if "melanoma" in taxonomy.below(taxonomy.label(*case)) else 0 for case in cases]
     return (
         np.array(sides, np.int64),
         np.array([target if target < len(classes.names) else -1 for target in targets], np.int64),
-        np.array([melanomas[target] if target >= 0 else -1 for target in targets], np.int64),
+        np.array([melanomas[target] if target >= 0 else other for target, other in zip(targets, others, strict=True)]),
     )
 
 
@@ -261,9 +262,8 @@ def _summary(title: str, metrics: dict[str, Any], rows: Sequence[Row], classifie
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         lines.append(f"called {name} by the labels: {told or 'none'}")
     if "melanoma" in metrics:
-        lines.append(
-            f"melanoma: by its own probability, of the {int(metrics['melanoma']['n']['value']):,} images judged"
-        )
+        many = int(metrics["melanoma"]["n"]["value"])
+        lines.append(f"melanoma: by its own probability, of {many:,} images whose label says whether they are one")
     if "diagnosis" in metrics:
         lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
     flagged = metrics["novelty"]["flagged"]

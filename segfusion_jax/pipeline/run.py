@@ -101,7 +101,7 @@ class Run:
     @functools.cached_property
     def classes(self) -> Classes:
         """What is to be told apart."""
-        coarse = {name: tuple(possible) for name, possible in self.audit["coarse"].items()}
+        coarse = {name: tuple(possible) for name, possible in self.audit.get("coarse", {}).items()}
         return Classes.of(Told(tuple(self.audit["classes"]), coarse), self.config.data)
 
     @functools.cached_property

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from segfusion_jax.commands import evaluate
+from segfusion_jax.config import Data
 from segfusion_jax.datasets import table
 from segfusion_jax.evaluation import segmentation
 from segfusion_jax.serving.ensembles import Classes
@@ -128,7 +129,7 @@ def test_labels_of_any_grain_judge_what_they_say():
         ("melanoma", 1): (1, 1, 1),
         ("basal cell carcinoma", 1): (1, 2, 0),
         ("seborrheic keratosis", 0): (0, 3, 0),
-        ("dermatofibroma", 0): (0, -1, -1),  # none of the classes
+        ("dermatofibroma", 0): (0, -1, 0),  # none of the classes
         ("", 0): (0, -1, 0),
         ("", 1): (1, -1, -1),
         ("no melanoma", 0): (-1, -1, 0),  # called benign by ISIC 2020, but it may be a carcinoma

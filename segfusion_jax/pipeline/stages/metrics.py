@@ -65,7 +65,7 @@ def _diagnoses(test: Predicted, *, resamples: int) -> dict[str, Any]:
 
 
 def _melanoma(test: Predicted, *, resamples: int) -> dict[str, Any]:
-    """Returns how well the probability of melanoma ranks; nothing where it is no class, or images are all of one kind."""
+    """Returns how well the probability of melanoma ranks; nothing without such a class or images of both kinds."""
     if "melanoma" not in test.classes.names:
         return {}
     said, labels = test.against_all("melanoma")

@@ -8,6 +8,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
+from scipy import special
+from sklearn import metrics
 
 from segfusion_jax.config import Training
 from segfusion_jax.datasets.table import read_rows, write_rows
@@ -117,6 +119,38 @@ def test_balanced_weights_of_three_classes_by_hand():
     classes = Classes(("a", "b", "c"), (True, False, False), 3)
     config = tiny.config(classifier__class_weights="balanced")
     assert stage.class_weights(config, classes, train) == (6 / 9, 6 / 3, 6 / 6)
+
+
+COARSE = Classes(("a", "b", "c"), (True, False, False), 3, {"b or c": ("b", "c"), "a or b": ("a", "b")})
+
+
+def test_balanced_weights_of_coarse_labels_by_hand():
+    """Of 2 b and 1 c, three more are 2 and 1: 4 b and 2 c of 8 images, with 2 a."""
+    rows = [types.SimpleNamespace(target=target) for target in (0, 0, 1, 1, 2, 3, 3, 3)]
+    config = tiny.config(classifier__class_weights="balanced")
+    expected = [8 / (3 * 2), 8 / (3 * 4), 8 / (3 * 2), 2 * 8 / (3 * 6), 2 * 8 / (3 * 6)]
+    weights = stage.class_weights(config, COARSE, [rows])
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    drawn = trainer.sampling_weights(Training(sampling="balanced"), rows, tiny.BASE.data, COARSE.told.possible)
+    np.testing.assert_allclose(3 / 8 * np.array([weights[row.target] for row in rows]), drawn)
+    assert stage.class_weights(tiny.BASE, COARSE, [rows]) == (1.0,) * 5
+    assert stage.coarse(COARSE) == ((False, True, True), (True, True, False))
+
+
+def test_validation_scores_of_coarse_labels_by_hand():
+    probabilities = np.array([[0.6, 0.2, 0.2], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4], [0.8, 0.1, 0.1]])
+    rows = [types.SimpleNamespace(target=target) for target in (0, 1, 3, 4)]
+    found = stage.score(zip(rows, np.log(probabilities), strict=True), COARSE)
+    assert found["loss"] == pytest.approx(-np.log([0.6, 0.6, 0.7, 0.9]).mean())
+    assert found["roc_auc"] == 1.0  # the last, which may be both, is not asked
+
+
+def test_validation_loss_of_classes_is_scikit_learns():
+    logits = np.random.default_rng(0).normal(0, 30, (50, 3))
+    rows = [types.SimpleNamespace(target=number % 3) for number in range(50)]
+    classes = Classes(("a", "b", "c"), (True, False, False), 3)
+    expected = metrics.log_loss([row.target for row in rows], special.softmax(logits, axis=1), labels=range(3))
+    assert stage.score(zip(rows, logits, strict=True), classes)["loss"] == expected
 
 
 ENSEMBLE = tiny.config(classifier__fold_ensemble=True)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from segfusion_jax.evaluation.calibration import Calibration
+from segfusion_jax.pipeline.stages import metrics
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.serving.ensembles import Classes
+from tests.datasets.rows import row
 
 
 def predicted(logits, names, positive, shares) -> Predicted:
@@ -22,3 +24,50 @@ def test_prevalence_is_the_share_of_all_malignant_classes():
     three = predicted([np.log([0.5, 0.3, 0.2])], names, positive, (0.7, 0.2, 0.1))
     np.testing.assert_allclose(three.malignancy, [0.5])
     assert three.prevalence == pytest.approx(0.3)
+
+
+COARSE = {"malignant": ("melanoma",), "benign": ("nevus", "dermatofibroma"), "no melanoma": ("carcinoma", "nevus")}
+CLASSES = Classes(("melanoma", "carcinoma", "nevus", "dermatofibroma"), (True, True, False, False), 4, COARSE)
+
+
+def labelled(targets, probabilities) -> Predicted:
+    rows = tuple(row(number, target=target) for number, target in enumerate(targets))
+    calibration = Calibration(1.0, (0.0,) * 4)
+    return Predicted(rows, np.log(probabilities), calibration, CLASSES, (0.25,) * 4)
+
+
+def test_images_are_judged_by_what_their_label_says():
+    """By hand; the labels are melanoma, nevus, and the three coarse ones."""
+    images = labelled([0, 2, 4, 5, 6], np.full((5, 4), 0.25))
+    assert [one.image_id for one in images.judged.rows] == ["I0000", "I0001", "I0002", "I0003"]
+    assert images.judged.labels.tolist() == [True, False, True, False]
+    with pytest.raises(ValueError, match="1 of 5 labels do not say whether a lesion is malignant"):
+        _ = images.labels
+    assert images.diagnosed.targets.tolist() == [0, 2]
+    melanomas, labels = images.against_all("melanoma")
+    assert [one.target for one in melanomas.rows] == [0, 2, 5, 6]  # 'malignant' does not say melanoma
+    assert labels.tolist() == [True, False, False, False]
+
+
+def test_metrics_of_images_of_all_grains():
+    probabilities = np.array(
+        [
+            [0.7, 0.1, 0.1, 0.1],  # melanoma
+            [0.2, 0.1, 0.6, 0.1],  # nevus
+            [0.1, 0.2, 0.1, 0.6],  # nevus, called dermatofibroma
+            [0.3, 0.5, 0.1, 0.1],  # malignant
+            [0.4, 0.2, 0.2, 0.2],  # benign, more probably malignant than the last but for nothing
+            [0.8, 0.1, 0.05, 0.05],  # no melanoma, more probably one than the melanoma
+        ]
+    )
+    images = labelled([0, 2, 2, 4, 5, 6], probabilities)
+    found = metrics.of_decisions(images, images, 0.5, resamples=50)
+    assert {name: found[name]["n"]["value"] for name in ("classification", "diagnosis", "melanoma")} == {
+        "classification": 5,
+        "diagnosis": 3,
+        "melanoma": 5,
+    }
+    assert found["classification"]["roc_auc"]["value"] == 1.0  # .8 and .8 above .6, .3 and .3
+    assert found["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["melanoma"]["roc_auc"]["value"] == pytest.approx(3 / 4)  # .7 above .2, .1 and .4, not above .8
+    assert found["calibration"]["fitted_on"] == 6
