@@ -9,8 +9,10 @@ others; or folders that are called like classes. `segfusion check` tells what is
 with. Without masks, `bridge.mode=none` trains a classifier of whole images alone, or those of another collection serve:
 --set data.collections.ham10000.use=masks, found in SEGFUSION_DATA or at --set data.collections.ham10000.root=HAM10000.
 
-Hardware, time and results: `quick` is meant for some hundred images on 2 CPU cores; the full size is meant for an
-accelerator, and not run to its end here.
+Hardware, time and results: `quick` is meant for some hundred images on 2 CPU cores. 120 of the ISIC archive, 50 of them
+melanomas, without masks, took 10 min 52 s to the report, beside other work (2 cores of an Intel Xeon, 2026-11-28); the
+ROC-AUC of 18 test images was 0.675, its interval from 0.377 to 0.944, which tells little. The full size is meant for
+an accelerator, and was not run to its end here.
 """
 
 import ml_collections
