@@ -339,6 +339,6 @@ def test_what_is_described_is_what_is_checked(field):
 @pytest.mark.parametrize("name", sorted(path.stem for path in tiny.CONFIGS.glob("*.py")) + ["ham10000:quick"])
 def test_shipped_configs_are_accepted(name):
     shipped = Config.from_config_dict(tiny.shipped(name))
-    assert shipped.data.collection == {"released": "image_folder"}.get(name, name.partition(":")[0])
+    assert shipped.data.collection == {"released": "image_folder", "dermoscopy": ""}.get(name, name.partition(":")[0])
     if shipped.data.collection in ("isic2019", "isic2020"):
         assert shipped.data.collections == {"ham10000": config.Source(use="masks")}

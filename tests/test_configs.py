@@ -154,3 +154,12 @@ def test_missing_folders_say_where_the_data_are_published(name, data, tmp_path, 
         ):
             experiment.run(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_dermoscopy_names_what_is_here_and_its_variant_is_smaller():
+    full, quick = (Config.from_config_dict(tiny.shipped(name)) for name in ("dermoscopy", "dermoscopy:quick"))
+    assert full.data == quick.data and full.data.own == tuple(full.data.sources)
+    assert set(full.data.own) == {"ham10000", "isic2017", "isic2019", "isic2020", "isic_archive"}
+    assert quick.classifier.training.epochs < full.classifier.training.epochs
+    with pytest.raises(ValueError, match="dermoscopy.py:small is not known; 'quick' is"):
+        tiny.shipped("dermoscopy:small")

@@ -19,6 +19,7 @@ from segfusion_jax.datasets.table import Row
 RELATIONS: dict[str, Callable[[Row], str]] = {
     "same picture": lambda row: row.picture,
     "near duplicate": lambda row: row.lookalike,
+    "cut of the other": lambda row: row.cut,
     "same lesion": lambda row: row.lesion_id or f"image {row.image_id}",
     "same patient": lambda row: row.patient_id or f"image {row.image_id}",
     "any of these": lambda row: row.group,

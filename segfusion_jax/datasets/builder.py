@@ -88,7 +88,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             self._finished.rmdir()
 
     def _info(self) -> tfds.core.DatasetInfo:
-        texts = {name: tfds.features.Text() for name in (*TEXTS, "sha256", "perceptual_hash")}
+        texts = {name: tfds.features.Text() for name in (*TEXTS, "sha256", "perceptual_hash", "cut_hashes")}
         numbers = {"malignant": np.int32, "age": np.float32, "width": np.int32, "height": np.int32}
         return tfds.core.DatasetInfo(
             builder=self,

@@ -13,6 +13,7 @@ from segfusion_jax import config
 from segfusion_jax.annotations.lesion import AmbiguousMask
 from segfusion_jax.annotations.lesion import lesion as annotated_lesion
 from segfusion_jax.datasets import colours, dicom, files, heic
+from segfusion_jax.datasets.cuts import cut_hashes
 from segfusion_jax.datasets.files import File
 from segfusion_jax.datasets.near_duplicates import perceptual_hash
 from segfusion_jax.datasets.record import Problem, Record
@@ -39,6 +40,7 @@ class Stored:
       file_bytes: size of the original's file.
       sha256: SHA-256 of the original's bytes, in hexadecimal digits.
       perceptual_hash: `near_duplicates.perceptual_hash` of the original, in hexadecimal digits.
+      cut_hashes: `cuts.cut_hashes` of it, likewise.
       profile: name of the colour profile that its colours were brought to sRGB from; "" = they were sRGB.
     """
 
@@ -49,6 +51,7 @@ class Stored:
     file_bytes: int
     sha256: str
     perceptual_hash: str
+    cut_hashes: str
     profile: str = ""
 
 
@@ -85,6 +88,7 @@ def store(record: Record, data: config.Data) -> Stored | Problem:
         file_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         perceptual_hash=perceptual_hash(pixels).hex(),
+        cut_hashes=cut_hashes(pixels).hex(),
         profile=profile,
     )
 

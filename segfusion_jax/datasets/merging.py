@@ -16,7 +16,7 @@ from segfusion_jax.datasets import images, taxonomy
 from segfusion_jax.datasets.record import Record
 
 _ISIC = re.compile(r"ISIC_\d+")
-_LABEL = ("diagnosis", "malignant")
+_WHOSE = re.compile(r"(?:group:)?(?:patient:|lesion:)?((?:IP|IL|HAM|BCN|MSK\d*)_\d{7})")
 _STRICTNESS = {"test": 2, "train": 1, "all": 0}
 
 
@@ -111,15 +111,30 @@ def _labels(records: Iterable[Record]) -> list[tuple[str, int]]:
 
 
 def _told_apart(records: Mapping[str, Sequence[Record]]) -> list[Record]:
-    """Returns all records, with ids that are no ISIC's and stand in several collections told apart."""
+    """Returns all records, with ids that are not the ISIC archive's told apart: of lesions, patients, and images that
+    stand in several collections.
+    """
     count = collections.Counter(record.image_id for members in records.values() for record in members)
-    return [
-        record
-        if count[record.image_id] == 1 or _ISIC.fullmatch(plain_id(record.image_id))
-        else dataclasses.replace(record, image_id=f"{name}/{record.image_id}")
-        for name, members in records.items()
-        for record in members
-    ]
+    apart = []
+    for name, members in records.items():
+        for record in members:
+            alone = count[record.image_id] == 1 or _ISIC.fullmatch(plain_id(record.image_id))
+            image_id = record.image_id if alone else f"{name}/{record.image_id}"
+            apart.append(dataclasses.replace(record, image_id=image_id, **_whose(record, name)))
+    return apart
+
+
+def _whose(record: Record, name: str) -> dict[str, str]:
+    """Returns lesion and patient of a record: the archive's own ids, whatever column had them, others with `name`."""
+    ids = {"lesion_id": "", "patient_id": ""}
+    for field in ids:
+        known = getattr(record, field)
+        archive = _WHOSE.fullmatch(known)
+        if archive:
+            ids["patient_id" if archive[1].startswith("IP") else "lesion_id"] = archive[1]
+        elif known:
+            ids[field] = f"{name}: {known}"
+    return ids
 
 
 def _united(members: Sequence[Record], sources: Mapping[str, Source]) -> Record:

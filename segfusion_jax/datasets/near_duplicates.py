@@ -116,7 +116,7 @@ def _spanning_forest(words: np.ndarray) -> np.ndarray:
     """Returns the edges [k, 2] that connect what near duplicates connect among n different hashes, [n, 4] uint64."""
     component = np.arange(len(words))
     edges = [np.empty((0, 2), np.int64)]
-    for close in _close_pairs(words):
+    for close in close_pairs(words):
         edges.append(close[component[close[:, 0]] != component[close[:, 1]]])
         if sum(map(len, edges[1:])) > _PENDING:
             edges = [_forest(np.concatenate(edges), len(words))]
@@ -133,22 +133,31 @@ def _graph(edges: np.ndarray, n: int) -> csr_array:
     return coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n)).tocsr()
 
 
-def _close_pairs(words: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields all pairs [k, 2] of rows within THRESHOLD, i < j, those of a few thousand rows at a time."""
-    turned = _transposed(words)
-    columns, turned_columns = np.ascontiguousarray(words.T), np.ascontiguousarray(turned.T)
+def close_pairs(words: np.ndarray, others: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Yields all pairs [k, 2] within THRESHOLD in some orientation, those of a few thousand rows at a time.
+
+    Args:
+      words: hashes, [n, 4] uint64.
+      others: those that they are compared with, so that pairs are of a row of `words` and one of `others`; None: with
+        each other, i < j.
+    """
+    ours = np.ascontiguousarray(words.T)
+    theirs = words if others is None else others
+    turned = _transposed(theirs)
+    columns, turned_columns = np.ascontiguousarray(theirs.T), np.ascontiguousarray(turned.T)
 
     def of_rows(start: int) -> np.ndarray:
-        rows = columns[:, start : start + _ROWS]
+        rows = ours[:, start : start + _ROWS]
         found = []
-        for left in range(start, len(words), _COLUMNS):
+        for left in range(start if others is None else 0, len(theirs), _COLUMNS):
             block = slice(left, left + _COLUMNS)
             close = _maybe_close(rows, columns[:, block]) | _maybe_close(rows, turned_columns[:, block])
             i, j = np.divmod(np.flatnonzero(close), close.shape[1])  # np.nonzero takes as long as all the rest
             found.append((start + i, left + j))
         i, j = np.concatenate(found, axis=1)
-        i, j = i[i < j], j[i < j]
-        distance = np.minimum(_distance(words[i], words[j]), _distance(words[i], turned[j]))
+        if others is None:
+            i, j = i[i < j], j[i < j]
+        distance = np.minimum(_distance(words[i], theirs[j]), _distance(words[i], turned[j]))
         return np.stack([i, j], axis=1)[distance <= THRESHOLD]
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

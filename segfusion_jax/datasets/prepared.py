@@ -238,9 +238,12 @@ def _write_store(
         _refuse(error.problems, data, splits_folder)
     skip = {"image": tfds.decode.SkipDecoding()}
     source = _reader(store).as_data_source(split=builder.SPLIT, decoders=skip)  # pyright: ignore[reportCallIssue]
-    rows = [_row(position, example) for position, example in enumerate(source)]
+    rows, cuts = [], []
+    for position, example in enumerate(source):
+        rows.append(_row(position, example))
+        cuts.append(bytes.fromhex(example["cut_hashes"].decode()))
     table.write_problems(store / "problems.csv", made.problems)
-    table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs))
+    table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs, cuts))
     made.forget_shards()
     logging.info("%d images of %s stored in %s", len(rows), data.name, store)
 
@@ -257,7 +260,7 @@ def _reader(store: pathlib.Path) -> tfds.core.DatasetBuilder:
 
 
 def _row(position: int, example: dict[str, Any]) -> Row:
-    facts = {name: value for name, value in example.items() if name not in ("image", "mask")}
+    facts = {name: value for name, value in example.items() if name not in ("image", "mask", "cut_hashes")}
     plain: dict[str, Any] = {
         name: value.decode() if isinstance(value, bytes) else np.asarray(value).item() for name, value in facts.items()
     }

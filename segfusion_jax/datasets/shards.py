@@ -107,7 +107,8 @@ def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> 
 
 def _example(record: Record, stored: images.Stored) -> dict[str, Any]:
     facts = {name: getattr(record, name) for name in (*TEXTS, "malignant", "age")}
-    measures = {name: getattr(stored, name) for name in ("width", "height", "file_bytes", "sha256", "perceptual_hash")}
+    names = ("width", "height", "file_bytes", "sha256", "perceptual_hash", "cut_hashes")
+    measures = {name: getattr(stored, name) for name in names}
     image = io.BytesIO(stored.image)  # an array would need TensorFlow
     return {"image": image, "mask": stored.mask, **facts, **measures}
 

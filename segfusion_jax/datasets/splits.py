@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
 from segfusion_jax.datasets.collections import official
+from segfusion_jax.datasets.cuts import cut_pairs
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.near_duplicates import near_duplicates
 from segfusion_jax.datasets.table import Row
@@ -31,18 +32,23 @@ _TOLERANCE = 0.1  # of a part
 
 
 def joined(
-    rows: Sequence[Row], duplicate_pairs: Iterable[tuple[str, str]] = (), lesion_pairs: Iterable[tuple[str, str]] = ()
+    rows: Sequence[Row],
+    duplicate_pairs: Iterable[tuple[str, str]] = (),
+    lesion_pairs: Iterable[tuple[str, str]] = (),
+    cuts: Sequence[bytes] | None = None,
 ) -> list[Row]:
-    """Returns the rows with `picture`, `lookalike` and `group`.
+    """Returns the rows with `picture`, `lookalike`, `cut` and `group`.
 
     Rows show the same picture if their content or their image id is equal (an ISIC 2019 `_downsampled` id counts as its
-    original's) or if they are published as duplicates. They look alike if `near_duplicates` says so. They are of one
-    group if a chain of equal pictures, looks, lesions or patients joins them. Unknown ids ("") join nothing.
+    original's) or if they are published as duplicates. They look alike if `near_duplicates` says so. They are
+    cuts if `cut_pairs` does. They are of one group if a chain of equal pictures, looks, cuts, lesions or patients joins
+    them. Unknown ids ("") join nothing.
 
     Args:
       rows: all images.
       duplicate_pairs: image ids that show the same picture; ids that no row has are passed over.
       lesion_pairs: image ids that are published as showing the same lesion.
+      cuts: the `cut_hashes` of each row; None: no image is looked for in the middle of another.
     """
     place = {row.image_id: number for number, row in enumerate(rows)}
     published, same_lesion = (
@@ -50,14 +56,17 @@ def joined(
         for pairs in (duplicate_pairs, lesion_pairs)
     )
     same = _alike([row.sha256 for row in rows]) + _alike([row.image_id.removesuffix("_downsampled") for row in rows])
-    near = near_duplicates([bytes.fromhex(row.perceptual_hash) for row in rows])
+    looks = [bytes.fromhex(row.perceptual_hash) for row in rows]
+    near, cut = near_duplicates(looks), cut_pairs(looks, cuts) if cuts else []
     related = _alike([row.lesion_id for row in rows]) + _alike([row.patient_id for row in rows]) + same_lesion
     ids = [row.image_id for row in rows]
     pictures, lookalikes = _clusters(ids, same + published), _clusters(ids, near)
-    groups = _clusters(ids, same + published + near + related)
+    groups = _clusters(ids, same + published + near + cut + related)
     return [
-        dataclasses.replace(row, picture=picture, lookalike=lookalike, group=group)
-        for row, picture, lookalike, group in zip(rows, pictures, lookalikes, groups, strict=True)
+        dataclasses.replace(row, picture=picture, lookalike=lookalike, cut=cut, group=group)
+        for row, picture, lookalike, cut, group in zip(
+            rows, pictures, lookalikes, _clusters(ids, cut), groups, strict=True
+        )
     ]
 
 

@@ -22,6 +22,7 @@ class Row:
       group: images of one group never part; the smallest image id in it.
       picture: equal where the same picture is stored more than once; the smallest image id of them.
       lookalike: equal for near duplicates; the smallest image id of them.
+      cut: equal where one looks like the middle of the other; the smallest image id of them.
       lesion_id: "" = unknown.
       patient_id: "" = unknown.
       diagnosis: "" = unknown.
@@ -52,6 +53,7 @@ class Row:
     group: str = ""
     picture: str = ""
     lookalike: str = ""
+    cut: str = ""
     lesion_id: str
     patient_id: str
     diagnosis: str

@@ -140,6 +140,13 @@ def _left_out(run: FinishedRun) -> Iterator[str]:
     if run.audit["left_out"]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
         yield f"Left out as unusable: {left_out}; prepare/problems.csv lists them."
+    contradicting = run.audit.get("label_contradictions", {})
+    if contradicting:
+        named = ", ".join(list(contradicting)[:5])
+        yield (
+            f"{len(contradicting):,} images are labelled differently by different collections ({named}): they count as "
+            "unlabelled. prepare/audit.json lists them."
+        )
     fallbacks, masks = sum(n for reason, n in run.fallbacks.items() if reason), sum(run.fallbacks.values())
     if fallbacks:
         yield f"{fallbacks:,} of {masks:,} images had no usable mask: of these the classifier saw the whole image."

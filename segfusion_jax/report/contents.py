@@ -65,7 +65,15 @@ def _data(run: FinishedRun) -> Section:
         if name in splits
     ]
     return Section(
-        "Data", [Flow(_steps(run), parts), _counts(splits), *_leakage(run), *_shortcuts(run), *_reading(run)]
+        "Data",
+        [
+            Flow(_steps(run), parts),
+            _counts(splits),
+            *_collections(run),
+            *_leakage(run),
+            *_shortcuts(run),
+            *_reading(run),
+        ],
     )
 
 
@@ -114,6 +122,20 @@ def _counts(splits: Mapping[str, Any]) -> Table:
     ]
     headings = ("Split", "Images", "Groups", "With annotated mask", *(name.capitalize() for name in targets))
     return Table("Images by split", headings, rows)
+
+
+def _collections(run: FinishedRun) -> list[Table]:
+    found = run.audit.get("collections", {})
+    if len(found) < 2:
+        return []
+    rows = [
+        (name, counts["use"], counts["images"], counts["groups"], counts["joined_elsewhere"])
+        for name, counts in found.items()
+    ]
+    headings = ("Collection", "For", "Images", "Groups", "Groups with images of others")
+    same, finer = run.audit["joined"]["same id"], run.audit["exact_labels"]
+    note = f"{same:,} images stand in several collections; {finer:,} have a finer label from another one."
+    return [Table("Images by collection", headings, rows, note)]
 
 
 def _leakage(run: FinishedRun) -> list[Table]:

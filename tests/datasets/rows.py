@@ -14,6 +14,7 @@ def row(number: int, **facts: Any) -> Row:
         group=image_id,
         picture=image_id,
         lookalike=image_id,
+        cut=image_id,
         lesion_id="",
         patient_id="",
         diagnosis="nevus",

@@ -53,6 +53,7 @@ def test_counts_of_a_hand_made_table():
         "same picture": 0,
         "near duplicate": 0.5,
         "same lesion": 0,
+        "cut of the other": 0,
         "same patient": 0,
         "any of these": 0.5,
     }

@@ -39,7 +39,7 @@ def test_an_image_of_two_collections_takes_the_sharper_file_and_the_finer_label(
         (one,) = found.records
         assert (one.image, one.source, one.origin) == (coarse.image, "a", "clinic")
         assert (one.diagnosis, one.malignant, one.age, one.sex) == ("nevus", 0, 40.0, "female")
-        assert (one.lesion_id, one.patient_id) == ("L1", "P1")
+        assert (one.lesion_id, one.patient_id) == ("a: L1", "b: P1")
         assert (found.same_id, found.contradictions) == (1, [])
 
 
@@ -83,6 +83,19 @@ def test_a_table_gives_labels_to_images_that_it_does_not_have():
 def test_file_names_mean_something_within_a_collection_only():
     found = merged(record("a", "1"), record("b", "1"), record("b", "2"))
     assert {one.image_id for one in found.records} == {"a/1", "b/1", "2"}
+
+
+def test_lesions_and_patients_of_the_archive_are_known_in_all_collections():
+    grouped = record("a", patient_id="group:patient:IP_0000001")
+    lesion = record("a", "ISIC_0000002", patient_id="group:BCN_0000003")
+    official_ids = record("b", "ISIC_0000003", patient_id="IP_0000001", lesion_id="IL_0000005")
+    own = record("b", "ISIC_0000004", patient_id="group:12", lesion_id="12")
+    assert [(one.patient_id, one.lesion_id) for one in merged(grouped, lesion, official_ids, own).records] == [
+        ("IP_0000001", ""),
+        ("", "BCN_0000003"),
+        ("IP_0000001", "IL_0000005"),
+        ("b: group:12", "b: 12"),
+    ]
 
 
 def test_collections_are_read_joined_and_dealt(tmp_path):

@@ -40,6 +40,7 @@ MEANINGS = {
         *("site", "localization", "location", "localisation", "anatom_site_general", "anatom_site", "body_site"),
         *("anatom_site_general_challenge", "lesion_location", "lesion_site", "lokalisation", "körperstelle"),
     ),
+    "origin": ("origin", "attribution", "institution", "clinic", "klinik", "center", "centre"),
     "skin_tone": ("skin_tone", "fitzpatrick", "fitzpatrick_skin_type", "fitzpatrick_type", "skin_type", "hauttyp"),
     "split": ("split", "partition", "subset", "set"),
 }

@@ -309,6 +309,7 @@ def _record(
         sex=official.sex(row.get("sex", "")),
         site=official.known(row.get("site", "")),
         skin_tone=official.known(row.get("skin_tone", "")),
+        origin=official.known(row.get("origin", "")),
         partition=partition,
         source="image_folder",
     )
