@@ -18,6 +18,9 @@ class NA:
     def __bool__(self):
         raise TypeError("boolean value of NA is ambiguous")
 
+    def __repr__(self):
+        return "NA"
+
     __hash__ = object.__hash__
 
 
