@@ -103,10 +103,9 @@ def deal(
     if not splits.pool and splits.protocol != "paper":
         return _by_protocol(rows, splits, uses, possible)
     pool = _pool(rows, splits.pool or len(rows), splits.seed, possible)
-    drawn = [row for row in rows if row.image_id in pool or row.partition == "test" or uses.get(row.source) == "test"]
-    taken = {row.image_id for row in drawn}
-    rest = [row for row in rows if row.image_id not in taken]
-    return _by_protocol(drawn, splits, uses, possible) + [_placed(row, ("unused", -1)) for row in rest]
+    pool |= {row.image_id for row in rows if row.partition == "test" or uses.get(row.source) == "test"}
+    rest = [_placed(row, ("unused", -1)) for row in rows if row.image_id not in pool]
+    return _by_protocol([row for row in rows if row.image_id in pool], splits, uses, possible) + rest
 
 
 def _pool(rows: Sequence[Row], size: int, seed: int, possible: np.ndarray) -> set[str]:

@@ -33,7 +33,7 @@ def test_an_installed_package_has_them_inside(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("ham1000", rf"--config = 'ham1000': must be one of {', '.join(NAMES)} \(did you mean ham10000\?\), or a path"),
-        ("nothing.py", "--config = 'nothing.py': no such file; shipped are ham10000, "),
+        ("nothing.py", "--config = 'nothing.py': no such file; shipped are dermoscopy, ham10000, "),
     ],
 )
 def test_an_unknown_config_lists_those_there_are(name, message):
@@ -45,7 +45,7 @@ def test_an_unknown_config_lists_those_there_are(name, message):
     ("name", "message"),
     [
         ("ham10000:fast", "configs/ham10000.py:fast is not known; quick, paper, protocols are"),
-        ("isic2020:quick", "--config = 'isic2020:quick': must be without :quick, since isic2020.py has no variants"),
+        ("isic2018:quick", "--config = 'isic2018:quick': must be without :quick, since isic2018.py has no variants"),
     ],
 )
 def test_an_unknown_variant_is_refused(name, message):
