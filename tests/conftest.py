@@ -11,13 +11,10 @@ os.environ["MPLBACKEND"] = "agg"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from absl import flags  # noqa: E402
 
 from segfusion_jax.pipeline import experiment  # noqa: E402
 from segfusion_jax.runtime.locks import locked  # noqa: E402
 from tests import tiny  # noqa: E402
-
-flags.FLAGS.mark_as_parsed()  # Grain's workers read flags
 
 TESTS = pathlib.Path(__file__).parent
 LONGEST = (

@@ -24,6 +24,7 @@ AUGMENTATION = {
     "white_balance": (0.9, 1.0),
 }
 TRAINING = {
+    "best_metric": ("loss", "auc"),
     "epochs": (3, 0),
     "images_per_epoch": (1000, -1),
     "batch_size": (1, 0),

@@ -18,6 +18,7 @@ from segfusion_jax.datasets.images import Stored
 from segfusion_jax.datasets.near_duplicates import near_duplicates
 from segfusion_jax.datasets.record import Contents, Problem, Record
 from segfusion_jax.runtime.atomic import write_text
+from segfusion_jax.runtime.log import say
 
 _NAMED = 5  # of each kind of thing
 _LABELS = "labels.toml"
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     readable = [one for one in stored if isinstance(one, Stored)]
     target, told = _write_labels(path, label_map, contents)
     lines = [*contents.read_as, *_images(contents.records, readable), *_labels(contents), *_unread(contents)]
-    print(
+    say(
         "\n".join(
             [
                 *lines,

@@ -5,6 +5,7 @@ import argparse
 from segfusion_jax.config import Config
 from segfusion_jax.pipeline import comparison
 from segfusion_jax.pipeline.run import Run
+from segfusion_jax.runtime.log import say
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     names = {path: path.name if short else str(run) for path, run in zip(paths, arguments.runs, strict=True)}
     compared = comparison.compare({name: [Run.open(path)] for path, name in names.items()}, names[reference])
     comparison.write(arguments.output, compared, names[reference], title="Comparison of runs")
-    print(arguments.output / "index.html")
+    say(arguments.output / "index.html")
     return 0

@@ -6,13 +6,13 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import logging
 import pathlib
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from segfusion_jax.bridge.levels import to_levels
 from segfusion_jax.config import Data
@@ -32,6 +32,7 @@ from segfusion_jax.pipeline.stages.score import Overlaps, overlap
 from segfusion_jax.pipeline.stages.score import table as table_of_scores
 from segfusion_jax.report import text
 from segfusion_jax.runtime.atomic import write_table, write_text
+from segfusion_jax.runtime.log import say
 from segfusion_jax.runtime.progress import logged
 from segfusion_jax.serving.ensembles import Classes, class_probabilities, malignant_probability
 from segfusion_jax.serving.segfusion import METADATA, SPLIT, SegFusion, model_folder
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none"
     if left_out:
         many = f"{sum(left_out.values())} of {sum(left_out.values()) + len(rows)} images of {title}"
-        logging.warning("%s are left out, since the model was trained on or chosen by them: %s", many, told)
+        _log.warning("%s are left out, since the model was trained on or chosen by them: %s", many, told)
     rows = tuple(dataclasses.replace(row, split="test", fold=-1) for row in rows)
     if not any(row.has_mask or row.target >= 0 for row in rows):
         raise ValueError(f"{title}: no image with a label or a mask is left to judge the model by (left out: {told})")
@@ -107,8 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _write_predictions(arguments.output / "predictions.csv", model, classified, masks)
     write_table(arguments.output / "segmentation.csv", *table_of_scores(overlaps))
-    print(_summary(title, metrics, rows, classified))
-    print(f"\n{arguments.output / 'metrics.json'}\nResearch use only: not a medical device.")
+    say(_summary(title, metrics, rows, classified))
+    say(f"\n{arguments.output / 'metrics.json'}\nResearch use only: not a medical device.")
     return 0
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from segfusion_jax.runtime.log import say
 from segfusion_jax.serving.export import artefacts
 from segfusion_jax.serving.segfusion import METADATA, SegFusion, model_folder
 
@@ -23,5 +24,5 @@ def run(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise OSError(f"{error}: pip install 'segfusion_jax[export]'") from error
     for path in paths:
-        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+        say(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     return 0

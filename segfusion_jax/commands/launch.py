@@ -1,15 +1,15 @@
 """What a run starts with: its config, its workdir, and the processes that it runs in."""
 
 import argparse
-import logging as std_logging
+import logging
 import pathlib
 
 import jax
-from absl import logging
 
 from segfusion_jax.commands import config_files
 from segfusion_jax.config import Config
 from segfusion_jax.runtime.devices import start_distributed
+from segfusion_jax.runtime.log import LOGGER
 
 
 def start(arguments: argparse.Namespace) -> tuple[Config, pathlib.Path]:
@@ -25,11 +25,13 @@ def start(arguments: argparse.Namespace) -> tuple[Config, pathlib.Path]:
     config = config_files.load(arguments.config, arguments.set)
     workdir = pathlib.Path(arguments.workdir or default_workdir(arguments)).expanduser().absolute()
     if not arguments.workdir:
-        logging.info("--workdir is %s", workdir)
+        LOGGER.info("--workdir is %s", workdir)
     if arguments.coordinator or arguments.num_processes or arguments.process:
         start_distributed(arguments.coordinator, arguments.num_processes, arguments.process)
         if jax.process_index():
-            logging.get_absl_handler().setLevel(std_logging.WARNING)
+            text = "process %d of %d: does its share of each step; process 0 tells how far all are, here are warnings"
+            LOGGER.info(text, jax.process_index(), jax.process_count())
+            LOGGER.setLevel(logging.WARNING)
     return config, workdir
 
 

@@ -6,6 +6,7 @@ import jax
 
 from segfusion_jax.commands import launch
 from segfusion_jax.pipeline import experiment
+from segfusion_jax.runtime.log import say
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,5 +19,5 @@ def run(arguments: argparse.Namespace) -> int:
     config, workdir = launch.start(arguments)
     needs = experiment.plan(config, workdir)
     if jax.process_index() == 0:
-        print(needs)
+        say(needs)
     return 0

@@ -4,22 +4,24 @@ import argparse
 import collections
 import concurrent.futures
 import hashlib
+import logging
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cv2
 import numpy as np
-from absl import logging
 
 from segfusion_jax.commands import annotations, dicom_seg, images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
 from segfusion_jax.report.blocks import percent
+from segfusion_jax.runtime.log import say
 from segfusion_jax.runtime.progress import duration, logged
 from segfusion_jax.serving.segfusion import METADATA, Prediction, SegFusion, model_folder
+
+_log = logging.getLogger(__name__)
 
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
 
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = images.names(paths, {image: row["name"] for image, row in journal.done.items()})
     left = {path: name for path, name in zip(paths, names, strict=True) if str(path) not in journal.done}
     if len(left) < len(paths):
-        logging.info("%d images were predicted before", len(paths) - len(left))
+        _log.info("%d images were predicted before", len(paths) - len(left))
     start, counts = time.monotonic(), collections.Counter()
     try:
         for rows in _rows(model, left, arguments):
@@ -117,7 +119,7 @@ def _job(
 ) -> Job:
     row: dict[str, Any] = {"image": str(file.path), "name": name}
     if prediction is None or file.image is None:
-        print(f"{file.path}: {file.error}", file=sys.stderr)
+        say(f"{file.path}: {file.error}", error=True)
         return row | {"error": file.error}, None
     names = model.classifiers.classes.binary_names
     decision = names[prediction.malignant]
@@ -180,11 +182,11 @@ def _summarise(folder: pathlib.Path, counts: Mapping[str, int], before: int, sec
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()) if kind not in ("error", _UNFAMILIAR))
     if total:
         rate = f"{total / max(seconds, 1e-9):.1f} a second"
-        print(f"images: {total} in {duration(seconds)} ({rate}): {told or 'none could be read'}")
+        say(f"images: {total} in {duration(seconds)} ({rate}): {told or 'none could be read'}")
     if counts.get(_UNFAMILIAR):
-        print(f"{counts[_UNFAMILIAR]} of them unlike the training images: what is said of these means little")
+        say(f"{counts[_UNFAMILIAR]} of them unlike the training images: what is said of these means little")
     if before:
-        print(f"{before} {'more were' if total else 'were all'} predicted before")
+        say(f"{before} {'more were' if total else 'were all'} predicted before")
     if counts.get("error"):
-        print(f"{counts['error']} could not be read: see the column 'error'")
-    print(f"{folder / TABLE}\nResearch use only: not a medical device.")
+        say(f"{counts['error']} could not be read: see the column 'error'")
+    say(f"{folder / TABLE}\nResearch use only: not a medical device.")

@@ -6,6 +6,7 @@ import jax
 
 from segfusion_jax.commands import launch
 from segfusion_jax.pipeline.studies import bridge_modes, protocols
+from segfusion_jax.runtime.log import say
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -21,5 +22,5 @@ def run(arguments: argparse.Namespace) -> int:
     study = {"bridge": bridge_modes.study, "protocols": protocols.study}[arguments.study]
     page = study(config, workdir, arguments.repeats)
     if jax.process_index() == 0:
-        print(f"report: {page}")
+        say(f"report: {page}")
     return 0

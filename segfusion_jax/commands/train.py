@@ -5,6 +5,7 @@ import argparse
 from segfusion_jax.commands import launch
 from segfusion_jax.pipeline import experiment
 from segfusion_jax.pipeline.stages import metrics
+from segfusion_jax.runtime.log import say
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -17,5 +18,5 @@ def run(arguments: argparse.Namespace) -> int:
     config, workdir = launch.start(arguments)
     finished = experiment.run(config, workdir, arguments.stages or tuple(experiment.STAGES))
     if finished.devices.is_lead and finished.done("report"):
-        print(f"{metrics.main_table(finished.read_metrics())}\n\nreport: {finished.page}")
+        say(f"{metrics.main_table(finished.read_metrics())}\n\nreport: {finished.page}")
     return 0

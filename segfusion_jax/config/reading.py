@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import logging
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -69,9 +70,7 @@ def unknown(path: str, name: str, value: Any, names: Iterable[str], accepted: st
 
 def tell_old_name(old: str, new: str) -> None:
     """Warns in the log that a field has another name now."""
-    from absl import logging  # takes longer than all else that help needs
-
-    logging.warning("%s is called %s now: the next version does not know the old name", old, new)
+    logging.getLogger(__name__).warning("%s is called %s now: the next version does not know the old name", old, new)
 
 
 def _with_new_names(

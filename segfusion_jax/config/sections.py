@@ -112,6 +112,8 @@ class Training(Section):
     """Parts that a device's share of a batch is worked through in, one by one: the less memory."""
     remat: bool = field(False)
     """Activations are computed again for the gradients, block by block, instead of being kept."""
+    best_metric: str = field("score", one_of("score", "loss", "balanced_accuracy"))
+    """On validation, of the epoch whose weights are kept: "score" is ROC-AUC, of U-Nets Dice; ties by loss."""
     nonfinite: str = field("stop", one_of("stop", "skip"))
     """At a loss or gradient that is not finite; "skip": the step changes nothing, is counted."""
 
@@ -152,6 +154,8 @@ class Segmenter(Section):
         super().__post_init__()
         if self.training.sampling != "shuffled":
             raise ValueError(f"training.sampling = {self.training.sampling!r}: must be 'shuffled'")
+        if self.training.best_metric == "balanced_accuracy":
+            raise ValueError(f"training.best_metric = {self.training.best_metric!r}: must be 'score' or 'loss'")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

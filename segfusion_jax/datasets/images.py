@@ -3,10 +3,10 @@
 import dataclasses
 import hashlib
 import io
+import logging
 from collections.abc import Mapping
 
 import numpy as np
-from absl import logging
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from segfusion_jax import config
@@ -17,6 +17,8 @@ from segfusion_jax.datasets.cuts import cut_hashes
 from segfusion_jax.datasets.files import File
 from segfusion_jax.datasets.near_duplicates import perceptual_hash
 from segfusion_jax.datasets.record import Problem, Record
+
+_log = logging.getLogger(__name__)
 
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # EXIF tag; 1 = upright
@@ -112,9 +114,9 @@ def tell_profiles(profiles: Mapping[str, int]) -> None:
     """Logs how many images had which colour profile."""
     for name, count in sorted(profiles.items()):
         if name == colours.UNUSABLE:
-            logging.warning("%d images have a colour profile that cannot be used: taken as sRGB", count)
+            _log.warning("%d images have a colour profile that cannot be used: taken as sRGB", count)
         else:
-            logging.info("%d images were brought to sRGB from the colour profile %s", count, name)
+            _log.info("%d images were brought to sRGB from the colour profile %s", count, name)
 
 
 def size(file: File) -> tuple[int, int]:

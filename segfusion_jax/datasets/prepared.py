@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -12,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, classes, table
+from segfusion_jax.datasets import builder, classes, own_split, table
 from segfusion_jax.datasets.audit import audit, union
 from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
@@ -26,6 +26,8 @@ from segfusion_jax.datasets.table import Row as Row
 from segfusion_jax.runtime import locations
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.runtime.locks import locked
+
+_log = logging.getLogger(__name__)
 
 _NAMED = 10
 """Names of what is passed over that the audit lists."""
@@ -107,11 +109,11 @@ def prepare(
             what: {"count": len(names), "first": list(names[:_NAMED])} for what, names in contents.passed_over.items()
         },
     }
-    facts = {"records": store.name, **read, **audit(rows, problems, told)}
+    facts = {"records": store.name, "own_split": len(own_split.named(rows)), **read, **audit(rows, problems, told)}
     facts |= union(rows, contents.merged, data.sources)
     table.write_rows(splits_folder / "splits.csv", rows)
     write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
-    _log(facts, splits_folder)
+    _tell(facts, splits_folder)
 
 
 def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
@@ -180,7 +182,9 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     return load(folder, splits)
 
 
-def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
+def _tell(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
+    if facts["own_split"]:
+        _log.info("column split is followed: it places %d images", facts["own_split"])
     parts = (
         f"{name} {counts['images']} images in {counts['groups']} groups ("
         + ", ".join(f"{count} {target}" for target, count in counts["targets"].items() if count)
@@ -188,14 +192,14 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
         for name, counts in facts["splits"].items()
     )
     for sentence in facts["read_as"]:
-        logging.info("%s", sentence)
+        _log.info("%s", sentence)
     for what, names in facts["passed_over"].items():
         more = ", ..." if names["count"] > len(names["first"]) else ""
-        logging.warning("not read: %d %s: %s%s", names["count"], what, ", ".join(names["first"]), more)
-    logging.info("%s", "; ".join(parts))
+        _log.warning("not read: %d %s: %s%s", names["count"], what, ", ".join(names["first"]), more)
+    _log.info("%s", "; ".join(parts))
     if facts["left_out"]:
         left_out = "; ".join(f"{count} x {kind}" for kind, count in facts["left_out"].items())
-        logging.warning("left out: %s. They are listed in %s", left_out, splits_folder / "problems.csv")
+        _log.warning("left out: %s. They are listed in %s", left_out, splits_folder / "problems.csv")
     if facts["contradictions"]:
         ids = ", ".join(facts["contradictions"][:10])
         logging.warning("%d images contradict equal pictures: %s", len(facts["contradictions"]), ids)
@@ -204,15 +208,15 @@ def _log(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
         logging.warning("%d images contradict others of their lesion: %s", len(facts["lesion_contradictions"]), ids)
     shares = facts["relatives_in_training"]
     here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
-    log = logging.warning if facts["leaking"] else logging.info
-    log(
+    tell = _log.warning if facts["leaking"] else _log.info
+    tell(
         "of %d test images that are classified %.1f %% have relatives in training or validation; at random %.1f %%",
         facts["classified_tests"],
         100 * here,
         100 * at_random,
     )
     if not any(facts["known"].values()):
-        logging.warning(
+        _log.warning(
             "no lesion or patient is known of any image: only equal and nearly equal pictures are known to be relatives"
         )
 
@@ -245,7 +249,7 @@ def _write_store(
     table.write_problems(store / "problems.csv", made.problems)
     table.write_rows(store / "images.csv", joined(rows, contents.duplicate_pairs, contents.lesion_pairs, cuts))
     made.forget_shards()
-    logging.info("%d images of %s stored in %s", len(rows), data.name, store)
+    _log.info("%d images of %s stored in %s", len(rows), data.name, store)
 
 
 def _refuse(problems: Sequence[Problem], data: config.Data, splits_folder: pathlib.Path) -> None:
@@ -276,7 +280,7 @@ def _check_classes(rows: Sequence[Row], told: classes.Told, data: config.Data, s
         if len(kinds) < 2 or (name == "train" and not set(range(len(told.classes))) <= set(targets)):
             counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(told.labels))
             needed = "all classes" if name == "train" or len(told.classes) == 2 else "benign and malignant classes"
-            raise ValueError(
-                f"split {name!r} of {data.name} has {counts} images; it needs {needed}. "
-                f"Change splits.seed = {splits.seed} or the fractions, or bring more images."
-            )
+            remedy = f"Change splits.seed = {splits.seed} or the fractions, or bring more images."
+            if own_split.named(rows):
+                remedy = "So says the column split: name more images there, or leave it empty where any may go."
+            raise ValueError(f"split {name!r} of {data.name} has {counts} images; it needs {needed}. {remedy}")

@@ -5,14 +5,15 @@ ISIC 2024 (Kaggle) and PH2 need a login and are not here.
 
 import dataclasses
 import json
+import logging
 import pathlib
 import shutil
 import tempfile
 from typing import Any
 
-from absl import logging
-
 from segfusion_jax.runtime.downloads import Remote, announced_size, fetch, kept_size
+
+_log = logging.getLogger(__name__)
 
 DATAVERSE = "https://dataverse.harvard.edu"
 ISIC = "https://isic-challenge-data.s3.amazonaws.com"
@@ -136,4 +137,4 @@ def _check_room(collection: str, remotes: list[Remote], folder: pathlib.Path) ->
     what = f"{len(remotes)} files, {at_least}{needed / 1e9:.2f} GB"
     if needed > free:
         raise OSError(f"{what} do not fit into the {free / 1e9:.2f} GB that are free in {folder}")
-    logging.info("%s: downloading %s, into %s", collection, what, folder)
+    _log.info("%s: downloading %s, into %s", collection, what, folder)

@@ -24,7 +24,8 @@ class Record:
       skin_tone: tone of the patient's skin, in the collection's words; "" = unknown.
       confirmation: how the diagnosis was made, in the collection's words; "" = unknown.
       origin: clinic or device within the collection; "" = unknown.
-      partition: "train", "validation" or "test", as the publisher divides the collection; "" = undivided.
+      partition: "train", "validation" or "test", as the publisher divides the collection, or of one's own images what
+        `own_split.named` returns; "" = undivided.
       source: name of the collection.
     """
 

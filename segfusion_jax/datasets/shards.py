@@ -3,13 +3,13 @@
 import collections
 import dataclasses
 import io
+import logging
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from absl import logging
 from tensorflow_datasets.core import file_adapters, writer
 
 from segfusion_jax import config
@@ -17,6 +17,8 @@ from segfusion_jax.datasets import images
 from segfusion_jax.datasets.record import Problem, Record
 from segfusion_jax.runtime import progress
 from segfusion_jax.runtime.threads import work_ahead
+
+_log = logging.getLogger(__name__)
 
 TEXTS = (
     *("image_id", "lesion_id", "patient_id", "diagnosis", "sex", "site"),
@@ -57,7 +59,7 @@ class Shard:
         profiles: collections.Counter[str] = collections.Counter()
         for place, (record, result) in enumerate(zip(self.records, logged, strict=True)):
             if isinstance(result, Problem):
-                logging.warning("%s: %s", result.image_id, result.what)
+                _log.warning("%s: %s", result.image_id, result.what)
             else:
                 profiles.update([result.profile] if result.profile else [])
                 yield self.first + place, _example(record, result)

@@ -17,7 +17,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
-from segfusion_jax.datasets import taxonomy
+from segfusion_jax.datasets import own_split, taxonomy
 from segfusion_jax.datasets.collections import official
 from segfusion_jax.datasets.cuts import cut_pairs
 from segfusion_jax.datasets.files import DiskFile
@@ -87,7 +87,8 @@ def deal(
     of a collection for tests only, lends no others: they are "unused". Images of a collection for training only are in
     "train", with their whole group where no others are in it; and "unused" where their group has its place elsewhere.
     "by_image": images are dealt one by one, as many papers do. "paper": so are PAPER_COPIES augmented copies of each.
-    The latter two leak. Official test sets stay apart in all of them.
+    The latter two leak. Official test sets stay apart in all of them. A split that the user's own images bring along is
+    followed, see `own_split`.
 
     Args:
       rows: rows as `joined` returns them, with targets.
@@ -96,11 +97,11 @@ def deal(
       possible: as in `classes.Told`; None where no target leaves several classes possible.
 
     Raises:
-      ValueError: `splits.table` is not usable, or has images of a collection elsewhere than they may be; says why.
+      ValueError: `splits.table`, or the images' own split, cannot be followed, or the table has images of a collection elsewhere than they may be; says why.
     """
     uses = {name: source.use for name, source in (sources or {}).items()}
     possible = np.eye(1 + max((row.target for row in rows), default=-1), dtype=bool) if possible is None else possible
-    if not splits.pool and splits.protocol != "paper":
+    if own_split.named(rows) or (not splits.pool and splits.protocol != "paper"):
         return _by_protocol(rows, splits, uses, possible)
     pool = _pool(rows, splits.pool or len(rows), splits.seed, possible)
     pool |= {row.image_id for row in rows if row.partition == "test" or uses.get(row.source) == "test"}
@@ -129,7 +130,7 @@ def _pool(rows: Sequence[Row], size: int, seed: int, possible: np.ndarray) -> se
 def _by_protocol(
     rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str], possible: np.ndarray
 ) -> list[Row]:
-    if splits.protocol == "grouped":
+    if splits.protocol == "grouped" or own_split.named(rows):
         return _grouped(rows, splits, uses, possible)
     if splits.protocol == "paper":
         rows = [
@@ -138,7 +139,9 @@ def _by_protocol(
             for copy in range(1, PAPER_COPIES + 1)
         ]
     places = dict.fromkeys((row.image_id for row in rows), ("official_test", -1))
-    places |= _dealt({row.image_id: [row] for row in rows if row.partition != "test"}, splits)
+    test_fraction = 0.0 if splits.official_test else splits.test_fraction
+    rest = {row.image_id: [row] for row in rows if row.partition != "test"}
+    places |= _dealt(rest, splits, test_fraction, splits.validation_fraction)
     return [_placed(row, places[row.image_id]) for row in rows]
 
 
@@ -161,19 +164,26 @@ def _grouped(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str]
             f"splits.table = {splits.table!r} has none of the images; an id of it is {next(iter(earlier))!r}"
         )
     left_out = {image_id for image_id, (split, _) in earlier.items() if split == "unused"}
-    spare = left_out | _spare((row for row in rows if row.image_id not in left_out), possible)
+    own = own_split.named(rows)
+    left_out |= {image_id for image_id, part in own.items() if part == "unused"}
+    spare = left_out | (_spare((row for row in rows if row.image_id not in left_out), possible) - own.keys())
     groups: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         groups[row.group].append(row)
+    wanted = {"test": splits.test_fraction, "validation": splits.validation_fraction}
+    fractions = [0.0 if part in own.values() else fraction for part, fraction in wanted.items()]
     kept = _kept(groups, earlier, splits)
     tested = {row.group for row in rows if uses.get(row.source) == "test"}
-    apart = {row.group for row in rows if row.partition == "test"} - tested
+    apart = {row.group for row in rows if row.partition == "test" and row.image_id not in own} - tested
+    if own:
+        followed = own_split.places(groups, splits, _dealt(groups, splits, 0.0, fractions[1]), possible)
+        kept = {name: place for name, place in followed.items() if name not in apart | tested}
     only_trained = {name for name, members in groups.items() if {uses.get(row.source) for row in members} == {"train"}}
     free = {name: members for name, members in groups.items() if name not in {*kept, *apart, *tested, *only_trained}}
     places = dict.fromkeys(apart, ("test" if splits.official_test else "official_test", -1))
     places |= dict.fromkeys(tested, ("test", -1))
     places |= {name: ("train", _drawn_fold(name, splits)) for name in only_trained - apart - tested}
-    places |= _dealt(free, splits) | kept
+    places |= _dealt(free, splits, 0.0 if splits.official_test else fractions[0], fractions[1]) | kept
 
     def place(row: Row) -> tuple[str, int]:
         use, split = uses.get(row.source, "all"), places[row.group][0]
@@ -198,19 +208,20 @@ def _check_uses(rows: Sequence[Row], tested: set[str], uses: Mapping[str, str]) 
             raise ValueError(f"splits.table has {row.image_id} in {row.split}; it, or its group, is for {use} only")
 
 
-def _dealt(groups: Mapping[str, Sequence[Row]], splits: config.Splits) -> dict[str, tuple[str, int]]:
+def _dealt(
+    groups: Mapping[str, Sequence[Row]], splits: config.Splits, test_fraction: float, validation_fraction: float
+) -> dict[str, tuple[str, int]]:
     """Returns split and fold of each group, dealt in each stratum by the hash of the group's name."""
     strata: dict[tuple, list[str]] = collections.defaultdict(list)
     for name, members in groups.items():
         strata[_stratum(members)].append(name)
-    test_fraction = 0.0 if splits.official_test else splits.test_fraction
     places = {}
     for names in strata.values():
         sizes = {name: len(groups[name]) for name in names}
         test = _chosen(sizes, test_fraction, f"{splits.seed}/split", part=test_fraction)
         pool = {name: size for name, size in sizes.items() if name not in test}
-        validation_fraction = splits.validation_fraction / (1 - test_fraction)
-        validation = _chosen(pool, validation_fraction, f"{splits.seed}/validation", part=validation_fraction)
+        share = validation_fraction / (1 - test_fraction)
+        validation = _chosen(pool, share, f"{splits.seed}/validation", part=share)
         places |= dict.fromkeys(test, ("test", -1))
         for fold in reversed(range(splits.num_folds)):
             share = (fold + 1) / splits.num_folds
@@ -303,7 +314,10 @@ def _kept(
         places = set(named.values()) - {("unused", -1)}
         if len(places) > 1:
             listed = ", ".join(f"{image_id} in {split}, fold {fold}" for image_id, (split, fold) in named.items())
-            raise ValueError(f"splits.table = {splits.table!r} parts one lesion, patient or picture: {listed}")
+            raise ValueError(
+                f"splits.table = {splits.table!r} parts one lesion, patient or picture: {listed}. "
+                "Give all of them the same split there, or 'unused' to those that shall take no part"
+            )
         for split, fold in places:
             unfolded = split in ("train", "validation") and fold < 0
             kept[name] = (split, _drawn_fold(name, splits) if unfolded else fold)
@@ -319,7 +333,8 @@ def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
     """Reads split and fold (-1 = not said, or outside train and validation) of each image of `splits.table`."""
     path, places = find_table(splits), {}
     for line in official.rows(DiskFile(path, path.stat().st_size), ("image_id", "split"), optional=("fold",)):
-        image_id, split, fold = line["image_id"], line["split"], line.get("fold", "")
+        image_id, split, fold = line["image_id"], line["split"].lower(), line.get("fold", "")
+        split = "validation" if split == "val" else split
         if not image_id or split not in _SPLITS or (fold or "-1") not in map(str, range(-1, splits.num_folds)):
             accepted = f"an image_id, a split of {', '.join(_SPLITS)}, a fold below {splits.num_folds} or none"
             raise ValueError(f"splits.table = {splits.table!r} has the row {line}; it must have {accepted}")

@@ -35,7 +35,7 @@ class Row:
       skin_tone: "" = unknown.
       confirmation: how the diagnosis was made; "" = unknown.
       origin: clinic or device within the collection; "" = unknown.
-      partition: "train", "validation", "test" as published; "" = undivided.
+      partition: "train", "validation", "test" as published, or what `own_split.named` returns; "" = undivided.
       source: collection that brought the row.
       has_mask: whether an annotated mask is stored.
       width: width of the original, in pixels.

@@ -5,15 +5,17 @@ of shares: M. Saerens, P. Latinne and C. Decaestecker, Neural Computation 14 (20
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
 from scipy import special
 
 from segfusion_jax.evaluation import arrays
+
+_log = logging.getLogger(__name__)
 
 TEMPERATURES = (0.05, 20.0)  # what `fit_temperature` looks among
 ECE_BINS = 15
@@ -197,7 +199,7 @@ def fit_temperature(
     possible = np.eye(logits.shape[1], dtype=bool) if possible is None else possible
     inside = possible[arrays.classes(targets, len(possible))]
     if not np.diff(logits - logits[:, :1], axis=0).any():
-        logging.warning("temperature: all %d images have the same logits; it stays 1", len(logits))
+        _log.warning("temperature: all %d images have the same logits; it stays 1", len(logits))
         return 1.0
     if (np.where(inside, logits, -np.inf).max(axis=1) == logits.max(axis=1)).all():
         logging.warning("temperature: all %d images have the largest logit in their class; it stays 1", len(logits))

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 
 import grain
 import numpy as np
+from absl import flags
 
 from segfusion_jax.config import Augmentation, Input
 from segfusion_jax.input import sampling
@@ -167,6 +168,8 @@ def _serve(*_: int) -> None:
 
 def _read_ahead(dataset: grain.MapDataset, config: Input) -> grain.DatasetIterator[Batch]:
     if config.num_workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers get them, and nobody parses them in a notebook
         options = grain.MultiprocessingOptions(num_workers=config.num_workers)
         read = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
         return iter(read.mp_prefetch(options, worker_init_fn=_serve))

@@ -30,7 +30,7 @@ class MaskStore:
 
     def __init__(self, folder: pathlib.Path):
         self._source = grain.sources.ArrayRecordDataSource(str(folder / "masks.array_record"))
-        with (folder / "masks.csv").open(newline="") as file:
+        with (folder / "masks.csv").open(newline="", encoding="utf-8") as file:
             self.rows = [
                 MaskRow(r["image_id"], r["unets"], float(r["area"]), r["fallback"]) for r in csv.DictReader(file)
             ]
@@ -49,7 +49,7 @@ def write(folder: pathlib.Path, masks: Iterable[tuple[MaskRow, bytes]]) -> None:
     """Writes masks one after the other; keeps none in memory."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = array_record_module.ArrayRecordWriter(str(folder / "masks.array_record"), "group_size:1")
-    with (folder / "masks.csv").open("w", newline="") as file:
+    with (folder / "masks.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(MaskRow._fields)
         for row, encoded in masks:

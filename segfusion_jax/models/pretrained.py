@@ -4,6 +4,7 @@ Reading is strict both ways: every array of the file is used once, every paramet
 """
 
 import json
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +12,6 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
-from absl import logging
 
 from segfusion_jax.models import preprocessing, weight_files, weight_names
 from segfusion_jax.models.functional import Functional, Variables
@@ -19,6 +19,8 @@ from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.unwrapping import unwrap
 from segfusion_jax.models.weight_names import Arrays, Source
 from segfusion_jax.runtime.atomic import replace
+
+_log = logging.getLogger(__name__)
 
 
 def load_pretrained(
@@ -70,7 +72,7 @@ def load_pretrained(
     params, batch_stats = _like(params, filled), _like(batch_stats, filled)
     if within:
         params, batch_stats = model.params | {within: params}, model.batch_stats | {within: batch_stats}
-    logging.info("%s: %s's weights, for images normalised by mean %s and deviation %s", path, source, *expects[:2])
+    _log.info("%s: %s's weights, for images normalised by mean %s and deviation %s", path, source, *expects[:2])
     return model._replace(params=params, batch_stats=batch_stats, preprocessing=expects)
 
 

@@ -9,11 +9,12 @@ Readers of containers join the keys of nested dicts by dots. A network is where 
 same stands, and nothing of what stands beside it (optimizers, losses, decoders of others).
 """
 
+import logging
 import re
 
-from absl import logging
-
 from segfusion_jax.models.weight_names import Arrays
+
+_log = logging.getLogger(__name__)
 
 _STEM = re.compile(
     r"(?P<prefix>(?:.*[./])?)"
@@ -48,7 +49,7 @@ def unwrap(arrays: Arrays) -> Arrays:
         elif inside.setdefault(plain := _WITHIN.sub("", name.removeprefix(start)), array) is not array:
             raise ValueError(f"several arrays are called {plain}; save the weights of one network alone")
     if beside:
-        logging.info(
+        _log.info(
             "the network is what is called %s...; beside it %d arrays are not read: %s",
             *(prefix, len(beside), ", ".join(beside[:5])),
         )

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.metadata
+import logging
 import os
 import pathlib
 import shutil
@@ -22,9 +23,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from segfusion_jax.runtime.locations import cache_folder
+
+_log = logging.getLogger(__name__)
 
 _SOURCES = pathlib.Path(__file__).parent / "cpu"
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
@@ -47,7 +49,7 @@ def available() -> bool:
     try:
         library = _library()
     except (OSError, RuntimeError) as error:  # no folder to write to, no home, a disk from which nothing may be run
-        logging.warning("our kernels cannot be kept, training on a CPU will be several times slower: %s", error)
+        _log.warning("our kernels cannot be kept, training on a CPU will be several times slower: %s", error)
         return False
     if library is None:
         return False
@@ -94,13 +96,13 @@ def call(name: str, outputs: Any, *arrays: jax.Array, **attributes: int | np.flo
 def _library() -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("c++")
     if compiler is None:
-        logging.warning("no C++ compiler is found (c++, or CXX): training on a CPU will be several times slower")
+        _log.warning("no C++ compiler is found (c++, or CXX): training on a CPU will be several times slower")
         return None
     path = cache_folder() / "native" / f"{_fingerprint(compiler)}.so"
     if not path.exists():
         error = _compile(compiler, path)
         if error:
-            logging.warning("%s cannot compile our kernels, training on a CPU will be slower: %s", compiler, error)
+            _log.warning("%s cannot compile our kernels, training on a CPU will be slower: %s", compiler, error)
             return None
     return ctypes.CDLL(str(path))
 

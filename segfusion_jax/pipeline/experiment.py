@@ -4,13 +4,12 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
-
-from absl import logging
 
 from segfusion_jax.config import Config, flatten
 from segfusion_jax.datasets import prepared
@@ -27,7 +26,10 @@ from segfusion_jax.pipeline.stages.score import score
 from segfusion_jax.pipeline.stages.segment import segment
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.locks import owned
+from segfusion_jax.runtime.log import show
 from segfusion_jax.runtime.progress import duration
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,7 @@ def run(
         workdir of another config or of other data, or that another process uses; it is left as it was.
       FileNotFoundError: the pretrained weights or the official files are not there.
     """
+    show()
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
@@ -102,7 +105,7 @@ def run(
     _check_weights(this)
     _check_done(this, stages, fingerprints)
     if all(this.done(name) for name in stages):
-        logging.info("%s: all is done already", workdir)
+        _log.info("%s: all is done already", workdir)
         return this
     devices.wait_for_all("workdir checked")
     with owned(this.lock, what=str(workdir)) if devices.is_lead else contextlib.nullcontext():
@@ -121,16 +124,16 @@ def run(
 
 def _perform(this: Run, name: str, fingerprint: str) -> None:
     if this.done(name):
-        logging.info("stage %s was done before", name)
+        _log.info("stage %s was done before", name)
         return
-    logging.info("stage %s", name)
+    _log.info("stage %s", name)
     start = time.monotonic()
     STAGES[name].perform(this)
     seconds = time.monotonic() - start
     if this.devices.is_lead:
         this.mark_done(name, fingerprint, seconds)
     this.devices.wait_for_all(name)
-    logging.info("stage %s took %s", name, duration(seconds))
+    _log.info("stage %s took %s", name, duration(seconds))
 
 
 def plan(config: Config, workdir: pathlib.Path) -> str:
@@ -210,7 +213,7 @@ def _take_over(this: Run, others: Sequence[Run], fingerprints: dict[str, str]) -
         same = [other for other in others if other.done(name) == fingerprints[name]]
         if not same:
             continue
-        logging.info("stage %s is taken over from %s", name, same[0].workdir)
+        _log.info("stage %s is taken over from %s", name, same[0].workdir)
         if name == "prepare" and not this.config.data.records:
             _link_tree(same[0].records, this.records)
         _link_tree(same[0].folder(name), this.folder(name), last="done.json")

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
+import logging
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from absl import logging
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.prepared import Prepared
@@ -27,6 +27,8 @@ from segfusion_jax.serving.ensembles import Classes
 from segfusion_jax.training import steps
 from segfusion_jax.training.state import TrainState, create_state
 from segfusion_jax.training.trainer import Phase, steps_per_epoch
+
+_log = logging.getLogger(__name__)
 
 _Row = tuple[str, ...]
 """A line of the table: a label and a cell for each model, or nothing but a heading."""
@@ -55,7 +57,7 @@ def plan(run: Run) -> str:
       What the steps need of the devices, and how long each stage will take, as text; nothing is written.
     """
     config, work = run.config, workload(run)
-    logging.info("counting the images: %s", work.origin if work else "the files are not there")
+    _log.info("counting the images: %s", work.origin if work else "the files are not there")
     images, storing = _images(run, work)
     models = _unet(run, work, images), _classifier(run, work, images)
     told = work.origin if work else f"not found: taken for two classes and {STEPS:,} steps an epoch"
@@ -130,12 +132,12 @@ def _compile(name, section, network: Functional, phase: Phase, num_images, predi
     )
     state = jax.eval_shape(fresh)
     batch = empty_batch(training.batch_size // devices.num_processes, section.image_size)
-    logging.info("compiling the train step of the %s", name)
+    _log.info("compiling the train step of the %s", name)
     needs = footprint.measure(devices.lower_train_step(step, state, batch))
     batch_bytes = footprint.tree_bytes(batch) * devices.num_processes // devices.mesh.size
 
     def pace() -> Pace:
-        logging.info("timing some steps of the %s", name)
+        _log.info("timing some steps of the %s", name)
         batches, reading = training_batches(stream, run)
         variables = devices.replicate((network.params, network.batch_stats))
         predicting = time_predictions(devices.compile_predict(predict), variables, batches[0])

@@ -315,7 +315,7 @@ class Run:
 
 
 def _read_table(path: pathlib.Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

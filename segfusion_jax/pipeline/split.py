@@ -49,10 +49,47 @@ class Split:
             if not train[fold] or not choose[fold]:
                 raise ValueError(
                     f"outside fold {fold} there are {len(train[fold])} training and {len(choose[fold])} validation "
-                    "images with an annotated mask, of each at least 1 is needed; a collection of config.data."
-                    "collections can bring them"
+                    "images with an annotated mask, of each at least 1 is needed: try another "
+                    "splits.seed or bring more; a collection of config.data.collections can bring them"
                 )
         return train, choose
+
+    def check(self, judged: np.ndarray, kinds: tuple[str, str]) -> None:
+        """Checks that every network can be trained and chosen, so that none is found out after the others are trained.
+
+        Args:
+          judged: of each target 1 where it is of the second kind, 0 of the first, -1 where its label does not say.
+          kinds: what the two are called.
+
+        Raises:
+          ValueError: says what is missing, how many there are, and what can be done.
+        """
+        self.unet()
+        config = self._config
+        remedy = f"another splits.seed than {config.splits.seed}, or more images"
+        if config.classifier.fold_ensemble:
+            remedy = f"classifier.fold_ensemble=False, {remedy}"
+        for (number, chosen), trained in zip(self.validation, self.training, strict=True):
+            for what, rows in (("trained", trained), ("chosen", chosen)):
+                found = [int(judged[row.target]) for row in rows]
+                if not {0, 1} <= {*found}:
+                    counts = f"{found.count(0)} {kinds[0]} and {found.count(1)} {kinds[1]}"
+                    raise ValueError(
+                        f"the images that classifier {number} is {what} on are {counts}, of each at least 1 is needed: "
+                        f"try {remedy}"
+                    )
+        bare = [row.image_id for row in self.masked if not row.has_mask]
+        if config.bridge.masks == "annotated" and bare:
+            raise ValueError(
+                f"config.bridge.masks = 'annotated': {len(bare)} of {len(self.masked)} images have no annotated mask, "
+                f"such as {', '.join(bare[:5])}; 'predicted' needs none"
+            )
+
+    @property
+    def masked(self) -> tuple[Row, ...]:
+        """The images of the run's own collections that get a mask."""
+        used = ("train", "validation", "test")
+        return tuple(row for row in self._rows if row.source in self._config.data.own and row.split in used)
 
     @property
     def has_unets(self) -> bool:

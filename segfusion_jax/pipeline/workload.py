@@ -1,7 +1,9 @@
 """How much a run has to do: the images of each stage, counted before anything is trained, or even prepared."""
 
 import dataclasses
+from collections.abc import Sequence
 
+from segfusion_jax.config import Config
 from segfusion_jax.datasets.classes import targets
 from segfusion_jax.datasets.joining import collect
 from segfusion_jax.pipeline.run import Run
@@ -74,6 +76,8 @@ def _listed(run: Run) -> Workload:
     numbers, told = targets([(record.diagnosis, record.malignant) for record in records], config.data)
     own = [place for place, record in enumerate(records) if record.source in config.data.own]
     labelled = [numbers[place] for place in own if numbers[place] >= 0]
+    classes = Classes.of(told, config.data)
+    _check([int(classes.judged[target]) for target in labelled], config)
     annotated = sum(record.mask is not None for record in records)
     train, validation = 1 - splits.test_fraction - splits.validation_fraction, splits.validation_fraction
     outside = (splits.num_folds - 1) / splits.num_folds
@@ -82,7 +86,7 @@ def _listed(run: Run) -> Workload:
     unets = splits.num_folds if annotated or config.bridge.mode != "none" else 0
     return Workload(
         "as the files say, which are not prepared yet",
-        Classes.of(told, config.data),
+        classes,
         len(records),
         len(own),
         round(annotated * splits.test_fraction),
@@ -92,6 +96,17 @@ def _listed(run: Run) -> Workload:
         (round(len(labelled) * shares[0]),) * members,
         (_at_most(round(len(labelled) * shares[1]), config.classifier.training.images_per_epoch),) * members,
     )
+
+
+def _check(found: Sequence[int], config: Config) -> None:
+    """Refuses kinds of images, 0 and 1, too few for any deal; what this one does not meet is said when it is made."""
+    parts = 1 + config.splits.num_folds if config.classifier.fold_ensemble else 3
+    if min(found.count(0), found.count(1)) < parts:
+        raise ValueError(
+            f"{found.count(1)} images are positive and {found.count(0)} are not: of each {parts} are needed, "
+            "one in test and one in each part that trains or chooses a classifier. Bring more images"
+            + (", or set classifier.fold_ensemble=False" if config.classifier.fold_ensemble else "")
+        )
 
 
 def _at_most(number: int, most: int) -> int:

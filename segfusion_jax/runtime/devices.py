@@ -4,11 +4,13 @@ A train step is a pure function of one device's share, `(state, batch) -> (state
 axis "data". `Devices` compiles it for a one-dimensional mesh of all devices of all processes.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -251,13 +253,36 @@ def make_devices(config: Parallel) -> Devices:
     """Returns all devices that this program sees.
 
     Raises:
-      ValueError: "pmap" is asked for on several processes.
+      ValueError: "pmap" is asked for on several processes; or JAX_PLATFORMS names what is not there.
     """
+    check_platforms()
     if config.api == "pmap" and jax.process_count() > 1:
         raise ValueError('parallel.api = "pmap": is for one process; "shard_map" runs on several')
     # Not jax.make_mesh: it orders a TPU's devices by their place, and `predict` counts on those of a process in a row.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     return Devices(mesh=Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)), api=config.api)
+
+
+def check_platforms() -> None:
+    """Starts the devices that JAX_PLATFORMS, else jax, chooses.
+
+    Raises:
+      ValueError: they are not there; says what is.
+    """
+    try:
+        jax.devices()
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # of CUDA without its plugin, which says nothing
+        asked, why = jax.config.read("jax_platforms"), str(error).partition(" (set ")[0]
+        jax.config.update("jax_platforms", "")
+        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+        jax.config.update("jax_platforms", asked)
+        raise ValueError(
+            f"JAX_PLATFORMS = {asked!r}: no such device here{f' ({why})' if why else ''}; there is {found}. Set "
+            f"JAX_PLATFORMS={found}, or unset it to take the best there is"
+        ) from error
 
 
 def keep_memory() -> None:
@@ -267,7 +292,8 @@ def keep_memory() -> None:
     fresh pages, which cost a tenth to a third of a step. With one step at a time there is only one scratch to keep. It
     changes glibc's allocator for the whole process; elsewhere than on Linux with glibc, and for accelerators, nothing.
     """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1)):
@@ -278,4 +304,22 @@ def start_distributed(coordinator: str, num_processes: int, process: int) -> Non
     """Joins the other processes, as `processes.join`, and connects their devices."""
     processes.join(coordinator, num_processes, process)
     # On a CPU the first collective of a group of devices gives up after 30 s; later ones wait as long as it takes.
-    make_devices(Parallel()).any_process(False)
+    with _unheard():
+        make_devices(Parallel()).any_process(False)
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Sends standard output nowhere: Gloo, in C++, tells there who is connected."""
+    try:
+        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed
+        yield
+        return
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

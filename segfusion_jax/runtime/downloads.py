@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import http.client
+import logging
 import os
 import pathlib
 import ssl
@@ -16,10 +17,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeVar
 
-from absl import logging
-
 from segfusion_jax.runtime.locks import locked
 from segfusion_jax.runtime.progress import Progress, duration
+
+_log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
@@ -153,7 +154,7 @@ def _retried(work: Callable[[], _Result], *, what: str, arrived: Callable[[], in
             failures += 1
             if pause is None or failures == _ATTEMPTS:
                 raise
-            logging.warning("%s: %s; trying again in %.0f s", what, error, pause)
+            _log.warning("%s: %s; trying again in %.0f s", what, error, pause)
             time.sleep(pause)
 
 
@@ -199,7 +200,7 @@ def _receive(remote: Remote, part: pathlib.Path) -> None:
         size = file.tell()
     if size < total:
         raise ConnectionError(f"the connection was cut after {size} of {total} bytes, which {part} keeps")
-    logging.info("%s: %.1f MB in %s", remote.filename, size / 1e6, duration(time.monotonic() - began))
+    _log.info("%s: %.1f MB in %s", remote.filename, size / 1e6, duration(time.monotonic() - began))
 
 
 def _open(url: str, start: int) -> tuple[http.client.HTTPResponse, int]:
@@ -269,7 +270,7 @@ def _fault(remote: Remote, path: pathlib.Path) -> str:
 
 
 def _zip_fault(path: pathlib.Path) -> str:
-    logging.info("%s: checking every member", path.stem)
+    _log.info("%s: checking every member", path.stem)
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()

@@ -4,10 +4,11 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+
+from segfusion_jax.runtime.log import say
 
 GRACE_SECONDS = 25.0
 """Seconds after a signal in which the process ends in any case; schedulers commonly send SIGKILL after 30."""
@@ -85,5 +86,5 @@ def _end_in_time(watcher: socket.socket, _) -> None:
         number = watcher.recv(1)[0]
     time.sleep(GRACE_SECONDS)
     message = f"error: not at a place to save within {GRACE_SECONDS:.0f} s; the last checkpoint is good"
-    print(message, file=sys.stderr, flush=True)
+    say(message, error=True)
     os._exit(STATUSES[signal.Signals(number)])

@@ -2,13 +2,14 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
 from typing import IO
 
-from absl import logging
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.info("waiting for another process, which %s", what)
+            _log.info("waiting for another process, which %s", what)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -38,7 +39,7 @@ def owned(path: pathlib.Path, *, what: str) -> Iterator[None]:
             holder = lock.read() or "another process"
             raise ValueError(f"{what} is in use by {holder}; it is free when that ends") from None
         except OSError as error:
-            logging.warning("%s cannot be locked (%s): nothing else may use it meanwhile", what, error)
+            _log.warning("%s cannot be locked (%s): nothing else may use it meanwhile", what, error)
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()

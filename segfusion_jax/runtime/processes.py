@@ -8,14 +8,17 @@ the report of an error, and whether it answers at all.
 
 import atexit
 import contextlib
+import logging
 import os
-import sys
 import threading
 import time
 
 import jax
-from absl import logging
 from jax._src import distributed  # the service's client is public nowhere: neither its barrier nor its keys
+
+from segfusion_jax.runtime.log import say
+
+_log = logging.getLogger(__name__)
 
 SECONDS_TO_END = 30
 """Seconds within which, after a process has died or frozen, the others have ended."""
@@ -46,10 +49,10 @@ def join(coordinator: str, num_processes: int, process: int) -> None:
     if coordinator == "auto":
         _initialize_by_environment()
     else:
-        logging.info("process %d of %d: joining the others at %s", process, num_processes, coordinator)
+        _log.info("process %d of %d: joining the others at %s", process, num_processes, coordinator)
         jax.distributed.initialize(coordinator, num_processes, process, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     state = distributed.global_state
-    logging.info("process %d of %d: all are there; 0 leads", state.process_id, state.num_processes)
+    _log.info("process %d of %d: all are there; 0 leads", state.process_id, state.num_processes)
     if state.process_id == 0:
         _client().key_value_set(f"{_NAME}/report", "")
     watch = threading.Thread(target=_watch, name="watch", daemon=True)
@@ -85,7 +88,7 @@ def leave(message: str, *, others_first: bool = False, status: int = 1) -> None:
         service or the watch ends this process.
       status: exit status of the process.
     """
-    print(message, file=sys.stderr, flush=True)
+    say(message, error=True)
     if others_first:
         time.sleep(SECONDS_TO_END)
     _leaving.set()
@@ -133,7 +136,7 @@ def _watch() -> None:
             report = f"1 error: process 0 of {state.num_processes} does not answer: it died or is frozen"
         if report and not _leaving.is_set():
             status, _, message = report.partition(" ")
-            print(message, file=sys.stderr, flush=True)
+            say(message, error=True)
             _end(int(status))
 
 

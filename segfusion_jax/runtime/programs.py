@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import logging
 import os
 import pathlib
 import pickle
@@ -14,11 +15,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from jax.experimental import serialize_executable
 
 from segfusion_jax.runtime.atomic import write_bytes
 from segfusion_jax.runtime.locations import cache_folder
+
+_log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -53,11 +55,11 @@ def kept(function: Callable, identity: str, devices: Sequence[Any], *arguments: 
     if path and (program := _load(path, devices)):
         return program
     start = time.monotonic()
-    logging.info("compiling for the first time%s", ", kept afterwards" if path else "")
+    _log.info("compiling for the first time%s", ", kept afterwards" if path else "")
     program = _compile(function, arguments)
     if path:
         _save(path, program, devices, arguments)
-    logging.info("compiled in %.1f s", time.monotonic() - start)
+    _log.info("compiled in %.1f s", time.monotonic() - start)
     return program
 
 
@@ -119,7 +121,7 @@ def _load(path: pathlib.Path, devices: Sequence[Any]) -> Callable | None:
             raise ValueError("it is damaged")
         return _deserialised(content[_DIGEST_BYTES:], devices)
     except Exception as error:  # of whatever kind: it is compiled again
-        logging.debug("%s cannot be used: %s", path, error)
+        _log.debug("%s cannot be used: %s", path, error)
         return None
 
 
@@ -132,7 +134,7 @@ def _save(path: pathlib.Path, program: jax.stages.Compiled, devices: Sequence[An
         jax.tree.map(np.testing.assert_array_equal, *outputs)
         write_bytes(path, hashlib.sha256(content).digest() + content)
     except Exception as error:  # a full or read-only disk, or a device whose programs cannot be kept
-        logging.debug("%s cannot be kept: %s", path, error)
+        _log.debug("%s cannot be kept: %s", path, error)
 
 
 def _deserialised(content: bytes, devices: Sequence[Any]) -> jax.stages.Compiled:

@@ -1,10 +1,11 @@
 """How far long work is, how fast it goes and when it will be done, in the log."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from absl import logging
+_log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 
@@ -56,7 +57,7 @@ class Progress:
         """Logs a line: 12 of 50 images, 31.2 images/s, 3 min 20 s left; before anything is done without the pace."""
         of = f" of {self._total:.{self._digits}f}" if self._total else ""
         pace = f", {self.pace(done)}" if done > self._first else ""
-        logging.info("%s: %.*f%s %s%s", self._what, self._digits, done, of, self._unit, pace)
+        _log.info("%s: %.*f%s %s%s", self._what, self._digits, done, of, self._unit, pace)
         self._shown = time.monotonic()
 
 
@@ -78,7 +79,7 @@ def logged(items: Iterable[_Item], *, total: int, what: str, first: int = 0, sec
             progress.show(done)
         yield item
     if done >= total:
-        logging.info("%s: %d images done", what, total)
+        _log.info("%s: %d images done", what, total)
 
 
 def duration(seconds: float) -> str:

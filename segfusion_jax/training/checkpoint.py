@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import pathlib
 import shutil
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from segfusion_jax.runtime.devices import Devices
 
-FORMAT = 1
+_log = logging.getLogger(__name__)
+
+FORMAT = 2
 """Number of the form of a checkpoint. Raised when an older one can no longer be read."""
 
 _OTHER_BYTES = 2_000_000
@@ -147,7 +149,7 @@ class Checkpoints:
         """Renames damaged checkpoints, so that their steps can be saved anew."""
         for bad, what in damaged.items():
             text = "%s: the checkpoint of step %d is damaged (%s); going on from the one of step %d"
-            logging.warning(text, self._folder, bad, what, step)
+            _log.warning(text, self._folder, bad, what, step)
         if not damaged or self._read_only:
             return
         self._devices.wait_for_all("damaged checkpoints found")

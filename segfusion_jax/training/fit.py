@@ -56,7 +56,7 @@ def fit(
                 saving.stop_if(asked())
             scores = task.validate(*state.evaluated)
             history.write_validation(epoch, scores)
-            saving.keep_if_best(state, scores[task.best_metric])
+            saving.keep_if_best(state, scores)
         return saving.best
 
 

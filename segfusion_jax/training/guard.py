@@ -1,11 +1,13 @@
 """The guard against numbers that are not finite."""
 
+import logging
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from absl import logging
 
 from segfusion_jax.training.task import Task
+
+_log = logging.getLogger(__name__)
 
 
 class Guard:
@@ -55,7 +57,7 @@ class Guard:
             self._skipped_in_a_row = 0 if one else self._skipped_in_a_row + 1
         if not made.all():
             text = "%s: %d steps skipped up to step %d: loss or gradient was not finite"
-            logging.warning(text, self._task.name, self._skipped, stop)
+            _log.warning(text, self._task.name, self._skipped, stop)
         if self._skipped_in_a_row >= max(self._task.steps_per_epoch, 10):
             text = f"{self._task.name}: the {self._skipped_in_a_row} steps up to step {stop} were all skipped"
             raise FloatingPointError(f"{text}, since their loss or gradient was not finite")

@@ -1,8 +1,9 @@
 """What is told of a training while it runs: a line of metrics a step in its files, and lines of progress."""
 
+import logging
+
 import jax
 import numpy as np
-from absl import logging
 
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.progress import Progress
@@ -10,6 +11,8 @@ from segfusion_jax.training.guard import Guard
 from segfusion_jax.training.metric_log import MetricLog
 from segfusion_jax.training.state import TrainState
 from segfusion_jax.training.task import Task
+
+_log = logging.getLogger(__name__)
 
 CALLS_AHEAD = 4
 """Calls of the train step that may wait for the device: enough to keep it busy, few enough for its memory."""
@@ -36,7 +39,7 @@ class History:
         total = task.steps * task.stream.batch_size
         self._progress = Progress(task.name, total=total, done=self._images, seconds=seconds)
         text = "%s: %d steps of %d images, %d an epoch"
-        logging.info(text, task.name, task.steps, task.stream.batch_size, task.steps_per_epoch)
+        _log.info(text, task.name, task.steps, task.stream.batch_size, task.steps_per_epoch)
 
     @property
     def _images(self) -> int:
@@ -75,7 +78,7 @@ class History:
             rate, pace = self._progress.rate(self._images), self._progress.pace(self._images)
             self._log.write_rate(self._step, rate)
             loss, text = columns["loss"][made].mean(), "%s: step %d of %d, loss %.4f, %s"
-            logging.info(text, self._task.name, self._step, self._task.steps, loss, pace)
+            _log.info(text, self._task.name, self._step, self._task.steps, loss, pace)
             self._progress.restart(self._images)
 
     def flush(self) -> None:
@@ -87,7 +90,7 @@ class History:
         """Writes the metrics after the epoch numbered so, from 0 on."""
         self._log.write(self._step, epoch + 1, "validation", metrics)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        logging.info("%s: epoch %d of %d: validation %s", self._task.name, epoch + 1, self._task.epochs, shown)
+        _log.info("%s: epoch %d of %d: validation %s", self._task.name, epoch + 1, self._task.epochs, shown)
         self._progress.restart(self._images)
 
     def close(self) -> None:

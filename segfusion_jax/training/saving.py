@@ -3,20 +3,24 @@
 import collections
 import hashlib
 import json
+import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-from absl import logging
 
 from segfusion_jax.models.functional import Variables
 from segfusion_jax.runtime import interruption
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.training.checkpoint import Checkpoints
+from segfusion_jax.training.choice import rank
 from segfusion_jax.training.history import CALLS_AHEAD, History
 from segfusion_jax.training.state import TrainState
 from segfusion_jax.training.task import Task
+
+_log = logging.getLogger(__name__)
 
 
 class Saving:
@@ -39,7 +43,7 @@ class Saving:
         self._devices = devices
         self._checkpoints = checkpoints
         self._seconds = seconds
-        self._chosen: dict[str, Any] | None = None  # the step and the score of the best; None before a validation
+        self._chosen: dict[str, Any] | None = None  # the step and the scores of the best; None before a validation
         self._saved = time.monotonic()
         self._wishes: collections.deque[Any] = collections.deque()
         self._delay = 0 if devices.num_processes == 1 else 1 if task.stream.on_device else CALLS_AHEAD
@@ -58,7 +62,7 @@ class Saving:
         position = facts["position"]
         if position != _position(self._task, position["next_step"]):
             raise ValueError(f"{self._task.folder}: the checkpoint's input position {position} is not of these images")
-        logging.info("%s: going on after step %d", self._task.name, position["next_step"])
+        _log.info("%s: going on after step %d", self._task.name, position["next_step"])
         self.best, self._chosen = arrays["best"], facts["best"]
         return arrays["state"]
 
@@ -94,10 +98,13 @@ class Saving:
         if bool(self._devices.any_process(asked)):
             interruption.stop_together()
 
-    def keep_if_best(self, state: TrainState, score: float) -> None:
-        """Keeps the weights if they score higher than all before."""
-        if score > (self._chosen["score"] if self._chosen else -math.inf):
-            self.best, self._chosen = jax.device_get(state.evaluated), {"step": int(state.step), "score": score}
+    def keep_if_best(self, state: TrainState, scores: Mapping[str, float]) -> None:
+        """Keeps the weights if they score as high as all before, or higher; of equal scores the lower loss counts."""
+        metric = self._task.best_metric
+        ours, theirs = rank(scores, metric), rank(self._chosen, metric) if self._chosen else (-math.inf, -math.inf)
+        if ours >= theirs:
+            kept = {"step": int(state.step), metric: scores[metric], "loss": scores["loss"]}
+            self.best, self._chosen = jax.device_get(state.evaluated), kept
 
 
 def _position(task: Task, step: int) -> dict[str, Any]:

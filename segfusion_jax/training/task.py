@@ -21,8 +21,8 @@ class Task:
       train_step: `(state, batch) -> (state, metrics)`, compiled for the batches of `stream`; metrics are of one step or
         [steps].
       stream: gives the training batches.
-      validate: params and batch_stats to metrics on validation data; called after every epoch.
-      best_metric: the metric of `validate` whose largest value chooses the weights.
+      validate: params and batch_stats to metrics on validation data, `loss` among them; called after every epoch.
+      best_metric: the metric of `validate` that chooses the weights, see `choice.rank`.
       epochs: how many.
       steps_per_epoch: how long one is.
     """

@@ -1,13 +1,13 @@
 """The trainer of U-Nets and of classifiers: one network after the other, with steps that are compiled once."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import optax
-from absl import logging
 
 from segfusion_jax.config import Augmentation, Config, Data, Training
 from segfusion_jax.datasets.table import Row
@@ -17,12 +17,15 @@ from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.pretrained import save_weights
 from segfusion_jax.runtime.devices import Devices
-from segfusion_jax.training import steps
+from segfusion_jax.training import metric_log, steps
+from segfusion_jax.training.choice import told
 from segfusion_jax.training.fit import fit
 from segfusion_jax.training.on_device import compile_step, with_examples
 from segfusion_jax.training.predict import predict
 from segfusion_jax.training.state import create_state
 from segfusion_jax.training.task import Task
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Recipe:
       phases: by name, in their order; each writes the folder of its name within the network's, the one named "" that.
       augmentation: augmentation of the training images.
       predict: `(variables, batch) -> outputs` of one device, on validation data.
-      score: rows and outputs to validation metrics.
-      best_metric: the metric of `score` whose largest value chooses the weights.
+      score: rows and outputs to validation metrics, `loss` among them.
+      best_metric: the metric of `score` that chooses the weights, see `choice.rank`.
       steps_per_epoch: for all networks and phases alike.
       most_images: the most images that a network is trained on; what lies on the devices is as large for each.
       possible: the classes that each target leaves possible, as in `sampling.class_balanced`; None: each is a class.
@@ -116,7 +119,7 @@ class Trainer:
         }
         for member in members:
             if member.weights.exists():
-                logging.info("%s: done before", member.name)
+                _log.info("%s: done before", member.name)
             else:
                 self._train(recipe, member, compiled, predict)
 
@@ -127,6 +130,9 @@ class Trainer:
             state = create_state(network.params, network.batch_stats, phase.optimizer, ema_decay=decay)
             params, batch_stats = fit(task, state, self._devices, self._config.input, self._config.checkpoints)
             network = network._replace(params=params, batch_stats=batch_stats)
+            if self._devices.is_lead:
+                lines = metric_log.read(task.folder / "metrics.jsonl")
+                _log.info("%s: %s", task.name, told(lines, task.best_metric))
         if self._devices.is_lead:
             save_weights(member.weights, network)
 

@@ -203,7 +203,7 @@ class TestIsic:
     def test_a_server_that_tells_no_sizes(self, server, tmp_path, caplog):
         lay_out_isic(server)
         server.head = False
-        with caplog.at_level("INFO", "absl"):
+        with caplog.at_level("INFO", "segfusion_jax"):
             download(server, "isic2020", tmp_path)
         assert files(tmp_path) == {name: content(name) for name in FILES["isic2020"]}
         assert "isic2020: downloading 3 files, at least 0.00 GB" in caplog.messages[0]
@@ -282,7 +282,7 @@ class TestRoom:
         monkeypatch.setattr(published, "fetch", lambda remote, folder: None)
         monkeypatch.setattr(published, "announced_size", lambda remote: 1_234_000_000)
         self.disk(monkeypatch, 10**10)
-        with caplog.at_level("INFO", "absl"):
+        with caplog.at_level("INFO", "segfusion_jax"):
             download(server, "isic2020", tmp_path)
         assert caplog.messages == [f"isic2020: downloading 3 files, 3.70 GB, into {tmp_path}"]
 

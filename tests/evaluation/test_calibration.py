@@ -146,7 +146,7 @@ def test_a_model_worse_than_chance_gets_the_largest_temperature():
     ],
 )
 def test_where_no_temperature_can_be_told_it_is_one(targets, logits, message, caplog):
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="segfusion_jax"):
         assert calibration.fit_temperature(np.array(targets), np.array(logits)) == 1.0
     assert message in caplog.text
 

@@ -77,7 +77,7 @@ def test_each_field_is_one_that_a_stage_depends_on_or_free():
 def test_what_another_config_did_in_the_same_way_is_taken_over(finished, tmp_path, caplog):
     other = changed(**{"bridge.mode": "black", "classifier.training.epochs": 1})
     before = tiny.tree(finished)
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.INFO, logger="segfusion_jax"):
         experiment.run(other, tmp_path / "other", ("prepare", "segment", "score", "bridge"), reuse=(tmp_path, finished))
     assert stages_run(caplog) == []
     for folder in ("records", *EVERY[:4]):
@@ -88,7 +88,7 @@ def test_what_another_config_did_in_the_same_way_is_taken_over(finished, tmp_pat
 
 def test_a_second_run_does_nothing(finished, caplog):
     before = tiny.tree(finished)
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.INFO, logger="segfusion_jax"):
         experiment.run(tiny.BASE, finished)
     assert tiny.tree(finished) == before and stages_run(caplog) == []
 
@@ -197,7 +197,7 @@ def test_unknown_stages_and_gaps_are_refused_before_anything_is_written(tmp_path
 
 
 def test_some_stages(tmp_path, caplog):
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.INFO, logger="segfusion_jax"):
         experiment.run(tiny.BASE, tmp_path, ["prepare"])
     assert stages_run(caplog) == ["prepare"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "lock", "prepare", "records"]
@@ -239,7 +239,7 @@ def test_a_run_that_was_stopped_between_stages_goes_on(finished, copied, caplog)
     kept = {
         name: facts for name, facts in tiny.tree(copied).items() if not name.startswith(("report", "model", "lock"))
     }
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.INFO, logger="segfusion_jax"):
         experiment.run(tiny.BASE, copied)
     assert stages_run(caplog) == ["evaluate", "report"]
     assert kept.items() <= tiny.tree(copied).items()
@@ -252,7 +252,7 @@ def test_a_run_that_was_stopped_within_a_stage_goes_on(finished, copied, caplog)
     weights = [copied / f"segment/fold_{fold}/weights.safetensors" for fold in range(3)]
     weights[2].unlink()
     before = [path.stat().st_mtime_ns for path in weights[:2]]
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.INFO, logger="segfusion_jax"):
         experiment.run(tiny.BASE, copied, ["segment"])
     assert stages_run(caplog) == ["segment"]
     assert [path.stat().st_mtime_ns for path in weights[:2]] == before

@@ -136,7 +136,7 @@ class TestProgress:
     def test_is_logged_now_and_then_and_as_our_own(self, server, tmp_path, caplog, monkeypatch, seconds, least, most):
         monkeypatch.setattr(downloads, "_CHUNK", 100_000)
         monkeypatch.setattr(downloads, "_LOG_SECONDS", seconds)
-        with caplog.at_level("INFO", "absl"):
+        with caplog.at_level("INFO", "segfusion_jax"):
             fetch(remote(server), tmp_path)
         messages = [record.getMessage() for record in caplog.records]
         assert least <= len(messages) <= most and messages[-1].startswith(f"{FILENAME}: 0.7 MB in ")
@@ -150,7 +150,7 @@ class TestProgress:
         monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
         monkeypatch.setattr(downloads, "_LOG_SECONDS", 0)
         clock = itertools.count(0.0, 0.5)
-        with caplog.at_level("INFO", "absl"):
+        with caplog.at_level("INFO", "segfusion_jax"):
             check_success(server, tmp_path)
         started, showed, _ = (record.getMessage() for record in caplog.records)
         assert started == f"{FILENAME}: 0.6 of 0.7 MB"

@@ -62,7 +62,7 @@ def test_one_that_waits_gets_it_when_the_first_is_done(tmp_path, caplog):
         with locked(tmp_path / "lock", what="does it"):
             order.append("second")
 
-    with caplog.at_level(logging.INFO, logger="absl"), locked(tmp_path / "lock", what="does it"):
+    with caplog.at_level(logging.INFO, logger="segfusion_jax"), locked(tmp_path / "lock", what="does it"):
         other = threading.Thread(target=second)
         other.start()
         inside.wait(0.3)

@@ -17,7 +17,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def lines(caplog):
     """A function that returns the lines logged since it was last called."""
-    caplog.set_level("INFO", "absl")
+    caplog.set_level("INFO", "segfusion_jax")
 
     def new() -> list[str]:
         messages = [record.getMessage() for record in caplog.records]

@@ -15,6 +15,7 @@ from segfusion_jax.input.loader import TrainStream
 from segfusion_jax.runtime import interruption
 from segfusion_jax.training import metric_log, steps
 from segfusion_jax.training.checkpoint import Checkpoints
+from segfusion_jax.training.choice import told
 from segfusion_jax.training.fit import fit
 from segfusion_jax.training.state import create_state
 from segfusion_jax.training.task import Task
@@ -34,6 +35,7 @@ class Validation:
     """Scores epochs by a list, and keeps what it was given; stops the training in the middle of `stops_at`."""
 
     scores: tuple[float, ...] = (0.1, 0.2, 0.3)
+    losses: tuple[float, ...] = (1.0, 1.0, 1.0)
     stops_at: int = -1
     seen: list = dataclasses.field(default_factory=list)
 
@@ -41,7 +43,7 @@ class Validation:
         if len(self.seen) == self.stops_at:
             raise KeyboardInterrupt
         self.seen.append(jax.device_get((params, batch_stats)))
-        return {"auc": self.scores[len(self.seen) - 1], "loss": 1.0}
+        return {"auc": self.scores[len(self.seen) - 1], "loss": self.losses[len(self.seen) - 1]}
 
 
 def task(folder, validate=None, **changes) -> Task:
@@ -243,8 +245,23 @@ def test_the_best_epoch_is_returned(tmp_path):
     equal(state.evaluated, validate.seen[2])  # validation sees the average, which is not the weights
     assert float(np.abs(state.average[0]["weight"] - state.params["weight"]).max()) > 0
     equal(kept, best)
-    assert facts["best"] == {"step": 2 * STEPS, "score": 0.9}
+    assert facts["best"] == {"step": 2 * STEPS, "auc": 0.9, "loss": 1.0}
     assert float(np.abs(validate.seen[2][0]["weight"] - validate.seen[1][0]["weight"]).max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "losses", "kept"),
+    [
+        ("auc", (1.0, 1.0, 1.0), (0.9, 0.1, 0.2), 1),  # the score is equal: the lower loss
+        ("auc", (0.5, 1.0, 1.0), (0.1, 0.3, 0.3), 2),  # the loss is equal too: the later epoch
+        ("auc", (0.9, 0.8, 0.7), (0.9, 0.1, 0.2), 0),  # the score comes first
+        ("loss", (0.9, 0.8, 0.7), (0.9, 0.1, 0.2), 1),
+    ],
+)
+def test_of_equal_epochs_the_one_of_lower_loss_is_kept_and_then_the_later(tmp_path, metric, scores, losses, kept):
+    validate = Validation(scores, losses)
+    equal(train(task(tmp_path, validate, best_metric=metric)), validate.seen[kept])
+    assert f"epoch {kept + 1} of 3 is kept" in told(metric_log.read(tmp_path / "metrics.jsonl"), metric)
 
 
 def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(tmp_path, undisturbed):
@@ -319,7 +336,7 @@ def test_a_checkpoint_of_other_images_is_refused(tmp_path, changes):
 
 
 def test_progress_says_how_far_and_how_fast(tmp_path, caplog):
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.INFO, logger="segfusion_jax"):
         train(task(tmp_path, epochs=1))
     messages = [record.getMessage() for record in caplog.records if record.getMessage().startswith("toy: ")]
     assert messages[-1] == "toy: epoch 1 of 1: validation auc 0.1000, loss 1.0000"

@@ -50,7 +50,7 @@ class Toys:
     def score(self, predicted):
         rows, outputs = zip(*predicted, strict=True)
         self.scored.append((rows, np.array(outputs)))
-        return {"early": -float(len(self.scored))}
+        return {"early": -float(len(self.scored)), "loss": 0.0}
 
 
 def member(folder, bias=0.0, **seeds) -> Member:

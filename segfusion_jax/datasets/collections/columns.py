@@ -53,6 +53,7 @@ SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
+    "unused": "unused",
 }
 """By what names splits go, in tables and as folders."""
 

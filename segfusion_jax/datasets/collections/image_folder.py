@@ -7,7 +7,7 @@ With a table, `labels.csv`, `metadata.csv` or the only .csv or .tsv there, of on
     mask       path in the folder, or a file's name; empty = not annotated
     patient_id, lesion_id, group         images that share one of them are never parted
     age, sex, site, skin_tone            of the patient, in years; of the lesion; in any scale
-    split                                train, validation or test
+    split                                train, validation, test, unused, or a fold's number: see `own_split`
 
 Only the first is needed. `columns.MEANINGS` has the other names that columns may have, in any case, with spaces or
 hyphens; a label map (`labels.toml` beside the table, or `data.labels`) says what none of them does. A column that looks
@@ -25,6 +25,7 @@ file's name without suffix, or, where several images share that, its path.
 import collections
 import math
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from segfusion_jax import config
@@ -295,8 +296,11 @@ def _record(
     if diagnosis == taxonomy.HAM10000["akiec"]:
         diagnosis = relabelled.get(image_id, diagnosis)
     partition = official.known(row.get("split", "")).lower()
-    if partition not in ("", "train", "validation", "test"):
-        raise ValueError(f"split = {row['split']!r}: must be one of {', '.join(columns.SPLITS)}, or empty")
+    if fold := re.fullmatch(r"(?:fold[ _-]?)?(\d+)(?:\.0)?", partition):
+        partition = str(int(fold[1]))
+    elif partition not in ("", *columns.SPLITS.values()):
+        accepted = f"one of {', '.join(columns.SPLITS)}, the number of a fold, or empty"
+        raise ValueError(f"split = {row['split']!r}: must be {accepted}")
     return Record(
         image_id=image_id,
         image=image,

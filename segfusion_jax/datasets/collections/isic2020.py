@@ -6,14 +6,15 @@ first version without `_v2`, which has no lesion ids), and `ISIC_2020_Training_D
 """
 
 import functools
-
-from absl import logging
+import logging
 
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
 from segfusion_jax.datasets.collections import official
 from segfusion_jax.datasets.files import File, Folder
 from segfusion_jax.datasets.record import Problem, Record
+
+_log = logging.getLogger(__name__)
 
 TITLE = "ISIC 2020"
 ADDRESS = "https://challenge2020.isic-archive.com (doi 10.34970/2020-ds01)"
@@ -48,7 +49,7 @@ def duplicate_pairs(root: Folder) -> list[tuple[str, str]]:
     """Returns the published pairs of ids that show the same picture; none, with a warning, where the list is absent."""
     table = official.table(root, "ISIC_2020_Training_Duplicates.csv")
     if table is None:
-        logging.warning("%s: no ISIC_2020_Training_Duplicates.csv in %s; published at %s", TITLE, root, ADDRESS)
+        _log.warning("%s: no ISIC_2020_Training_Duplicates.csv in %s; published at %s", TITLE, root, ADDRESS)
         return []
     rows = official.rows(table, ("image_name_1", "image_name_2"))
     return [(row["image_name_1"], row["image_name_2"]) for row in rows]

@@ -6,14 +6,15 @@ published. 393 tiles are malignant. They are no dermoscopic images: 15 x 15 mm i
 """
 
 import functools
-
-from absl import logging
+import logging
 
 from segfusion_jax import config
 from segfusion_jax.datasets import files, taxonomy
 from segfusion_jax.datasets.collections import official
 from segfusion_jax.datasets.files import DiskFile, File, Folder
 from segfusion_jax.datasets.record import Problem, Record
+
+_log = logging.getLogger(__name__)
 
 TITLE = "ISIC 2024 (SLICE-3D)"
 ADDRESS = "https://www.kaggle.com/competitions/isic-2024-challenge (needs a login)"
@@ -48,7 +49,7 @@ def _images(root: Folder) -> dict[str, list[File]] | None:
     if isinstance(packed, DiskFile):
         return {member.name: [member] for member in files.hdf5_members(packed.path)}
     if packed is not None:
-        logging.warning("%s: an HDF5 file in an archive is not read; looking for train-image/image instead", packed)
+        _log.warning("%s: an HDF5 file in an archive is not read; looking for train-image/image instead", packed)
     kaggle = [folder for outer in official.folders(root, "train-image") for folder in official.folders(outer, "image")]
     folders = kaggle or official.folders(root, "ISIC_2024_Training_Input")
     return official.images(folders) if folders else None

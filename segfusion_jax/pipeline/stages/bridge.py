@@ -1,10 +1,10 @@
 """Stage 4: one mask an image, always from U-Nets that never saw the image's group."""
 
 import collections
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from absl import logging
 
 from segfusion_jax.bridge.clean import clean
 from segfusion_jax.bridge.levels import is_lesion, to_levels
@@ -16,6 +16,8 @@ from segfusion_jax.input import decode, mask_store
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.run import Run
 
+_log = logging.getLogger(__name__)
+
 
 def bridge(run: Run) -> None:
     """Writes the cleaned masks of the images of the run's own collection, but for unused ones, and whence they are.
@@ -26,15 +28,13 @@ def bridge(run: Run) -> None:
     Raises:
       ValueError: annotated masks are asked for and an image has none.
     """
-    used = ("train", "validation", "test")
-    own = [row for row in run.prepared.rows if row.source in run.config.data.own and row.split in used]
-    masks = masks_of(run, run.prepared, own)
+    masks = masks_of(run, run.prepared, run.split.masked)
     if not run.devices.is_lead:
         collections.deque(masks, maxlen=0)
         return
     run.write_masks(masks)
     fallbacks = collections.Counter(row.fallback for row in run.masks.rows if row.fallback)
-    logging.info("bridge: %d masks, whole image instead: %s", len(run.masks.rows), dict(fallbacks) or "none")
+    _log.info("bridge: %d masks, whole image instead: %s", len(run.masks.rows), dict(fallbacks) or "none")
 
 
 def unets_for(row: Row, num_folds: int) -> list[int]:
@@ -59,7 +59,7 @@ def predicted_masks(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterat
         members = tuple(row for row in rows if row.fold == fold)
         unets = unets_for(members[0], run.config.splits.num_folds)
         by = "+".join(map(str, unets)) if run.num_unets else "none"
-        logging.info("bridge: %d images by U-Net %s", len(members), by)
+        _log.info("bridge: %d images by U-Net %s", len(members), by)
         source = Examples(prepared, members, run.config.segmenter.image_size)
         for row, probability in run.segmenters.predict(source, unets):
             lesion = to_levels(probability)

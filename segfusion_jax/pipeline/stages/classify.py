@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import optax
-from absl import logging
 from sklearn import metrics
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.shares import balancing, class_counts
+from segfusion_jax.evaluation.small_samples import roc_auc_interval
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.pipeline.networks import classifier_seed
 from segfusion_jax.pipeline.run import Run
@@ -27,18 +27,14 @@ _TINY = float(np.finfo(np.float64).eps)
 
 
 def classify(run: Run) -> None:
-    """Trains on the images of the split 'train' and chooses the weights by ROC-AUC on 'validation'.
+    """Trains on the images of the split 'train' and chooses the weights on 'validation'.
 
     With `fold_ensemble`, classifier k is trained on all folds but k, of both splits, and chosen on fold k. With
     `frozen_epochs`, the last layer alone is trained first. Writes the weights, and for each phase its metrics.
-
-    Raises:
-      ValueError: the images that a classifier is trained or chosen on are all of one kind.
     """
     config = run.config
     train, choose = run.split.training, run.split.validation
-    _check_kinds(train, choose, run.classes)
-    logging.info("classifiers start from %s", config.classifier.pretrained or "random weights")
+    _log.info("classifiers start from %s", config.classifier.pretrained or "random weights")
     members = [
         Member(
             name=f"classifier {number}" if config.classifier.fold_ensemble else "classifier",
@@ -65,21 +61,11 @@ def make_recipe(run: Run, train: Sequence[Sequence[Row]]) -> Recipe:
         augmentation=config.classifier.augmentation,
         predict=steps.make_classify(classifier, config.bridge),
         score=functools.partial(score, classes=run.classes),
-        best_metric="roc_auc",
+        best_metric=best_metric(config),
         steps_per_epoch=num_steps,
         most_images=max(numbers),
         possible=run.classes.told.possible,
     )
-
-
-def _check_kinds(train: Sequence[Sequence[Row]], choose: Sequence[tuple[int, Sequence[Row]]], classes: Classes) -> None:
-    for (number, chosen), trained in zip(choose, train, strict=True):
-        for what, rows in (("trained", trained), ("chosen", chosen)):
-            if len({*classes.judged[[row.target for row in rows]].tolist()} - {-1}) < 2:
-                raise ValueError(
-                    f"the {len(rows)} images that classifier {number} is {what} on must be of both kinds, "
-                    f"{classes.binary_names[0]} and {classes.binary_names[1]}"
-                )
 
 
 def class_weights(config: Config, classes: Classes, train: Sequence[Sequence[Row]]) -> tuple[float, ...]:
@@ -129,16 +115,30 @@ def make_phase(
 
 
 def score(predicted: Iterable[tuple[Row, np.ndarray]], classes: Classes) -> dict[str, float]:
-    """Returns the ROC-AUC of malignancy, of the images whose label says it, and the log loss of the labels."""
+    """Returns, of the images whose label says whether they are malignant, the ROC-AUC with its 95 % interval and the
+    balanced accuracy at the threshold that is best for it; and the log loss of the labels.
+    """
     rows, outputs = zip(*predicted, strict=True)
     logits, targets = np.array(outputs), [row.target for row in rows]
     labels = classes.judged[targets]
     said = labels >= 0
     of_labels = (class_probabilities(logits) * classes.told.possible[targets]).sum(axis=1)
+    malignant, positive = malignant_probability(logits[said], classes), labels[said] == 1
+    roc_auc = float(metrics.roc_auc_score(labels[said], malignant))
+    low, high = roc_auc_interval(roc_auc, int(positive.sum()), int((~positive).sum()))
+    false_alarms, found, _ = metrics.roc_curve(labels[said], malignant)
     return {
-        "roc_auc": float(metrics.roc_auc_score(labels[said], malignant_probability(logits[said], classes))),
+        "roc_auc": roc_auc,
+        "roc_auc_low": low,
+        "roc_auc_high": high,
+        "balanced_accuracy": float((1 + found - false_alarms).max() / 2),
         "loss": float(-np.log(np.clip(of_labels, _TINY, 1 - _TINY)).mean()),
     }
+
+
+def best_metric(config: Config) -> str:
+    """Returns the key of `score` that chooses the weights."""
+    return {"score": "roc_auc"}.get(name := config.classifier.training.best_metric, name)
 
 
 def _phases(config: Config) -> dict[str, Training]:
@@ -146,6 +146,6 @@ def _phases(config: Config) -> dict[str, Training]:
     if not classifier.frozen_epochs:
         return {"all": training}
     schedule: dict[str, Any] = dict(learning_rate=classifier.frozen_learning_rate, schedule="constant")
-    shared = ("batch_size", "sampling", "on_device_data", "microbatches", "nonfinite")
+    shared = ("batch_size", "sampling", "on_device_data", "microbatches", "nonfinite", "best_metric")
     schedule |= {name: getattr(training, name) for name in shared}
     return {"frozen": Training(epochs=classifier.frozen_epochs, **schedule), "all": training}

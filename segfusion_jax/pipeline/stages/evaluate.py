@@ -1,11 +1,11 @@
 """Stage 6: the models on held-out groups, by which nothing before was fitted or chosen."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from segfusion_jax.evaluation.classification import choose_threshold
 from segfusion_jax.evaluation.explanation import inside_share
@@ -15,6 +15,8 @@ from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import figures, metrics, novelty, predicted
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.pipeline.stages.score import Overlaps, read_overlaps
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def evaluate(run: Run) -> None:
         measured = _measure(run, found, shares)
         _write(run, found, measured)
         _draw(run, found, measured, shares)
-        logging.info("evaluate: %d classified and %d segmented test images", len(found.test.rows), len(found.overlaps))
+        _log.info("evaluate: %d classified and %d segmented test images", len(found.test.rows), len(found.overlaps))
 
 
 def _predict(run: Run) -> Evaluated:

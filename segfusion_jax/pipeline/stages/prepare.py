@@ -9,7 +9,9 @@ def prepare(run: Run) -> None:
 
     Raises:
       FileNotFoundError: the official files are not there; says where they are published.
-      ValueError: files cannot be used and data.on_error is "raise", or a split lacks a class.
+      ValueError: files cannot be used and data.on_error is "raise", or a split lacks what a network needs.
     """
     if run.devices.is_lead:
         prepared.prepare(run.config.data, run.config.splits, run.records, run.folder("prepare"))
+    run.devices.wait_for_all("images dealt")
+    run.split.check(run.classes.judged, run.classes.binary_names)

@@ -7,10 +7,12 @@ import platform
 
 from segfusion_jax.datasets.joining import publishers, titles
 from segfusion_jax.pipeline.run import Run
+from segfusion_jax.pipeline.stages import classify, segment
 from segfusion_jax.pipeline.stages.release import release
 from segfusion_jax.report import contents, page, text
 from segfusion_jax.report.finished_run import FinishedRun
 from segfusion_jax.runtime.atomic import write_text
+from segfusion_jax.training.choice import told
 
 
 def report(run: Run) -> None:
@@ -42,7 +44,11 @@ def _finished(run: Run) -> FinishedRun:
 
 
 def _facts(run: Run) -> dict[str, str]:
+    chosen = {"unet": segment.best_metric(run.config), "classifier": classify.best_metric(run.config)}
+    histories = run.read_histories().items()
+    kept = (f"{name.replace('_', ' ')}: {told(lines, chosen[name.split('_')[0]])}" for name, lines in histories)
     return {
+        "Weights": "; ".join(kept),
         "Date": datetime.date.today().isoformat(),
         "Devices": run.devices.describe(),
         "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",

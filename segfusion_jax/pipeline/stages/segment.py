@@ -1,14 +1,15 @@
 """Stage 2: U-Nets on annotated masks, one a fold, each blind to its fold."""
 
 import functools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
-from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.evaluation.small_samples import mean_interval
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.pipeline.run import Run
@@ -17,6 +18,8 @@ from segfusion_jax.training import steps
 from segfusion_jax.training.optimizer import make_optimizer
 from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.trainer import Member, Phase, Recipe, steps_per_epoch
+
+_log = logging.getLogger(__name__)
 
 
 def segment(run: Run) -> None:
@@ -30,7 +33,7 @@ def segment(run: Run) -> None:
     config = run.config
     train, choose = run.split.unet()
     if not train:
-        logging.info("no image has an annotated mask and the classifier sees whole ones: there is no U-Net to train")
+        _log.info("no image has an annotated mask and the classifier sees whole ones: there is no U-Net to train")
         return
     size, most = config.segmenter.image_size, config.segmenter.training.images_per_epoch
     members = [
@@ -57,7 +60,7 @@ def make_recipe(run: Run, train: Mapping[int, Sequence[Row]]) -> Recipe:
         augmentation=config.segmenter.augmentation,
         predict=steps.make_segmentation_scores(unet),
         score=score,
-        best_metric="dice",
+        best_metric=best_metric(config),
         steps_per_epoch=num_steps,
         most_images=max(numbers),
     )
@@ -72,5 +75,13 @@ def make_phase(config: Config, unet: Functional, *, steps_per_epoch: int) -> Pha
 
 
 def score(predicted: Iterable[tuple[Row, dict[str, np.ndarray]]]) -> dict[str, float]:
-    """Returns the means over images of `dice` and `loss`."""
-    return jax.tree.map(lambda *values: float(np.mean(values)), *(scores for _, scores in predicted))
+    """Returns the means over images of `dice`, with its 95 % interval, and `loss`."""
+    outputs = [scores for _, scores in predicted]
+    low, high = mean_interval([float(scores["dice"]) for scores in outputs])
+    means = jax.tree.map(lambda *values: float(np.mean(values)), *outputs)
+    return means | {"dice_low": low, "dice_high": high}
+
+
+def best_metric(config: Config) -> str:
+    """Returns the key of `score` that chooses the weights."""
+    return {"score": "dice"}.get(name := config.segmenter.training.best_metric, name)

@@ -1,9 +1,8 @@
 """Does the bridge help? A classifier for each of its modes, on the same images, splits, masks and seeds."""
 
+import logging
 import pathlib
 from collections.abc import Iterator
-
-from absl import logging
 
 from segfusion_jax.bridge.modes import MODES, REFERENCE
 from segfusion_jax.config import Config
@@ -12,6 +11,8 @@ from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.studies import variants
 from segfusion_jax.pipeline.studies.variants import changed
 from segfusion_jax.runtime.devices import make_devices
+
+_log = logging.getLogger(__name__)
 
 
 def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Path:
@@ -34,7 +35,7 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
             runs.setdefault(name.partition("/")[0], []).append(run)
         compared = comparison.compare(runs, REFERENCE, resamples=config.evaluation.resamples)
         comparison.write(workdir, compared, REFERENCE, title=f"Does the bridge help? {config.data.name}")
-        logging.info("%s", comparison.verdict(compared, REFERENCE))
+        _log.info("%s", comparison.verdict(compared, REFERENCE))
     devices.wait_for_all("the study's page")  # none ends before the others
     return workdir / "index.html"
 

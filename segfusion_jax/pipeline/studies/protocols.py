@@ -8,13 +8,13 @@ rung of `rungs.RUNGS` is one change.
 
 import itertools
 import json
+import logging
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from segfusion_jax.bridge.modes import REFERENCE
 from segfusion_jax.config import Config
@@ -26,6 +26,8 @@ from segfusion_jax.pipeline.studies.variants import changed
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.runtime.devices import make_devices
 from segfusion_jax.training.trainer import steps_per_epoch
+
+_log = logging.getLogger(__name__)
 
 PROTOCOLS = ("paper", "by_image", "grouped")
 """Of `splits.protocol`: each has models of its own."""
@@ -133,7 +135,7 @@ def _said(ours: Mapping[str, Run], rung: str, test: Test, folder: pathlib.Path) 
         path = folder / f"{rung}_{who}.csv"
         reference.devices.wait_for_all(f"{path.name} of {path.parent.parent.name}")
         if not path.exists():
-            logging.info("%s, %s: %d images", rung, who, len(test.rows))
+            _log.info("%s, %s: %d images", rung, who, len(test.rows))
             if who in ours:
                 probabilities, nearest = rungs.modelled(ours[who], test), [""] * len(test.rows)
             else:

@@ -1,11 +1,11 @@
 """The page of the study `protocols`: the published table, what is reached on each rung of the ladder, and why."""
 
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from segfusion_jax.bridge.modes import REFERENCE
 from segfusion_jax.config import Config
@@ -17,6 +17,8 @@ from segfusion_jax.pipeline.studies.rungs import PAPERS_MODE, RUNGS, Said
 from segfusion_jax.report import labels, page, plots, text
 from segfusion_jax.report.blocks import Block, Estimate, Figure, Page, Section, Table, percent
 from segfusion_jax.runtime.atomic import write_text
+
+_log = logging.getLogger(__name__)
 
 _SHOWN = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc", "roc_auc", "pr_auc")
 _MODELS = ("paper", "by_image", "grouped")
@@ -55,7 +57,7 @@ def write(
     )
     page.write(folder / "index.html", content)
     write_text(folder / "summary.md", text.markdown(content, folder))
-    logging.info("%s", content.verdict)
+    _log.info("%s", content.verdict)
 
 
 _LADDER = (

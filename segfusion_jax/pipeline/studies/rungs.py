@@ -3,12 +3,12 @@
 import collections
 import csv
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Self
 
 import numpy as np
-from absl import logging
 
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.datasets.prepared import Prepared, load_dataset
@@ -24,6 +24,8 @@ from segfusion_jax.runtime.atomic import write_table
 from segfusion_jax.serving.ensembles import malignant_probability
 from segfusion_jax.training import steps
 from segfusion_jax.training.predict import predict
+
+_log = logging.getLogger(__name__)
 
 RUNGS = {
     "paper": "The paper's: copies of every image on both sides",
@@ -81,7 +83,7 @@ class Said:
     @classmethod
     def read(cls, path: pathlib.Path) -> Self:
         """Reads what `write` wrote."""
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
         return cls(
             [line["group"] for line in lines],
@@ -157,7 +159,7 @@ def _elsewhere(run: Run) -> tuple[Prepared, tuple[Row, ...]] | None:
     try:
         other = load_dataset(name, records=str(run.records), target=data.target, on_error="skip")
     except FileNotFoundError as error:
-        logging.warning("no images of another origin: %s", error)
+        _log.warning("no images of another origin: %s", error)
         return None
     parts = [Part(row.image_id, row.split, row.fold, row.perceptual_hash) for row in run.prepared.rows]
     rows, _ = unseen([row for row in other.rows if row.target >= 0], parts)

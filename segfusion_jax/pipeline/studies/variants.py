@@ -1,16 +1,17 @@
 """Runs of a study: variants of one config in folders of one workdir, which share what is the same in them."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from absl import logging
 
 from segfusion_jax.config import Config
 from segfusion_jax.pipeline import experiment
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
+
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -46,7 +47,7 @@ def run(
     write_text(marker, study)
     runs: dict[str, Run] = {}
     for name, config in variants:
-        logging.info("variant %s", name)
+        _log.info("variant %s", name)
         runs[name] = experiment.run(config, workdir / name, stages, reuse=[run.workdir for run in runs.values()])
     return runs
 

@@ -1,4 +1,3 @@
-import dataclasses
 import shutil
 import types
 
@@ -12,7 +11,6 @@ from scipy import special
 from sklearn import metrics
 
 from segfusion_jax.config import Training
-from segfusion_jax.datasets.table import read_rows, write_rows
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.models.from_config import make_classifier
 from segfusion_jax.pipeline.run import Run
@@ -248,16 +246,3 @@ def test_the_first_member_alone_describes_images(ensemble):
     found = [features for _, features in alone.describe(source)]
     np.testing.assert_array_equal(found, expected)
     assert np.abs(np.array(found) - others).max() > 1e-3
-
-
-def test_images_of_one_side_only_are_refused(finished, tmp_path):
-    for folder in ("records", "bridge"):
-        (tmp_path / folder).symlink_to(finished / folder)
-    shutil.copytree(finished / "prepare", tmp_path / "prepare")
-    rows = read_rows(tmp_path / "prepare/splits.csv")
-    changed = [dataclasses.replace(row, target=0 if row.fold == 2 else row.target) for row in rows]
-    write_rows(tmp_path / "prepare/splits.csv", changed)
-    with pytest.raises(
-        ValueError, match=r"the \d+ images that classifier 2 is chosen on must be of both kinds, benign"
-    ):
-        stage.classify(Run(ENSEMBLE, tmp_path))
