@@ -97,7 +97,8 @@ def deal(
       possible: as in `classes.Told`; None where no target leaves several classes possible.
 
     Raises:
-      ValueError: `splits.table`, or the images' own split, cannot be followed, or the table has images of a collection elsewhere than they may be; says why.
+      ValueError: `splits.table`, or the images' own split, cannot be followed, or the table has images of a
+        collection elsewhere than they may be; says why.
     """
     uses = {name: source.use for name, source in (sources or {}).items()}
     possible = np.eye(1 + max((row.target for row in rows), default=-1), dtype=bool) if possible is None else possible

@@ -110,8 +110,8 @@ def test_checkpoints_of_other_versions_say_why_not(copied):
     with pytest.raises(ValueError, match="12 is a checkpoint of an older version of segfusion_jax"):
         restored(copied)
     (copied / "12/position").rmdir()
-    rewrite_facts(copied / "12", format=2)
-    with pytest.raises(ValueError, match="12: the checkpoint has format 2, this version of segfusion_jax reads 1"):
+    rewrite_facts(copied / "12", format=1)
+    with pytest.raises(ValueError, match="12: the checkpoint has format 1, this version of segfusion_jax reads 2"):
         restored(copied)
 
 
