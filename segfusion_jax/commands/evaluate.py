@@ -37,6 +37,8 @@ from segfusion_jax.runtime.progress import logged
 from segfusion_jax.serving.ensembles import Classes, class_probabilities, malignant_probability
 from segfusion_jax.serving.segfusion import METADATA, SPLIT, SegFusion, model_folder
 
+_log = logging.getLogger(__name__)
+
 _SHOWN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "segmentation")
 
 

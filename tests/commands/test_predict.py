@@ -183,7 +183,7 @@ def test_dicom_images_get_segmentations_and_others_a_word(run, photos, tmp_path,
     pixels = np.asarray(Image.open(photos / "c.png"))
     (folder / "d.dcm").write_bytes(dicom_files.saved(dicom_files.made(pixels)))
     told = []
-    monkeypatch.setattr(predict.logging, "warning", lambda text, *arguments: told.append(text % arguments))
+    monkeypatch.setattr(predict._log, "warning", lambda text, *arguments: told.append(text % arguments))
     assert run("--dicom-seg", images=(folder,)) == (0, 2)
     out, rows = tmp_path / "out", rows_of(tmp_path, folder)
     assert rows["d.dcm"]["probability"] == rows["c.png"]["probability"] and not rows["d.dcm"]["fallback"]

@@ -5,7 +5,6 @@ import struct
 
 import numpy as np
 import pytest
-from absl import logging
 from PIL import Image, ImageCms
 
 from segfusion_jax.datasets import images
@@ -89,7 +88,7 @@ def test_a_profile_that_cannot_be_used_is_counted_and_means_nothing(damaged, mon
     content = encoded(skin(), icc_profile=damaged)
     np.testing.assert_array_equal(read(content), np.asarray(skin()))
     told = []
-    monkeypatch.setattr(logging, "warning", lambda *arguments: told.append(arguments[0] % arguments[1:]))
+    monkeypatch.setattr(images._log, "warning", lambda *arguments: told.append(arguments[0] % arguments[1:]))
     images.tell_profiles({store(content).profile: 3})
     assert told == ["3 images have a colour profile that cannot be used: taken as sRGB"]
 

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import logging
 from jax.sharding import PartitionSpec as P
 
 from segfusion_jax.ops import native
@@ -127,7 +126,7 @@ def test_vmap_runs_a_kernel_for_each(kernels):
 def warnings(monkeypatch) -> list[str]:
     """What is logged, and `available` as in a new process."""
     said = []
-    monkeypatch.setattr(logging, "warning", lambda message, *args: said.append(message % args))
+    monkeypatch.setattr(native._log, "warning", lambda message, *args: said.append(message % args))
     monkeypatch.setattr(native, "available", functools.cache(native.available.__wrapped__))
     return said
 

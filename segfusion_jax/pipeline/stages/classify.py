@@ -1,6 +1,7 @@
 """Stage 5: the classifier, or one a fold, on bridged images."""
 
 import functools
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from segfusion_jax.training.losses import Coarse
 from segfusion_jax.training.optimizer import decayed_rates, make_optimizer
 from segfusion_jax.training.seeds import derive_seed
 from segfusion_jax.training.trainer import Member, Phase, Recipe, steps_per_epoch
+
+_log = logging.getLogger(__name__)
 
 _TINY = float(np.finfo(np.float64).eps)
 
