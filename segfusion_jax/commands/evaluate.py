@@ -197,7 +197,7 @@ def _metrics(
         metrics |= _decisions(model, classified, stated, resamples=resamples)
     elif len(classified.sides):
         only = {(1,): "malignant", (0,): "benign", (): "of an unknown side"}[tuple(sides)]
-        logging.warning("all labelled images are %s: decisions cannot be judged", only)
+        _log.warning("all labelled images are %s: decisions cannot be judged", only)
     if model.classifiers.classes.num_logits > 1:
         metrics |= _melanoma(model, classified, resamples=resamples)
         metrics |= _diagnoses(model, classified, stated, resamples=resamples)

@@ -160,7 +160,7 @@ def _write(arguments: argparse.Namespace, name: str, file: images.Read, predicti
         path = arguments.output / dicom_seg.FOLDER / f"{name}.dcm"
         try:
             if not dicom_seg.write(path, file.path, mask, _settings(arguments)["model"]):
-                logging.warning("%s: no DICOM file, so no segmentation of it", file.path)
+                _log.warning("%s: no DICOM file, so no segmentation of it", file.path)
         except ValueError as error:
             return f"no DICOM segmentation: {error}"
     return ""

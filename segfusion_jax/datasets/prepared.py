@@ -202,10 +202,10 @@ def _tell(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
         _log.warning("left out: %s. They are listed in %s", left_out, splits_folder / "problems.csv")
     if facts["contradictions"]:
         ids = ", ".join(facts["contradictions"][:10])
-        logging.warning("%d images contradict equal pictures: %s", len(facts["contradictions"]), ids)
+        _log.warning("%d images contradict equal pictures: %s", len(facts["contradictions"]), ids)
     if facts["lesion_contradictions"]:
         ids = ", ".join(f"{name} {label}" for name, label in list(facts["lesion_contradictions"].items())[:10])
-        logging.warning("%d images contradict others of their lesion: %s", len(facts["lesion_contradictions"]), ids)
+        _log.warning("%d images contradict others of their lesion: %s", len(facts["lesion_contradictions"]), ids)
     shares = facts["relatives_in_training"]
     here, at_random = (shares[split]["any of these"] for split in ("this_split", "random_split"))
     tell = _log.warning if facts["leaking"] else _log.info

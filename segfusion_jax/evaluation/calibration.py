@@ -202,7 +202,7 @@ def fit_temperature(
         _log.warning("temperature: all %d images have the same logits; it stays 1", len(logits))
         return 1.0
     if (np.where(inside, logits, -np.inf).max(axis=1) == logits.max(axis=1)).all():
-        logging.warning("temperature: all %d images have the largest logit in their class; it stays 1", len(logits))
+        _log.warning("temperature: all %d images have the largest logit in their class; it stays 1", len(logits))
         return 1.0
 
     def log_loss(log_temperature: float) -> float:
