@@ -141,6 +141,9 @@ def test_labels_of_any_grain_judge_what_they_say():
     ]
     found = evaluate._among(rows, classes, Data(collection="isic2020"))
     assert list(zip(*map(np.ndarray.tolist, found), strict=True)) == list(expected.values())
+    two = Classes(("nevus", "basal cell carcinoma"), (False, True), 2)  # of which no melanoma leaves both possible
+    sides, targets, melanomas = evaluate._among(rows[-2:-1], two, Data(collection="isic2020"))
+    assert (*sides, *targets, *melanomas) == (-1, -1, 0)
 
 
 def test_of_one_class_only_the_masks_are_judged():

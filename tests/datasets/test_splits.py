@@ -346,3 +346,16 @@ def test_an_earlier_table_cannot_train_on_what_is_for_tests_only(tmp_path):
     options = dataclasses.replace(SPLITS, table=str(tmp_path / "splits.csv"))
     with pytest.raises(ValueError, match="splits.table has I000[01] in train; it, or its group, is for test only"):
         splits.deal(rows, options, {"tests": config.Source(use="test")})
+
+
+def test_of_one_picture_the_finest_label_takes_part():
+    """Targets 0 to 2 are classes; 3 is 1 or 2."""
+    possible = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]], bool)
+    pictures = {"fine": (3, 1), "sharp": (1, 3), "alike": (3, 3), "other side": (0, 3), "unknown": (-1, 3)}
+    rows = [
+        row(2 * place + second, picture=name, group=name, target=pair[second], file_bytes=1000 + second)
+        for place, (name, pair) in enumerate(pictures.items())
+        for second in (0, 1)
+    ]
+    used = [one.image_id for one in splits.deal(rows, SPLITS, possible=possible) if one.split != "unused"]
+    assert used == ["I0001", "I0002", "I0005", "I0009"]
