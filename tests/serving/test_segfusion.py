@@ -160,7 +160,7 @@ def test_files_are_read_as_prepare_reads_them(model, images, tmp_path):
     (turned,) = model.predict([tmp_path / "turned.png"])
     assert turned.mask.shape == images[0].shape[1::-1]
 
-    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((20, 20), 4_000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep.png: image of more than 8 bits a channel"):
         model.predict([tmp_path / "deep.png"])
 

@@ -24,6 +24,10 @@ STEP = steps.make_train_step(toy.objective, OPTIMIZER, seed=1, ema_decay=0.5)
 WAYS = [(1, "shard_map"), (4, "shard_map"), (4, "pmap")]
 
 
+def validate(*_) -> dict[str, float]:
+    return {"auc": 0.5, "loss": 0.7}
+
+
 @dataclasses.dataclass(frozen=True)
 class Pictures(toy.Examples):
     """Toy pictures whose masks are not plain."""
@@ -141,7 +145,7 @@ def test_trainings_are_alike(tmp_path, count, api):
         a_stream, folder = stream(is_resident=is_resident, augmentation=FLIPS), tmp_path / str(is_resident)
         compiled = on_device.compile_step(STEP, devices, on_device=is_resident)
         train_step = on_device.with_examples(compiled, a_stream, devices, INPUT, length=18)
-        task = Task("toy", folder, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
+        task = Task("toy", folder, train_step, a_stream, validate, "auc", epochs=1, steps_per_epoch=40)
         best = fit(task, fresh(), devices, INPUT, Checkpointing())
         *lines, validation = metric_log.read(folder / "metrics.jsonl")
         assert [line["step"] for line in lines] == [*range(1, 41)] and validation["step"] == 40
@@ -158,7 +162,7 @@ def test_a_loss_that_is_not_a_number_within_a_block_is_of_its_step_and_images(tm
 
     compiled = on_device.compile_step(step, devices, on_device=True)
     train_step = on_device.with_examples(compiled, a_stream, devices, INPUT)
-    task = Task("toy", tmp_path, train_step, a_stream, lambda *_: {"auc": 0.5}, "auc", epochs=1, steps_per_epoch=40)
+    task = Task("toy", tmp_path, train_step, a_stream, validate, "auc", epochs=1, steps_per_epoch=40)
     with pytest.raises(FloatingPointError) as error:
         fit(task, fresh(), devices, INPUT, Checkpointing())
     images = ", ".join(stream(is_resident=False).image_ids(37))
@@ -172,7 +176,7 @@ def test_a_stopped_training_goes_on(tmp_path):
 
     def task(name, epochs):
         scores = iter((0.1, 0.2, 0.3))  # a training that goes on validates the epoch's end again
-        validate = lambda *_: {"auc": next(scores)}  # noqa: E731
+        validate = lambda *_: {"auc": next(scores), "loss": 0.7}  # noqa: E731
         return Task("toy", tmp_path / name, train_step, a_stream, validate, "auc", epochs=epochs, steps_per_epoch=5)
 
     whole = fit(task("whole", 3), fresh(), devices, INPUT, Checkpointing())
