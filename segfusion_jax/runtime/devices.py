@@ -275,7 +275,7 @@ def check_platforms() -> None:
         RuntimeError,
         AssertionError,
     ) as error:  # of CUDA without its plugin, which says nothing
-        asked, why = jax.config.read("jax_platforms"), str(error).partition(" (set ")[0]
+        asked, why = jax.config.values["jax_platforms"], str(error).partition(" (set ")[0]
         jax.config.update("jax_platforms", "")
         found = ", ".join(sorted({device.platform for device in jax.devices()}))
         jax.config.update("jax_platforms", asked)

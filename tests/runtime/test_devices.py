@@ -1,5 +1,9 @@
 """One device, four of them, shard_map and pmap do the same arithmetic."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -232,3 +236,11 @@ def test_the_devices_of_a_process_are_neighbours(monkeypatch):
     monkeypatch.setattr(devices_module, "Mesh", lambda devices, *_, **__: list(devices))
     ordered = make_devices(config.Parallel()).mesh
     assert [chip.process_index for chip in ordered] == [0, 0, 1, 1]
+
+
+def test_platforms_that_are_not_there_are_one_line_that_says_what_is():
+    code = "from segfusion_jax.runtime.devices import check_platforms; check_platforms()"
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("ValueError: JAX_PLATFORMS = 'cuda': no such device here")
+    assert done.stderr.splitlines()[-1].endswith("or unset it to take the best there is")
