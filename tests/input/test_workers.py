@@ -1,7 +1,9 @@
 """Workers that a script starts, in which nobody has parsed the flags that Grain reads."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 SCRIPT = """
 import threading
@@ -25,5 +27,8 @@ if __name__ == "__main__":
 
 def test_a_script_and_a_thread_of_it_read_by_workers(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
