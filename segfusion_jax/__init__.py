@@ -6,9 +6,11 @@
     predictions = model.predict(["lesion.jpg"])
 
 Importing it starts no device, defines no flag and configures nothing. Names are loaded when they are first used.
+It logs below "segfusion_jax"; where absl's logging was imported before, as JAX's libraries do, that is below "absl".
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from segfusion_jax.models.unet import UNet as UNet
     from segfusion_jax.serving.segfusion import Prediction as Prediction
     from segfusion_jax.serving.segfusion import SegFusion as SegFusion
+
+if "absl" in logging.Logger.manager.loggerDict:
+    logging.getLogger(__name__).parent = logging.getLogger("absl")
 
 __version__ = "0.2.0"
 
@@ -39,14 +44,16 @@ _MODULES = {
     "load_pretrained": "models.pretrained",
 }
 
-__all__ = ["bridge", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+_ROOMS = {"bridge": "bridge", "experiment": "pipeline.experiment"}
+
+__all__ = [*_ROOMS, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    if name == "bridge":
-        return importlib.import_module(f"{__name__}.bridge")
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{_ROOMS[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

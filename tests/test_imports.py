@@ -45,7 +45,8 @@ import segfusion_jax
 modules = [module.name for module in pkgutil.walk_packages(segfusion_jax.__path__, "segfusion_jax.")]
 for module in modules:
     importlib.import_module(module)
-public = {name: getattr(segfusion_jax, name).__module__ for name in segfusion_jax.__all__ if name != "bridge"}
+public = {name: getattr(segfusion_jax, name) for name in segfusion_jax.__all__}
+public = {name: getattr(value, "__module__", None) or value.__name__ for name, value in public.items()}
 devices = bool(xla_bridge.backends_are_initialized())
 jax.devices()
 json.dump({

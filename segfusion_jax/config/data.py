@@ -53,9 +53,9 @@ class Data(Section):
     target: str = field("malignant", one_of("malignant", "melanoma", "diagnosis"))
     """What is told apart: malignant, or melanoma, from all else; or "diagnosis": all classes."""
     labels: str = field("")
-    """Of an image_folder: label map of its table ("segfusion check"); "" = labels.toml in it, if any."""
+    """Label map of an image_folder's table ("segfusion check"); "" = labels.toml in it, if any."""
     group: str = field("")
-    """Of an image_folder: columns by which images belong together, beside patients and lesions; "folder", "none"."""
+    """Columns of an image_folder by which images belong together, beside patients and lesions; "folder", "none"."""
     akiec: str = field("malignant", one_of("malignant", "by_isic2019", "exclude"))
     """HAM10000's "akiec" (327 images); "by_isic2019" calls 130 AK and 197 SCC."""
     actinic_keratosis: str = field("malignant", one_of("malignant", "benign", "exclude"))

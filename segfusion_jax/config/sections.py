@@ -26,9 +26,9 @@ class Splits(Section):
     pool: int = field(0, at_least(0))
     """Images of each class that take part, drawn by group; 0 = all, of which "paper" takes equally many."""
     test_fraction: float = field(0.15, in_range(0.01, 0.9))
-    """Of the images of each stratum, held out and looked at once."""
+    """Share of the images of each stratum that is held out and looked at once."""
     validation_fraction: float = field(0.15, in_range(0.01, 0.9))
-    """Of the images, which choose checkpoint and threshold of the classifier."""
+    """Share of the images that choose checkpoint and threshold of the classifier."""
     num_folds: int = field(5, at_least(3))
     """U-Nets that are cross-fitted over all groups outside test."""
     seed: int = field(0)
@@ -95,7 +95,7 @@ class Training(Section):
     weight_decay: float = field(0.0, in_range(0, 1))
     """Decoupled in "adamw", L2 in "sgd"; on kernels, not on biases or norms."""
     schedule: str = field("cosine", one_of("cosine", "constant"))
-    """Of the learning rate after the warm-up, "cosine" to zero."""
+    """Course of the learning rate after the warm-up, "cosine" to zero."""
     warmup_epochs: float = field(0.0, at_least(0))
     """Linear rise of the learning rate from zero; at most `epochs`."""
     gradient_clip: float = field(0.0, at_least(0))
@@ -134,7 +134,7 @@ class Segmenter(Section):
     encoder: str = field("", one_of("", *BACKBONES))
     """A backbone; "" = the paper's U-Net."""
     conventions: str = field("tensorflow", one_of(*CONVENTIONS), was="family")
-    """Of the encoder, as classifier.conventions."""
+    """The encoder's, as classifier.conventions."""
     pretrained: str = field("")
     """Weights of the encoder, as classifier.pretrained, or of a whole U-Net, trained here or released."""
     pretrained_head: str = field("")
@@ -171,13 +171,13 @@ class Bridge(Section):
     threshold: float = field(0.5, in_range(0.01, 0.99))
     """Probability from which a pixel is lesion."""
     dilation: float = field(0.05, in_range(0, 0.5))
-    """Of the diagonal, in modes "dilate" and "crop_dilate"."""
+    """Share of the diagonal, in modes "dilate" and "crop_dilate"."""
     margin: float = field(0.2, in_range(0, 2))
-    """Of the box's sides, added at each side in modes "crop" and "crop_dilate"."""
+    """Share of the box's sides, added at each side in modes "crop" and "crop_dilate"."""
     min_area: float = field(0.005, in_range(0, 0.5))
-    """Of the image; a smaller mask falls back to the whole image."""
+    """Share of the image; a smaller mask falls back to the whole image."""
     max_border: float = field(0.9, in_range(0.1, 1))
-    """Of the image's border; a mask that covers more falls back to the whole image."""
+    """Share of the image's border; a mask that covers more falls back to the whole image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,11 +199,11 @@ class Classifier(Section):
     pretrained_head: str = field("")
     """Name of that file's last layer, which is not read; "" = its publisher's ("classifier", "predictions")."""
     dropout: float = field(0.1, in_range(0, 0.95))
-    """Likewise, before the last layer."""
+    """Share of the features before the last layer that a training step leaves out."""
     drop_path: float = field(0.2, in_range(0, 0.95))
     """Stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0."""
     loss: str = field("cross_entropy", one_of("cross_entropy", "focal"))
-    """Of a sigmoid, or, with data.target "diagnosis", of a softmax."""
+    """Taken of a sigmoid, or, with data.target "diagnosis", of a softmax."""
     focal_gamma: float = field(2.0, in_range(0, 10))
     """Exponent of "focal"."""
     class_weights: str = field("none", one_of("none", "balanced"))
@@ -236,7 +236,7 @@ class Evaluation(Section):
     """How the models are judged on the test images."""
 
     resamples: int = field(2000, at_least(100))
-    """Of the groups of images, for each 95 % interval."""
+    """Resamples of the groups of images, for each 95 % interval."""
     min_subgroup: int = field(50, at_least(1))
     """Images; of a smaller subgroup only the size is told."""
 

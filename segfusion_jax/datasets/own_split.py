@@ -3,12 +3,15 @@
 Where it names no validation, that is taken from train: some images must choose the weights.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from segfusion_jax import config
 from segfusion_jax.datasets.table import Row
+
+_log = logging.getLogger(__name__)
 
 SOURCE = "image_folder"
 """The collection whose `partition` is the user's own; of others it is the publisher's."""
@@ -54,6 +57,12 @@ def places(groups: Mapping[str, Sequence[Row]], splits: config.Splits, dealt: Pl
                 followed[name] = dealt[name]
             else:
                 followed[name] = (part, -1 if part == "test" else dealt[name][1])
+    taken = sum(split == "validation" for split, _ in followed.values())
+    if taken and "validation" not in own.values():
+        trained = sum(split != "test" for split, _ in followed.values())
+        _log.info(
+            "column split names no validation: %d of its %d groups to train on choose the weights", taken, trained
+        )
     return followed
 
 

@@ -22,6 +22,9 @@ from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.predict import predict
 
+_OF_TRAINING = ("training", "augmentation", "pretrained", "pretrained_head", "seed")
+"""Fields of networks by which their prediction computes nothing else."""
+
 DESCRIBED = 112
 """Pixels a side, at most, by which an image is told to be familiar: in finer ones, sharpness and JPEG tell too much."""
 
@@ -223,10 +226,16 @@ def malignant_probability(logits: np.ndarray, classes: Classes) -> np.ndarray:
 def _identity(what: str, config: Config, networks: Sequence[Functional]) -> str:
     """Returns all that decides what a program of these networks computes, beside code and arguments.
 
-    One that calls our kernels can be loaded only where they are registered, which asking for them does.
+    How they were trained does not. One that calls our kernels can be loaded only where they are registered, which
+    asking for them does.
     """
     kernels = jax.default_backend() == "cpu" and native.available()
-    return f"{what} {config.to_json()} {networks[0].preprocessing} {networks[0].conventions} {kernels}"
+    sections = (
+        {name: value for name, value in vars(section).items() if name not in _OF_TRAINING}
+        for section in (config.segmenter, config.bridge, config.classifier)
+    )
+    used = (what, *sections, config.compute_dtype, networks[0].preprocessing, networks[0].conventions, kernels)
+    return " ".join(map(str, used))
 
 
 def _stacked(variables: Sequence[Any]) -> Any:

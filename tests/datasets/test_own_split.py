@@ -49,6 +49,16 @@ def test_what_has_no_split_is_dealt_but_to_no_part_that_is_named():
     assert {place[0] for place in dealt([own(i, "") for i in range(60)]).values()} == {"train", "validation", "test"}
 
 
+@pytest.mark.parametrize("named_validation", [False, True])
+def test_it_is_told_when_some_of_train_choose_the_weights(named_validation, caplog):
+    caplog.set_level("INFO", logger="segfusion_jax")
+    rows = NAMED if named_validation else [own(i, "test" if i % 5 == 0 else "train") for i in range(100)]
+    found = dealt(rows)
+    taken = sum(split == "validation" for split, _ in found.values())
+    told = f"names no validation: {taken} of its 80 groups to train on choose the weights"
+    assert (told in caplog.text) != named_validation
+
+
 def test_equal_pictures_stay_where_they_are_put():
     rows = [*NAMED, own(200, "train", picture="I0000", group="I0000", file_bytes=5)]
     assert dealt(rows)["I0000"][0] == dealt(rows)["I0200"][0] == "train"

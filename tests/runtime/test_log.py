@@ -44,6 +44,8 @@ LOGGED = "import logging; {before}; from segfusion_jax.runtime import log; log.s
         ("logging.getLogger('segfusion_jax').setLevel('WARNING')", False),
         ("logging.getLogger('segfusion_jax').addHandler(logging.NullHandler())", False),
         ("logging.basicConfig(format='mine: %(message)s')", True),
+        ("import absl.logging; logging.getLogger('absl').addHandler(logging.StreamHandler())", True),
+        ("import absl.logging; logging.getLogger('absl').addHandler(logging.NullHandler())", False),
     ],
 )
 def test_progress_is_seen_unless_the_caller_says_otherwise(before, seen):

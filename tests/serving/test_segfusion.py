@@ -7,6 +7,7 @@ import shutil
 from typing import Any
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -99,6 +100,35 @@ def test_images_of_different_sizes_in_one_call(model, images, predictions):
     for one, other in zip(alone, together[1:], strict=True):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
         np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_loading_compiles_nothing(finished):
+    compiled = []
+
+    def hear(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    try:
+        sf.SegFusion.load(finished)
+        assert not compiled
+        jax.jit(lambda x: x + 1)(1.0)
+        assert compiled  # the listener hears
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+def test_one_image_is_a_batch_of_one(finished, images):
+    model, sizes = sf.SegFusion.load(finished), []
+    segment = model.segmenters.segment
+    model.segmenters._compiled = model.segmenters._devices.compile_predict(
+        lambda variables, batch: sizes.append(batch["image"].shape[0]) or segment(variables, batch)
+    )
+    model.predict(images[:1])
+    assert sizes == [1]
+    model.predict(images[:2])
+    assert sizes == [1, 8 // jax.local_device_count()]
 
 
 def test_no_images_no_predictions(model):

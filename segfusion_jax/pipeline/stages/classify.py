@@ -149,6 +149,6 @@ def _phases(config: Config) -> dict[str, Training]:
     if not classifier.frozen_epochs:
         return {"all": training}
     schedule: dict[str, Any] = dict(learning_rate=classifier.frozen_learning_rate, schedule="constant")
-    shared = ("batch_size", "sampling", "on_device_data", "microbatches", "nonfinite", "best_metric")
+    shared = ("batch_size", "sampling", "shares", "on_device_data", "microbatches", "nonfinite", "best_metric")
     schedule |= {name: getattr(training, name) for name in shared}
     return {"frozen": Training(epochs=classifier.frozen_epochs, **schedule), "all": training}

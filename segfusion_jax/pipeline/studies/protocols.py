@@ -30,7 +30,7 @@ from segfusion_jax.training.trainer import steps_per_epoch
 _log = logging.getLogger(__name__)
 
 PROTOCOLS = ("paper", "by_image", "grouped")
-"""Of `splits.protocol`: each has models of its own."""
+"""Values of `splits.protocol`: each has models of its own."""
 
 METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc", "roc_auc", "pr_auc")
 """Those that the paper publishes, and the accuracy where half of the images were malignant."""

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import types
 
@@ -66,6 +67,17 @@ def test_then_all_weights_are_trained(finished):
         validated = [line for line in lines if line["split"] == "validation"]
         assert [line["epoch"] for line in validated] == list(range(1, epochs + 1))
         assert all(0 <= line["roc_auc"] <= 1 and line["loss"] > 0 for line in validated)
+
+
+def test_the_frozen_phase_draws_and_chooses_as_the_other_one():
+    shared = dict(shares="origins", sampling="balanced", batch_size=7, microbatches=2, on_device_data=True)
+    shared |= dict(nonfinite="skip", best_metric="loss")
+    training = dataclasses.replace(tiny.BASE.classifier.training, **shared)
+    classifier = dataclasses.replace(tiny.BASE.classifier, training=training, frozen_epochs=1)
+    phases = stage._phases(dataclasses.replace(tiny.BASE, classifier=classifier))
+    frozen, rest = (vars(phases[name]) for name in ("frozen", "all"))
+    for name in shared:
+        assert frozen[name] == rest[name] == getattr(training, name), name
 
 
 def test_the_frozen_phase_has_its_own_learning_rate(finished):
