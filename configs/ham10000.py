@@ -12,7 +12,7 @@ What the paper reports, under its own protocol and under honest ones: `protocols
     segfusion train --config ham10000:paper --set data.root=PATH --workdir runs/ham10000_paper
 
 Hardware, time and results: the full size is meant for an accelerator and has not been run to its end here; `quick` and
-`protocols` run on 2 CPU cores, see README.md and docs/evaluation.md.
+`protocols` run on 2 CPU cores, see docs/results.md and docs/evaluation.md.
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ the folders of SEGFUSION_DATA; others of EfficientNet-B0 are named by --config.s
 `configs/released.py:paper_unet` has the paper's U-Net, which starts from nothing: smaller images and less augmentation,
 so that it sees more in the same time; and a small classifier.
 
-Hardware, time and results: released/ham10000/README.md and README.md.
+Hardware, time and results: released/ham10000/README.md and docs/results.md.
 """
 
 import ml_collections

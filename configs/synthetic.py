@@ -2,7 +2,7 @@
 
     segfusion train --config synthetic --workdir runs/synthetic
 
-Hardware: 2 CPU cores. Time and result: see the table in README.md.
+Hardware: 2 CPU cores. Time and result: see the table in docs/results.md.
 """
 
 import ml_collections

@@ -4,7 +4,7 @@
 
 Copies the run's folder `model` here, and adds to metadata.json what the run cannot know of its image folder: licences,
 how the ImageNet weights came about, and the test metrics of each part of the folder, full frames and sharper crops.
-Prints these as the rows of the table in README.md.
+Prints these as the rows of the table in docs/results.md.
 """
 
 import argparse

@@ -4,7 +4,6 @@
 """
 
 import numpy as np
-from scipy import ndimage
 
 from segfusion_jax.bridge.levels import WHOLE, is_lesion
 from segfusion_jax.bridge.modes import MODES
@@ -45,6 +44,8 @@ def apply(image, mask, bridge: Bridge):
 
 def dilate(mask: np.ndarray, bridge: Bridge) -> np.ndarray:
     """Grows a mask [height, width] uint8 by a disc of `radius`; to 0 or 255."""
+    from scipy import ndimage  # takes a quarter of a second, which who does not dilate need not wait for
+
     hard = is_lesion(mask, bridge)
     distance = np.asarray(ndimage.distance_transform_edt(~hard))
     grown = hard.any() & (distance <= radius(mask.shape, bridge))  # without lesion SciPy measures nonsense

@@ -3,7 +3,6 @@
 import functools
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -90,6 +89,8 @@ def _coloured(grey: np.ndarray, relative: np.ndarray) -> np.ndarray:
 @functools.cache
 def _palette() -> np.ndarray:
     """Returns [256, 3] float32 in [0, 255], blue over white to red: distinct under every kind of colour blindness."""
+    import matplotlib  # takes a quarter of a second, which who asks for no evidence need not wait for
+
     colours = matplotlib.colormaps["RdBu_r"](np.arange(256))[:, :3]
     return (255 * colours).astype(np.float32)
 

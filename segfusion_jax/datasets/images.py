@@ -13,9 +13,8 @@ from segfusion_jax import config
 from segfusion_jax.annotations.lesion import AmbiguousMask
 from segfusion_jax.annotations.lesion import lesion as annotated_lesion
 from segfusion_jax.datasets import colours, dicom, files, heic
-from segfusion_jax.datasets.cuts import cut_hashes
 from segfusion_jax.datasets.files import File
-from segfusion_jax.datasets.near_duplicates import perceptual_hash
+from segfusion_jax.datasets.hashes import cut_hashes, perceptual_hash
 from segfusion_jax.datasets.record import Problem, Record
 
 _log = logging.getLogger(__name__)

@@ -1,59 +1,27 @@
 """Pictures that are one photograph: re-encoded, resized, squashed, brightened, slightly cropped, turned or mirrored.
 
-Hashes hold the signs of a picture's low frequencies after its local contrast is made even and a black frame is left
-out, since otherwise every dark blob on light skin has nearly the same ones, and every frame. A mirror image has the
-signs of odd frequencies reversed, a transposed one has rows and columns exchanged: all eight orientations are compared
-by means of one hash each.
+A mirror image has the signs of odd frequencies of its hash reversed, a transposed one has rows and columns exchanged:
+all eight orientations are compared by means of one hash each.
 """
 
 import concurrent.futures
 import os
 from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree
+
+from segfusion_jax.datasets.components import components, graph
+from segfusion_jax.datasets.hashes import packed
 
 # Of 255 bits, in the best of eight orientations. Of the 84 million pairs of pictures of different lesions in HAM10000,
 # ISIC 2017 and 800 images of ISIC 2020, 16 are within 64, all of them one lesion after all; the closest that are not
 # are 68 apart. Copies: docs/data.md.
 THRESHOLD = 64
 
-_SIDE = 32  # pixels that a picture is reduced to, each way
-_FREQUENCIES = 16  # each way, so that the four words hold 64 signs each
-_SIGMA = 2.0  # pixels of the reduced picture over which contrast is made even
-_CONTRAST = 4.0  # grey levels below which it stays faint, so that what JPEG does to plain skin is not amplified
-_BLACK = (0.25, 0.5)  # of the brightness of light skin: up to the first it is frame, from the second on it is not
-_FLOOR = 1e-3  # coefficients below are rounding of a constant picture
 _ROWS, _COLUMNS = 32, 4096  # of a block of pairs, which then stays in the processor's cache
 _AT_ONCE = 16  # blocks of rows whose pairs are in memory at a time
 _PENDING = 1_000_000  # pairs that are collected before those that connect nothing new are dropped
-
-
-def perceptual_hash(image: np.ndarray) -> bytes:
-    """Returns what stays of a picture when it is encoded again: 256 bits, of which one is always 0.
-
-    Any resolution and aspect ratio give nearly the same bits. Pictures of one grey level all have the bits 0.
-
-    Args:
-      image: [height, width, 3] uint8 RGB.
-
-    Returns:
-      32 bytes: the signs of frequencies 0..15 each way, as four words of 64 bits, by whether the frequency down and the
-      one across are even or odd.
-
-    Raises:
-      ValueError: the array is no picture.
-    """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"image is {image.dtype} {list(image.shape)}; accepted: uint8 [height, width, 3]")
-    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small.astype(np.float32), cv2.COLOR_RGB2GRAY)
-    spectrum = cv2.dct(_even_contrast(grey, _skin(grey)))
-    signs = spectrum[:_FREQUENCIES, :_FREQUENCIES] > _FLOOR
-    signs[0, 0] = False
-    return _packed(signs.reshape(8, 2, 8, 2).transpose(1, 3, 0, 2)).tobytes()
 
 
 def near_duplicates(hashes: Sequence[bytes]) -> list[tuple[int, int]]:
@@ -82,34 +50,10 @@ def near_duplicates(hashes: Sequence[bytes]) -> list[tuple[int, int]]:
     return sorted((int(a), int(b)) for a, b in np.sort(pairs, axis=1))
 
 
-def _skin(grey: np.ndarray) -> np.ndarray:
-    """Returns weights in [0, 1], 0 in the black frame of a dermatoscope, whose outline unrelated pictures share."""
-    brightness = grey / max(1.0, float(np.percentile(grey, 90)))
-    weights = np.clip((brightness - _BLACK[0]) / (_BLACK[1] - _BLACK[0]), 0.0, 1.0)
-    return cv2.erode(weights, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REFLECT)
-
-
-def _even_contrast(grey: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns weighted deviations from the local mean, in local standard deviations."""
-    total = np.maximum(_blurred(weights), 1e-3)
-    deviation = grey - _blurred(weights * grey) / total
-    variance = _blurred(weights * deviation**2) / total
-    return weights * deviation / np.sqrt(variance + _CONTRAST**2)
-
-
-def _blurred(image: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(image, (0, 0), _SIGMA, borderType=cv2.BORDER_REFLECT)
-
-
-def _packed(signs: np.ndarray) -> np.ndarray:
-    """Packs signs [..., 2, 2, 8, 8], by parity down and across, then frequency, into [..., 4] uint64."""
-    return np.packbits(signs.reshape(*signs.shape[:-4], 4, 64), axis=-1).view(np.uint64)[..., 0]
-
-
 def _transposed(words: np.ndarray) -> np.ndarray:
     """Returns the words [n, 4] of pictures whose rows and columns are exchanged."""
     signs = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1).reshape(-1, 2, 2, 8, 8)
-    return _packed(signs.transpose(0, 2, 1, 4, 3))
+    return packed(signs.transpose(0, 2, 1, 4, 3))
 
 
 def _spanning_forest(words: np.ndarray) -> np.ndarray:
@@ -120,17 +64,13 @@ def _spanning_forest(words: np.ndarray) -> np.ndarray:
         edges.append(close[component[close[:, 0]] != component[close[:, 1]]])
         if sum(map(len, edges[1:])) > _PENDING:
             edges = [_forest(np.concatenate(edges), len(words))]
-            component = connected_components(_graph(edges[0], len(words)), directed=False)[1]
+            component = components(edges[0], len(words))
     return _forest(np.concatenate(edges), len(words))
 
 
 def _forest(edges: np.ndarray, n: int) -> np.ndarray:
-    tree = minimum_spanning_tree(_graph(edges, n)).tocoo()
+    tree = minimum_spanning_tree(graph(edges, n)).tocoo()
     return np.stack([tree.row, tree.col], axis=1)
-
-
-def _graph(edges: np.ndarray, n: int) -> csr_array:
-    return coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n)).tocsr()
 
 
 def close_pairs(words: np.ndarray, others: np.ndarray | None = None) -> Iterator[np.ndarray]:

@@ -13,12 +13,11 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
 from segfusion_jax.datasets import own_split, taxonomy
 from segfusion_jax.datasets.collections import official
+from segfusion_jax.datasets.components import components
 from segfusion_jax.datasets.cuts import cut_pairs
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.near_duplicates import near_duplicates
@@ -357,9 +356,7 @@ def _alike(names: Sequence[str]) -> list[tuple[int, int]]:
 
 def _clusters(ids: Sequence[str], links: Sequence[tuple[int, int]]) -> list[str]:
     """Returns the smallest id in the connected component of each place."""
-    ends = np.array(links, np.int64).reshape(-1, 2)
-    graph = sparse.coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(len(ids), len(ids)))
-    _, labels = connected_components(graph, directed=False)
+    labels = components(links, len(ids))
     names: dict[int, str] = {}
     for label, image_id in zip(labels.tolist(), ids, strict=True):
         names[label] = min(names.get(label, image_id), image_id)

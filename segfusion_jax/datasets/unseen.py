@@ -5,9 +5,8 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from segfusion_jax.datasets.components import components
 from segfusion_jax.datasets.near_duplicates import near_duplicates
 from segfusion_jax.datasets.table import Part, Row
 
@@ -50,8 +49,6 @@ def _plain(image_id: str) -> str:
 
 def _pictured(hashes: Sequence[str], own: Sequence[str]) -> list[bool]:
     """Returns whether each picture of `hashes` is connected with one of `own`."""
-    total = len(hashes) + len(own)
-    pairs = np.array(near_duplicates([bytes.fromhex(value) for value in (*hashes, *own)]), np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(total, total))
-    cluster = connected_components(graph.tocsr(), directed=False)[1]
+    pairs = near_duplicates([bytes.fromhex(value) for value in (*hashes, *own)])
+    cluster = components(pairs, len(hashes) + len(own))
     return np.isin(cluster[: len(hashes)], cluster[len(hashes) :]).tolist()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from segfusion_jax.bridge.clean import clean
 from segfusion_jax.bridge.levels import WHOLE
@@ -39,6 +40,16 @@ class TestClean:
     def test_what_is_below_the_threshold_stays_soft(self):
         probability = pixels("0000", "4940", "0400", "0000")
         np.testing.assert_array_equal(clean(probability, self.CONFIG)[0], probability)
+
+    def test_components_and_holes_are_those_of_scipy(self):
+        rng = np.random.default_rng(0)
+        for share in np.repeat(np.linspace(0.05, 0.95, 19), 40):
+            hard = rng.random(rng.integers(1, 24, 2)) < share
+            labels, _ = ndimage.label(hard)
+            largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1 if hard.any() else ~hard
+            expected = np.where(ndimage.binary_fill_holes(largest), WHOLE, 0)
+            mask, _ = clean(np.where(hard, WHOLE, 0).astype(np.uint8), self.CONFIG)
+            np.testing.assert_array_equal(mask, expected)
 
     @pytest.mark.parametrize(("threshold", "level", "lesion"), [(0.5, 127, False), (0.5, 128, True), (0.2, 51, True)])
     def test_the_threshold_is_a_probability(self, threshold, level, lesion):

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from segfusion_jax.datasets import splits
-from segfusion_jax.datasets.cuts import NUM_CUTS, cut_hashes, cut_pairs
-from segfusion_jax.datasets.near_duplicates import near_duplicates, perceptual_hash
+from segfusion_jax.datasets.cuts import cut_pairs
+from segfusion_jax.datasets.hashes import NUM_CUTS, cut_hashes, perceptual_hash
+from segfusion_jax.datasets.near_duplicates import near_duplicates
 from tests.datasets import official
 from tests.datasets.rows import row
 

@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from segfusion_jax.datasets import hashes as hashing
 from segfusion_jax.datasets import images, near_duplicates
 from segfusion_jax.datasets.files import DiskFile
 from tests.datasets import official
@@ -49,7 +50,7 @@ ALTERATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def hash_of(image: np.ndarray) -> bytes:
-    return near_duplicates.perceptual_hash(np.ascontiguousarray(image))
+    return hashing.perceptual_hash(np.ascontiguousarray(image))
 
 
 @pytest.mark.parametrize("name", ALTERATIONS)
@@ -90,7 +91,7 @@ def test_constant_pictures_are_one_and_noise_is_not():
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_no_picture_is_refused(image):
     with pytest.raises(ValueError, match="uint8 \\[height, width, 3\\]"):
-        near_duplicates.perceptual_hash(image)
+        hashing.perceptual_hash(image)
 
 
 def orientations(value: bytes) -> list[bytes]:
