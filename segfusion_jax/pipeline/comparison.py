@@ -17,9 +17,10 @@ from segfusion_jax.evaluation.weighted import Statistic
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.report import labels, page, plots, text
 from segfusion_jax.report.blocks import Block, Figure, Page, Section, Table, percent
-from segfusion_jax.report.cautions import MIN_POSITIVES
 from segfusion_jax.runtime.atomic import write_text
 
+MIN_POSITIVES = 100
+"""Positive test images; with fewer, sensitivity is known to some 0.1 at best."""
 METRICS = ("roc_auc", "pr_auc", "balanced_accuracy", "sensitivity", "specificity", "brier", "dice")
 """What is compared, in the order shown; the last one of masks, the others of the classifier."""
 

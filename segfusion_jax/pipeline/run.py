@@ -24,6 +24,7 @@ from segfusion_jax.pipeline.networks import Networks
 from segfusion_jax.pipeline.split import Split
 from segfusion_jax.runtime.atomic import write_table, write_text
 from segfusion_jax.runtime.devices import Devices, make_devices
+from segfusion_jax.runtime.revision import revision
 from segfusion_jax.serving.ensembles import (
     Classes,
     ClassifierEnsemble,
@@ -239,7 +240,8 @@ class Run:
     def write_settings(self) -> None:
         """Writes the config, and the versions of what makes the run."""
         libraries = {name: importlib.metadata.version(name) for name in _PACKAGES}
-        versions = {"segfusion_jax": __version__} | libraries | {"python": platform.python_version()}
+        own = {"segfusion_jax": __version__} | ({"commit": commit} if (commit := revision()) else {})
+        versions = own | libraries | {"python": platform.python_version()}
         content = {"layout": LAYOUT, "config": json.loads(self.config.to_json()), "versions": versions}
         write_text(self._settings, json.dumps(content, indent=2) + "\n")
 

@@ -134,7 +134,8 @@ class Page:
     headlines_note: str = "Intervals are 95 %, over groups of images."
     warnings: Sequence[str] = ()  # what a reader must know before believing the numbers
     sections: Sequence[Section] = ()
-    footer: str = "Research use only. Not a medical device."
+    provenance: str = ""  # by what: model, version, date
+    use: str = "Research use only. Not a medical device."  # at the top and at the end
 
     def __post_init__(self):
         titles = [section.title for section in self.sections]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from segfusion_jax.report import labels
+from segfusion_jax.report import collapse, labels
 from segfusion_jax.report.blocks import percent
 from segfusion_jax.report.finished_run import FinishedRun
 
@@ -12,18 +12,20 @@ MAX_ECE = 0.1
 """Expected calibration error above which probabilities should not be read as such."""
 MIN_PLACES = 16
 """Places a side of the evidence's grid; on a coarser one a lesion cannot be told from its surroundings."""
-MIN_POSITIVES = 100
-"""Number of positive test images; with fewer, sensitivity is known to some 0.1 at best."""
 
 
 def cautions(run: FinishedRun) -> list[str]:
     """Returns what a reader must know, in whole sentences, the gravest first."""
     return [
         *_data(run),
+        *collapse.collapsed(run),
+        *_leakage(run),
         *_ungrouped(run),
-        *_discrimination(run),
-        *_calibration(run),
         *_promised(run),
+        *_calibration(run),
+        *collapse.few(run),
+        *collapse.moved(run),
+        *collapse.unfamiliar(run),
         *_subgroups(run),
         *_explanation(run),
         *_undefined(run),
@@ -41,6 +43,9 @@ def _data(run: FinishedRun) -> Iterator[str]:
         yield "The images are drawn by a program: these numbers say nothing about patients."
     if run.config.bridge.masks == "annotated":
         yield "The classifier was given annotated masks, which a new image does not have: a bound, not a performance."
+
+
+def _leakage(run: FinishedRun) -> Iterator[str]:
     if _related(run, "this_split"):
         yield (
             f"The split leaks, by protocol '{run.config.splits.protocol}': {percent(_related(run, 'this_split'))} "
@@ -50,19 +55,6 @@ def _data(run: FinishedRun) -> Iterator[str]:
     for name, auc in run.audit["shortcuts"].items():
         if auc >= SHORTCUT_AUC:
             yield f"{name.capitalize()} alone tells malignant from benign with a ROC-AUC of {auc:.2f}: a shortcut."
-    if run.num_positive < MIN_POSITIVES:
-        yield (
-            f"Only {run.num_positive} test images are {run.binary_names[1]}: sensitivity and what depends on it are "
-            "known roughly; mind the intervals."
-        )
-
-
-def _discrimination(run: FinishedRun) -> Iterator[str]:
-    if run.threshold == 0:
-        yield f"No threshold beats chance on the validation images: everything is called {run.binary_names[1]}."
-    low = run.metrics["classification"]["roc_auc"].get("low")
-    if low is not None and low <= 0.5:
-        yield "The interval of the ROC-AUC includes 0.5: the classifier may be no better than chance."
 
 
 def _calibration(run: FinishedRun) -> Iterator[str]:

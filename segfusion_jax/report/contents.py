@@ -38,6 +38,7 @@ def page(run: FinishedRun) -> Page:
         title=f"SegFusion on {run.collection}",
         verdict=verdict(run),
         sample=sample(run),
+        provenance=run.provenance,
         headlines=headlines(run),
         warnings=cautions(run),
         sections=[

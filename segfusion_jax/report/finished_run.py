@@ -38,7 +38,8 @@ class FinishedRun:
       predictions: rows of evaluate/predictions.csv.
       overlaps: rows of score/segmentation.csv.
       figures: folder of the figures, PNG files.
-      facts: date, devices, versions, times: name to text.
+      provenance: which model it is, when and by what it was made.
+      facts: devices, versions, times: name to text.
     """
 
     config: Config
@@ -52,6 +53,7 @@ class FinishedRun:
     predictions: Sequence[Mapping[str, str]]
     overlaps: Sequence[Mapping[str, str]]
     figures: Path
+    provenance: str
     facts: Mapping[str, str]
 
     @property

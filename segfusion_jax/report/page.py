@@ -43,9 +43,10 @@ def write(path: Path, content: Page) -> None:
 <body>
 <a class="skip" href="#content">Skip to the content</a>
 <header>
+<p class="use">{escape(content.use)}</p>
 <h1>{title}</h1>
 <p class="verdict">{escape(content.verdict)}</p>
-{f'<p class="sample">{escape(content.sample)}</p>' if content.sample else ""}
+{"".join(f'<p class="sample">{escape(line)}</p>' for line in (content.sample, content.provenance) if line)}
 {markup.headlines(content.headlines, content.headlines_note)}
 {_warnings(content.warnings)}
 </header>
@@ -53,7 +54,7 @@ def write(path: Path, content: Page) -> None:
 <main id="content">
 {body}
 </main>
-<footer>{escape(content.footer)}</footer>
+<footer>{escape(content.use)}</footer>
 <script>{script}</script>
 </body>
 </html>

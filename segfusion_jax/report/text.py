@@ -31,7 +31,8 @@ def table(metrics: Mapping[str, labels.Entries]) -> str:
 
 def markdown(page: blocks.Page, folder: Path) -> str:
     """Writes the page as Markdown, as it lies in `folder`; without what must be opened to be seen."""
-    parts = [f"# {_plain(page.title)}", _plain(page.verdict), _plain(page.sample)]
+    parts = [f"**{_plain(page.use)}**", f"# {_plain(page.title)}", _plain(page.verdict)]
+    parts += [_plain(page.sample), _plain(page.provenance)]
     if page.headlines:
         headings = ("Metric", "Value", "95 % interval")
         shown = blocks.Table("", headings, [_headline(*headline) for headline in page.headlines])
@@ -42,7 +43,7 @@ def markdown(page: blocks.Page, folder: Path) -> str:
         if section.blocks:
             parts += [f"## {_plain(section.title)}", _plain(section.intro)]
             parts += [_block(block, folder) for block in section.blocks]
-    parts.append(_plain(page.footer))
+    parts.append(_plain(page.use))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

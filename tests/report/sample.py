@@ -210,7 +210,7 @@ def figures(folder: pathlib.Path) -> pathlib.Path:
 
 def run(folder: pathlib.Path) -> FinishedRun:
     """The run, with its figures in `folder`."""
-    facts = {"Date": "2026-11-23", "Devices": "1 x cpu, 1 process(es)", "Versions": "jax 0.10.2, flax 0.12.8"}
+    facts = {"Devices": "1 x cpu, 1 process(es)", "Versions": "jax 0.10.2, flax 0.12.8"}
     return FinishedRun(
         config=config(),
         metrics=metrics(),
@@ -223,6 +223,7 @@ def run(folder: pathlib.Path) -> FinishedRun:
         predictions=predictions(),
         overlaps=overlaps(),
         figures=figures(folder),
+        provenance="Model 0123456789abcdef (SHA-256 of its metadata.json) · segfusion_jax 0.2.0 · 2026-11-23",
         facts=facts,
     )
 

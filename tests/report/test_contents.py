@@ -254,8 +254,8 @@ CAUTIONS = {
     "threshold": (lambda run: of_classification(run, threshold={"value": 0.0}), "everything is called malignant"),
     "chance": (lambda run: of_classification(run, roc_auc=sample.entry(0.52, 0.02)), "no better than chance"),
     "few positives": (
-        lambda run: of_classification(run, prevalence={"value": 0.06}),
-        "Only 90 test images are malignant",
+        lambda run: of_classification(run, prevalence={"value": 0.06}, sensitivity=sample.entry(0.8, 0.1)),
+        "within 0.10 either way, by 90 test images that are malignant; to know it within 0.05, some 360 would",
     ),
     "calibration": (lambda run: of_classification(run, ece=sample.entry(0.101)), "calibration error 0.10."),
     "subgroup": (lambda run: with_subgroup(run, 0.93), "Where age is under 40 (60 images), the ROC-AUC is 0.800"),

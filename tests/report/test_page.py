@@ -87,7 +87,7 @@ def test_a_page_shows_everything_it_was_given(tmp_path, picture):
     ):
         assert text in shown.text, text
     assert "none of" not in shown.text
-    order = [shown.text.index(text) for text in ("It works.", "0.930", "Few malignant", "ROC curve. ", "Device")]
+    order = [shown.text.index(text) for text in ("Not a medical", "It works.", "0.930", "Few malignant", "ROC curve. ")]
     assert order == sorted(order)
 
 
@@ -102,11 +102,12 @@ def test_all_text_is_escaped(tmp_path, picture):
         headlines_note=evil,
         warnings=[evil],
         sections=[Section(evil, blocks(picture, evil), evil)],
-        footer=evil,
+        use=evil,
+        provenance=evil,
     )
     assert "b" not in shown.tags and shown.tags.count("script") == 1
-    # title twice, six more parts of the page, a section's title twice and its intro, and what the blocks say
-    assert shown.text.count(evil) == 2 + 6 + 3 + 2 + 6 + 1 + 2 + 2 + 5
+    # title twice, eight more parts of the page, a section's title twice and its intro, and what the blocks say
+    assert shown.text.count(evil) == 2 + 8 + 3 + 2 + 6 + 1 + 2 + 2 + 5
     assert sum(value == f"{evil}. {evil}" for name, value in shown.attributes if name == "alt") == 1
     assert sum(value == evil for name, value in shown.attributes if name == "aria-label") == 1
 

@@ -58,9 +58,10 @@ def test_markdown_says_the_same(tmp_path):
             ),
             Section("Empty", []),
         ],
-        footer="End.",
+        use="End.",
     )
     assert text.markdown(page, tmp_path / "report").split("\n\n") == [
+        "**End.**",
         "# Title",
         "It works.",
         "| Metric | Value | 95 % interval |\n| --- | --- | --- |\n| ROC-AUC | 0.930 | 0.910 to 0.950 |",

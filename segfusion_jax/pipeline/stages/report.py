@@ -2,6 +2,7 @@
 
 import collections
 import datetime
+import hashlib
 import os
 import platform
 
@@ -12,6 +13,7 @@ from segfusion_jax.pipeline.stages.release import release
 from segfusion_jax.report import contents, page, text
 from segfusion_jax.report.finished_run import FinishedRun
 from segfusion_jax.runtime.atomic import write_text
+from segfusion_jax.serving.segfusion import METADATA
 from segfusion_jax.training.choice import told
 
 
@@ -19,8 +21,8 @@ def report(run: Run) -> None:
     """Writes the page, the same in Markdown, and the folder of the model."""
     if not run.devices.is_lead:
         return
+    release(run, run.read_metrics())
     finished = _finished(run)
-    release(run, finished.metrics)
     content = contents.page(finished)
     page.write(run.page, content)
     write_text(run.summary, text.markdown(content, run.summary.parent))
@@ -39,8 +41,15 @@ def _finished(run: Run) -> FinishedRun:
         predictions=run.read_predictions(),
         overlaps=run.read_scores(),
         figures=run.figures,
+        provenance=_provenance(run),
         facts=_facts(run),
     )
+
+
+def _provenance(run: Run) -> str:
+    digest = hashlib.sha256((run.model / METADATA).read_bytes()).hexdigest()
+    code = f"segfusion_jax {run.versions['segfusion_jax']}, commit {run.versions.get('commit', 'not known')}"
+    return f"Model {digest[:16]} (SHA-256 of its {METADATA}) · {code} · {datetime.date.today().isoformat()}"
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -49,7 +58,6 @@ def _facts(run: Run) -> dict[str, str]:
     kept = (f"{name.replace('_', ' ')}: {told(lines, chosen[name.split('_')[0]])}" for name, lines in histories)
     return {
         "Weights": "; ".join(kept),
-        "Date": datetime.date.today().isoformat(),
         "Devices": run.devices.describe(),
         "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "Seconds by stage": ", ".join(f"{name} {seconds:g}" for name, seconds in run.seconds.items()),
