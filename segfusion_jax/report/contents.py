@@ -204,17 +204,30 @@ def _novelty(run: FinishedRun) -> list[Text]:
 
 def _operating_points(run: FinishedRun) -> Section:
     names = ("sensitivity", "specificity", "ppv", "npv")
+    points = run.metrics.get("operating_points", [])
     rows = [
-        (f"{point['aim']} {percent(point['level'], 0)}", float(point["threshold"]), *labels.estimates(names, point))
-        for point in run.metrics.get("operating_points", [])
+        (
+            f"{point['aim']} {percent(point['level'], 0)}",
+            float(point["threshold"]),
+            *labels.estimates(names, _defined(point)),
+        )
+        for point in points
     ]
     headings = ("Aim", "Threshold", *map(labels.label, names))
     note = (
         "Each threshold reaches its aim on validation images; what it reaches on test images stands here. Predictive "
         f"values hold at the prevalence of the test images, {percent(run.prevalence)}."
     )
+    if any(_defined(point) != point for point in points):
+        note += " A dash: no test image is called so, and no predictive value is defined."
     tables = [Table("Thresholds for an aim", headings, rows, note)] if rows else []
     return Section("Operating points", [*tables, _elsewhere(run)])
+
+
+def _defined(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the point without the predictive value, 0 there, that does not exist where all images are called alike."""
+    alike = {(1, 0): "npv", (0, 1): "ppv"}.get(tuple(point[name]["value"] for name in ("sensitivity", "specificity")))
+    return {name: value for name, value in point.items() if name != alike}
 
 
 def _elsewhere(run: FinishedRun) -> Table:
@@ -223,7 +236,8 @@ def _elsewhere(run: FinishedRun) -> Table:
     rows = []
     for prevalence in PREVALENCES:
         values = predictive_values(sensitivity, specificity, prevalence)
-        rows.append((percent(prevalence, 0), values.ppv, values.npv))
+        called, not_called = sensitivity + (1 - specificity) > 0, (1 - sensitivity) + specificity > 0
+        rows.append((percent(prevalence, 0), values.ppv if called else None, values.npv if not_called else None))
     note = (
         f"By Bayes, from sensitivity and specificity at the threshold {run.threshold:.3f}; if these stay what they are."
     )

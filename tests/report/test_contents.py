@@ -70,6 +70,24 @@ def test_predictive_values_at_other_prevalences_follow_bayes(run):
     assert values["10 %"] == pytest.approx((0.09 / (0.09 + 0.18), 0.72 / (0.72 + 0.01)))
 
 
+@pytest.mark.parametrize(
+    ("found", "rejected", "dashes"), [(1.0, 0.0, ("npv",)), (0.0, 1.0, ("ppv",)), (1.0, 0.1, ()), (0.2, 1.0, ())]
+)
+def test_a_predictive_value_of_nothing_is_a_dash(run, found, rejected, dashes):
+    values = {"sensitivity": {"value": found}, "specificity": {"value": rejected}}
+    rates = values | {"ppv": {"value": 0.5}, "npv": {"value": 0.5}}
+    points = [{"aim": "sensitivity", "level": 0.95, "threshold": 0.1} | rates]
+    shown = tables(changed(of_classification(run, **values), operating_points=points))
+    table = shown["Thresholds for an aim"]
+    assert [name for name, cell in zip(("ppv", "npv"), table.rows[0][-2:], strict=True) if cell is None] == [*dashes]
+    assert ("A dash" in table.note) == bool(dashes)
+    elsewhere = shown["Predictive values at other prevalences"].rows
+    assert all(
+        [name for name, cell in zip(("ppv", "npv"), row[1:], strict=True) if cell is None] == [*dashes]
+        for row in elsewhere
+    )
+
+
 def test_diagnoses_have_a_section_of_their_own_where_there_are_such(run):
     def titles(run):
         return [section.title for section in contents.page(run).sections if section.blocks]
