@@ -225,7 +225,7 @@ def _operating_points(run: FinishedRun) -> Section:
 
 
 def _defined(point: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the point without the predictive value, 0 there, that does not exist where all images are called alike."""
+    """Returns the point without the predictive value that does not exist where all images are called alike."""
     alike = {(1, 0): "npv", (0, 1): "ppv"}.get(tuple(point[name]["value"] for name in ("sensitivity", "specificity")))
     return {name: value for name, value in point.items() if name != alike}
 
