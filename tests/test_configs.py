@@ -161,5 +161,5 @@ def test_dermoscopy_names_what_is_here_and_its_variant_is_smaller():
     assert full.data == quick.data and full.data.own == tuple(full.data.sources)
     assert set(full.data.own) == {"ham10000", "isic2017", "isic2019", "isic2020", "isic_archive"}
     assert quick.classifier.training.epochs < full.classifier.training.epochs
-    with pytest.raises(ValueError, match="dermoscopy.py:small is not known; 'quick' is"):
+    with pytest.raises(ValueError, match="dermoscopy.py:small is not known; quick, released are"):
         tiny.shipped("dermoscopy:small")
