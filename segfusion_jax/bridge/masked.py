@@ -3,6 +3,8 @@
 `frame` runs on the host, on single examples; `traced.frame` is the same on the device, in batches. `apply` serves both.
 """
 
+from typing import Any
+
 import numpy as np
 
 from segfusion_jax.bridge.levels import WHOLE, is_lesion
@@ -28,7 +30,7 @@ def frame(image: np.ndarray, mask: np.ndarray, bridge: Bridge) -> tuple[np.ndarr
     return image, mask
 
 
-def apply(image, mask, bridge: Bridge):
+def apply(image: Any, mask: Any, bridge: Bridge) -> Any:
     """Returns what the classifier sees.
 
     Args:

@@ -1,7 +1,7 @@
 """EfficientNet (Tan and Le, arXiv 1905.11946)."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
 
@@ -109,7 +109,7 @@ class EfficientNet(ImageClassifier):
         drop_path: float = 0.2,
         conventions: str = "tensorflow",
         family: str = "",
-        **options,
+        **options: Any,
     ):
         super().__init__(
             plan(variant, width=width, depth=depth),

@@ -1,6 +1,6 @@
 """MobileNetV3 (Howard et al., arXiv 1905.02244)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
 
@@ -105,7 +105,7 @@ class MobileNetV3(ImageClassifier):
         drop_path: float = 0.0,
         conventions: str = "tensorflow",
         family: str = "",
-        **options,
+        **options: Any,
     ):
         super().__init__(
             plan(variant, width=width),
