@@ -38,6 +38,26 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
+// A figure opens in its own size, and closes by a click or Escape.
+const large = document.createElement("dialog");
+large.setAttribute("aria-label", "Figure in its own size");
+large.addEventListener("click", () => large.close());
+document.body.append(large);
+for (const image of document.querySelectorAll("figure img")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.setAttribute("aria-label", "Enlarge: " + image.alt);
+  image.replaceWith(button);
+  button.append(image);
+  button.addEventListener("click", () => {
+    const copy = image.cloneNode();
+    copy.removeAttribute("width");
+    copy.removeAttribute("height");
+    large.replaceChildren(copy);
+    large.showModal();
+  });
+}
+
 // A box that scrolls must be reachable by keyboard.
 for (const box of document.querySelectorAll(".scroll")) {
   new ResizeObserver(() => box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1).observe(box);

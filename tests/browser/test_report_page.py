@@ -187,3 +187,16 @@ def test_on_paper_the_config_is_open(browser, report, tmp_path):
     for said in ("Read this first", '"num_folds": 3', "Not a medical device"):
         assert said in printed.stdout
     assert browser.run("return document.querySelector('details').open;") is False
+
+
+def test_a_figure_opens_in_its_own_size_and_closes(browser, report):
+    browser.open(report)
+    wide = "[...document.querySelectorAll('figure.wide button')][0]"
+    shown = browser.run(f"return {wide}.firstChild.clientWidth;")
+    assert browser.run(f"{wide}.click(); return document.querySelector('dialog').open;")
+    own = browser.run(
+        "const image = document.querySelector('dialog img'); return [image.clientWidth, image.naturalWidth];"
+    )
+    assert own[0] == own[1] > shown
+    assert not browser.run("document.querySelector('dialog').click(); return document.querySelector('dialog').open;")
+    assert browser.logged() == []

@@ -45,7 +45,7 @@ class Missed(NamedTuple):
 
 
 def segmentation_overlays(
-    path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]], columns: int = 3
+    path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]], columns: int = 4
 ) -> Figure:
     """Shows images with the contours of the annotated and of the predicted lesion.
 
@@ -67,7 +67,7 @@ def segmentation_overlays(
     return style.save_gallery(figure, path)
 
 
-def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 3) -> Figure:
+def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 4) -> Figure:
     """Shows malignant images that are called benign, with the contour of the lesion.
 
     Args:
@@ -89,7 +89,7 @@ def false_negatives(path: Path, panels: Sequence[Missed], columns: int = 3) -> F
 
 
 def bridge_panels(path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]]) -> Figure:
-    """Shows one row for each image: the image, its mask, and what the classifier sees of the two.
+    """Shows one column for each image: the image, its mask, and what the classifier sees of the two.
 
     Args:
       path: PNG file to write.
@@ -98,18 +98,18 @@ def bridge_panels(path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.
     Raises:
       ValueError: there are no panels.
     """
-    figure, grid = _grid([panel[0] for panel in panels], len(panels), 3, 0)
-    for axes_row, (image, mask, bridged, title) in zip(grid, panels, strict=True):
-        axes_row[0].imshow(image)
-        axes_row[1].imshow(mask, cmap="gray", vmin=0, vmax=255)
-        axes_row[2].imshow(bridged)
-        axes_row[0].set_ylabel(_wrap(title), fontsize=8, color=style.INK)
-    _head(grid, ("Image", "Mask", "Bridged"))
+    figure, grid = _grid([panel[0] for panel in panels], 3, len(panels), 1)
+    for column, (image, mask, bridged, title) in zip(grid.T, panels, strict=True):
+        column[0].imshow(image)
+        column[1].imshow(mask, cmap="gray", vmin=0, vmax=255)
+        column[2].imshow(bridged)
+        column[0].set_title(_wrap(title), fontsize=8, color=style.INK)
+    _name_rows(grid, ("Image", "Mask", "Bridged"))
     return style.save_gallery(figure, path)
 
 
 def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
-    """Shows one row for each image: the image, what the classifier sees, and its evidence over the image.
+    """Shows one column for each image: the image, what the classifier sees, and its evidence over the image.
 
     Evidence for malignancy is red, against it blue, each image's scaled to its strongest. The contour is the lesion's.
 
@@ -120,28 +120,28 @@ def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
     Raises:
       ValueError: there are no panels.
     """
-    figure, grid = _grid([panel.image for panel in panels], len(panels), 3, 1)
-    for axes_row, panel in zip(grid, panels, strict=True):
+    figure, grid = _grid([panel.image for panel in panels], 3, len(panels), 2)
+    for column, panel in zip(grid.T, panels, strict=True):
         height, width = panel.image.shape[:2]
         evidence = np.asarray(panel.evidence, np.float64)
         evidence = evidence / (np.abs(evidence).max() or 1.0)
-        axes_row[0].imshow(panel.image)
-        axes_row[0].set_ylabel(_wrap(panel.title), fontsize=8, color=style.INK)
-        axes_row[1].imshow(panel.bridged)
-        axes_row[2].imshow(panel.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        column[0].imshow(panel.image)
+        column[0].set_title(_wrap(panel.title), fontsize=8, color=style.INK)
+        column[1].imshow(panel.bridged)
+        column[2].imshow(panel.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
         frame = (-0.5, width - 0.5, height - 0.5, -0.5)
-        axes_row[2].imshow(evidence, cmap=_SIGNED, vmin=-1, vmax=1, alpha=0.6, extent=frame, interpolation="bilinear")
-        _contour(axes_row[0], panel.mask, style.SKY, "-")
-        _contour(axes_row[2], panel.mask, style.YELLOW, "-")
+        column[2].imshow(evidence, cmap=_SIGNED, vmin=-1, vmax=1, alpha=0.6, extent=frame, interpolation="bilinear")
+        _contour(column[0], panel.mask, style.SKY, "-")
+        _contour(column[2], panel.mask, style.YELLOW, "-")
         told = "no evidence" if np.isnan(panel.inside_share) else f"{100 * panel.inside_share:.0f} % inside the lesion"
-        axes_row[2].set_xlabel(told, fontsize=8, color=style.INK)
-    _head(grid, ("Image", "What the classifier sees", "Evidence"))
+        column[2].set_xlabel(told, fontsize=8, color=style.INK)
+    _name_rows(grid, ("Image", "Classifier sees", "Evidence"))
     bar = figure.colorbar(
         ScalarMappable(Normalize(-1, 1), _SIGNED),
         ax=grid,
         location="bottom",
-        shrink=0.6,
-        aspect=40,
+        shrink=0.4,
+        aspect=50,
         pad=0.02,
         ticks=[-1, 0, 1],
     )
@@ -191,9 +191,9 @@ def _grid(images: Sequence[np.ndarray], rows: int, columns: int, lines: int) -> 
     return figure, grid
 
 
-def _head(grid: np.ndarray, headings: Sequence[str]) -> None:
-    for axes, heading in zip(grid[0], headings, strict=True):
-        axes.set_title(heading, fontsize=9, color=style.INK)
+def _name_rows(grid: np.ndarray, headings: Sequence[str]) -> None:
+    for axes, heading in zip(grid[:, 0], headings, strict=True):
+        axes.set_ylabel(heading, fontsize=9, color=style.INK)
 
 
 def _wrap(text: str) -> str:
