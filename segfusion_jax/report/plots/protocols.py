@@ -63,7 +63,7 @@ def ladder(
     axes.set_xticks(range(len(rungs)), [textwrap.fill(rung, 20) for rung in rungs], fontsize=11)
     axes.set(xlim=(-0.5, len(rungs) - 0.5), ylim=(0.45, 1.04))
     axes.yaxis.label.set_fontsize(12)
-    axes.legend(loc="lower left", fontsize=11, frameon=True, framealpha=0.9, edgecolor="none")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=10, frameon=False)
     return style.save_drawing(figure, path)
 
 
