@@ -1,7 +1,7 @@
 """What says that a model has learned little, whatever its headline: each a sentence for the top of the page."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -33,9 +33,14 @@ def _chance(run: FinishedRun) -> Iterator[str]:
     chosen = run.metrics.get("validation", {}).get("roc_auc")
     if chosen and chosen.get("low", chosen["value"]) <= 0.5:
         yield (
-            f"On the validation images, which chose weights and thresholds, the ROC-AUC is {chosen['value']:.3f}, no "
-            "better than chance: what the test images show may be luck, and the threshold means nothing."
+            f"On the validation images, which chose weights and thresholds, the ROC-AUC is {chosen['value']:.3f}"
+            f"{_interval(chosen)}, not shown to be better than chance: what the test images show may be luck, and the "
+            "threshold means little."
         )
+
+
+def _interval(entry: Mapping[str, float]) -> str:
+    return f" ({entry['low']:.3f} to {entry['high']:.3f})" if "low" in entry else ""
 
 
 def _constant(run: FinishedRun) -> Iterator[str]:
