@@ -26,7 +26,7 @@ def told(run, words: str, **metrics) -> list[str]:
 def test_a_sound_model_is_not_doubted(run):
     for words in (
         "chance on",
-        "no better than",
+        "not shown to be better",
         "nearly the same of every",
         "is called so",
         "is named",
@@ -38,7 +38,16 @@ def test_a_sound_model_is_not_doubted(run):
 @pytest.mark.parametrize(("value", "low", "said"), [(0.361, 0.25, 1), (0.62, 0.48, 1), (0.9, 0.86, 0)])
 def test_validation_near_chance_is_told_however_good_the_test_is(run, value, low, said):
     validation = {"roc_auc": {"value": value, "low": low, "high": value + 0.1}}
-    assert len(told(run, f"ROC-AUC is {value:.3f}, no better than chance", validation=validation)) == said
+    assert (
+        len(
+            told(
+                run,
+                f"ROC-AUC is {value:.3f} ({low:.3f} to {value + 0.1:.3f}), not shown to be better",
+                validation=validation,
+            )
+        )
+        == said
+    )
 
 
 @pytest.mark.parametrize(("width", "said"), [(0.001, 1), (0.049, 1), (0.2, 0)])
