@@ -14,7 +14,7 @@ import pytest  # noqa: E402
 
 from segfusion_jax.pipeline import experiment  # noqa: E402
 from segfusion_jax.runtime.locks import locked  # noqa: E402
-from tests import tiny  # noqa: E402
+from tests import shallow, tiny  # noqa: E402
 
 TESTS = pathlib.Path(__file__).parent
 LONGEST = (
@@ -27,7 +27,6 @@ LONGEST = (
     "serving/export/test_artefacts.py",
     "pipeline/test_plan.py",
     "serving/test_segfusion.py",
-    "commands/test_training.py",
     "datasets/test_protocols.py",
     "serving/test_targets.py",
     "pipeline/stages/test_classify.py",
@@ -58,6 +57,12 @@ def compile_cache(shared) -> pathlib.Path:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return folder
+
+
+@pytest.fixture
+def shallow_networks(monkeypatch):
+    """Networks that are made have few blocks and levels. Not for those of the run `finished`, which has them all."""
+    shallow.patch(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="session")

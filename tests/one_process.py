@@ -23,6 +23,7 @@ from segfusion_jax.runtime import interruption, processes
 from segfusion_jax.runtime.devices import AXIS, Devices, make_devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.state import create_state
+from tests import shallow
 from tests.training import toy
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -219,6 +220,7 @@ def compute(values, workdir):
 
 def main() -> int:
     """Runs the scenario that the command line names."""
+    shallow.patch(setattr)  # of this process
     options = argparse.ArgumentParser(allow_abbrev=False)
     options.add_argument("--scenario", required=True, help="function of this module")
     options.add_argument("--heartbeat", type=int, default=processes.HEARTBEAT_SECONDS, help="seconds")

@@ -10,6 +10,7 @@ from segfusion_jax.config import Config, fields
 from segfusion_jax.pipeline import experiment
 from tests import tiny
 from tests.datasets import official
+from tests.test_config import flat
 
 
 def write_isic2018(folder, n):
@@ -38,6 +39,8 @@ SHIPPED = [
     "image_folder:quick",
 ]
 PREPARED_ONLY = ["ham10000", "isic2017", "isic2018", "isic2019"]  # whose stages after that are those of the others
+ALL_STAGES = ["isic2020", "image_folder"]  # with masks of another collection, and with its own
+SIZES = ("epochs", "batch_size", "learning_rate", "ema_decay")
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +64,15 @@ def test_official_files_are_prepared(name, data, tmp_path, monkeypatch):
     assert len({row["fold"] for row in rows if row["fold"] != "-1"}) == config.splits.num_folds
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED[1:] if name not in PREPARED_ONLY])
-def test_all_stages_run(name, data, tmp_path, monkeypatch):
-    collection = name.partition(":")[0]
+@pytest.mark.parametrize("name", ALL_STAGES)
+def test_all_stages_run(name, data, shallow_networks, tmp_path, monkeypatch):
     mode = tiny.shipped(name).bridge.mode
-    config = tiny.config(name, seed=1, data__root=str(data / collection), splits__seed=1, bridge__mode=mode)
+    config = tiny.config(name, seed=1, data__root=str(data / name), splits__seed=1, bridge__mode=mode)
     if config.data.collections:
         monkeypatch.setenv("SEGFUSION_DATA", str(data))  # finds the collection of the masks
     experiment.run(config, tmp_path)
     rows = tiny.table(tmp_path / "prepare/splits.csv")
-    own = [row for row in rows if row["source"] == collection]
+    own = [row for row in rows if row["source"] == name]
     assert len(own) == 80
     masks, predictions = tiny.table(tmp_path / "bridge/masks.csv"), tiny.table(tmp_path / "evaluate/predictions.csv")
     used = {row["image_id"] for row in own if row["split"] in ("train", "validation", "test")}
@@ -100,11 +102,19 @@ def test_the_released_models_config_and_its_variants(variant):
         tiny.shipped("released:unet")
 
 
-def test_quick_differs_from_the_full_size_in_size_only():
-    full, quick = (Config.from_config_dict(tiny.shipped(name)) for name in ("ham10000", "ham10000:quick"))
+@pytest.mark.parametrize("name", ["ham10000", "image_folder"])
+def test_quick_differs_from_the_full_size_in_size_only(name):
+    full, quick = (Config.from_config_dict(tiny.shipped(variant)) for variant in (name, f"{name}:quick"))
     assert (full.segmenter.image_size, full.classifier.image_size) == ((256, 384), (224, 224))
     assert (quick.data, quick.bridge, quick.parallel) == (full.data, full.bridge, full.parallel)
     assert quick.classifier.training.epochs < full.classifier.training.epochs
+    changed = {field for field, value in flat(quick).items() if value != flat(full)[field]}
+    assert changed <= {
+        "splits.num_folds",
+        *(f"segmenter.{field}" for field in ("image_size", "filters", "loss")),
+        "classifier.image_size",
+        *(f"{part}.training.{field}" for part in ("segmenter", "classifier") for field in SIZES),
+    }
 
 
 def test_the_papers_configuration_is_its_own_and_its_small_form_differs_in_size():

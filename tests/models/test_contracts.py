@@ -11,31 +11,22 @@ import pytest
 from flax import nnx
 
 from segfusion_jax.models import efficientnet, mobilenet_v3
-from segfusion_jax.models.efficientnet import EfficientNet
 from segfusion_jax.models.functional import functional
 from segfusion_jax.models.inverted_residual import ImageClassifier
-from segfusion_jax.models.layers import TIMM
+from segfusion_jax.models.layers import TENSORFLOW, TIMM
 from segfusion_jax.models.mobilenet_v3 import MobileNetV3
 from segfusion_jax.models.pretrained import flatten
 from segfusion_jax.models.unet import EncoderUNet, UNet
+from tests import shallow
 from tests.models.filled import count, filled
 
-SMALL_B0 = dict(num_classes=2, width=0.25, depth=0.25, dropout=0.5, drop_path=0.5)
+OPTIONS: dict = dict(num_classes=2, dropout=0.5, drop_path=0.5)
 SMALL_V3 = mobilenet_v3.plan("mobilenet_v3_small", width=0.25)
 SHORT_V3 = SMALL_V3._replace(blocks=SMALL_V3.blocks[1:5])  # with and without squeeze-and-excite, ReLU and hard swish
 MODELS = {
-    "efficientnet, tensorflow": functools.partial(EfficientNet, conventions="tensorflow", **SMALL_B0),
-    "efficientnet, timm": functools.partial(EfficientNet, conventions="timm", **SMALL_B0),
-    "mobilenet_v3": functools.partial(
-        ImageClassifier,
-        SHORT_V3,
-        num_classes=2,
-        channels=3,
-        dropout=0.5,
-        drop_path=0.5,
-        conventions=TIMM,
-        axis_name=None,
-    ),
+    "efficientnet, tensorflow": functools.partial(ImageClassifier, shallow.PLAN, conventions=TENSORFLOW, **OPTIONS),
+    "efficientnet, timm": functools.partial(ImageClassifier, shallow.PLAN, conventions=TIMM, **OPTIONS),
+    "mobilenet_v3": functools.partial(ImageClassifier, SHORT_V3, conventions=TIMM, **OPTIONS),
     "unet": functools.partial(UNet, filters=2, dropout=0.5),
     "efficientnet unet": functools.partial(
         EncoderUNet, efficientnet.plan("efficientnet_b0", width=0.25, depth=0.25), filters=2, dropout=0.5

@@ -14,7 +14,7 @@ from tests.datasets.test_fuzz import damaged
 from tests.datasets.test_fuzz import ended_when_hanging as ended_when_hanging
 from tests.models import test_torch_pickle as torch_files
 from tests.models.test_torch_checkpoints import OPTIONS
-from tests.models.test_weight_files import KERNEL, KINDS
+from tests.models.weight_file_kinds import KERNEL, KINDS
 
 
 def save_checkpoint(path):

@@ -19,14 +19,16 @@ from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.serving.ensembles import Classes
 from segfusion_jax.training import metric_log
 from segfusion_jax.training.state import create_state
-from tests import tiny
+from tests import shallow, tiny
 from tests.training import toy
 
 
 @pytest.fixture(scope="module")
 def unet():
-    """A U-Net, its train step, the shapes of its state, and bytes of its parameters and of its statistics."""
-    network = Networks(tiny.BASE, toy.devices(4)).random_unet(0)
+    """The train step of a U-Net of two levels, the shapes of its state, bytes of its parameters and its statistics."""
+    with pytest.MonkeyPatch.context() as patch:
+        shallow.patch(patch.setattr)
+        network = Networks(tiny.BASE, toy.devices(4)).random_unet(0)
     phase = segment.make_phase(tiny.BASE, network, steps_per_epoch=10)
     state = jax.eval_shape(lambda: create_state(network.params, network.batch_stats, phase.optimizer, ema_decay=0.0))
     return phase.train_step, state, footprint.tree_bytes(network.params), footprint.tree_bytes(network.batch_stats)
@@ -37,12 +39,14 @@ def needs(unet):
     """Of that step: by number of devices, way and batch."""
     ways = [(4, "shard_map", 8), (4, "pmap", 8), (4, "pmap", 16), (1, "shard_map", 8)]
     step, state, *_ = unet
-    return {
-        (count, api, size): footprint.measure(
-            toy.devices(count, api).lower_train_step(step, state, plan.empty_batch(size, (16, 32)))
-        )
-        for count, api, size in ways
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        shallow.patch(patch.setattr)
+        return {
+            (count, api, size): footprint.measure(
+                toy.devices(count, api).lower_train_step(step, state, plan.empty_batch(size, (16, 32)))
+            )
+            for count, api, size in ways
+        }
 
 
 @pytest.mark.parametrize("api", ["shard_map", "pmap"])

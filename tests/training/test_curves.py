@@ -38,11 +38,11 @@ def losses(make):
     rng = np.random.default_rng(0)
     found = []
     for number in range(NUM_STEPS):
-        labels = np.tile(np.array([0, 1, 1, 0], np.int32), 4)
-        noise = rng.integers(0, 60, (16, 65, 80, 3))
+        labels = np.tile(np.array([0, 1, 1, 0], np.int32), 2)
+        noise = rng.integers(0, 60, (8, 33, 40, 3))
         images = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
-        masks = np.broadcast_to(255 * labels[:, None, None, None], (16, 65, 80, 1)).astype(np.uint8)
-        batch = {"image": images, "mask": masks, "label": labels, "weight": np.ones(16, np.float32)}
+        masks = np.broadcast_to(255 * labels[:, None, None, None], (8, 33, 40, 1)).astype(np.uint8)
+        batch = {"image": images, "mask": masks, "label": labels, "weight": np.ones(8, np.float32)}
         state, metrics = step(state, batch)
         found.append(float(metrics["loss"]))
         assert int(state.step) == number + 1
@@ -50,7 +50,7 @@ def losses(make):
 
 
 @pytest.mark.parametrize("make", [small_unet, small_efficientnet])
-def test_losses_are_those_of_training_without_the_kernels(make, monkeypatch):
+def test_losses_are_those_of_training_without_the_kernels(make, shallow_networks, monkeypatch):
     if not native.available():
         pytest.skip("there is no C++ compiler")
     fast = losses(make)
@@ -58,4 +58,4 @@ def test_losses_are_those_of_training_without_the_kernels(make, monkeypatch):
     jax.clear_caches()
     slow = losses(make)
     np.testing.assert_allclose(fast, slow, rtol=1e-4)
-    assert fast[-1] < 0.95 * fast[0]
+    assert fast[-1] < 0.98 * fast[0]
