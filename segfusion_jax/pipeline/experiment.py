@@ -95,7 +95,7 @@ def run(
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
-    this = Run(config, workdir)
+    this = Run(config, workdir, stages)
     devices = this.devices
     _check_batch_sizes(config, devices)
     digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:8]

@@ -51,11 +51,13 @@ class Run:
     Args:
       config: the experiment.
       workdir: its folder, which need not be there yet.
+      stages: names of the stages that are asked for.
     """
 
-    def __init__(self, config: Config, workdir: pathlib.Path):
+    def __init__(self, config: Config, workdir: pathlib.Path, stages: Sequence[str] = ()):
         self.config = config
         self.workdir = workdir
+        self.stages = tuple(stages)
 
     @classmethod
     def open(cls, workdir: pathlib.Path) -> Self:

@@ -54,8 +54,8 @@ class Split:
                 )
         return train, choose
 
-    def check(self, judged: np.ndarray, kinds: tuple[str, str]) -> None:
-        """Checks that every network can be trained and chosen, so that none is found out after the others are trained.
+    def check_classes(self, judged: np.ndarray, kinds: tuple[str, str]) -> None:
+        """Checks that every classifier can be trained and chosen, so that none is found out after others are trained.
 
         Args:
           judged: of each target 1 where it is of the second kind, 0 of the first, -1 where its label does not say.
@@ -64,7 +64,6 @@ class Split:
         Raises:
           ValueError: says what is missing, how many there are, and what can be done.
         """
-        self.unet()
         config = self._config
         remedy = f"another splits.seed than {config.splits.seed}, or more images"
         if config.classifier.fold_ensemble:
@@ -78,8 +77,16 @@ class Split:
                         f"the images that classifier {number} is {what} on are {counts}, of each at least 1 is needed: "
                         f"try {remedy}"
                     )
+
+    def check_masks(self) -> None:
+        """Checks that there are the annotated masks that are needed, before a network is trained.
+
+        Raises:
+          ValueError: says which are missing, how many there are, and what can be done.
+        """
+        self.unet()
         bare = [row.image_id for row in self.masked if not row.has_mask]
-        if config.bridge.masks == "annotated" and bare:
+        if self._config.bridge.masks == "annotated" and bare:
             raise ValueError(
                 f"config.bridge.masks = 'annotated': {len(bare)} of {len(self.masked)} images have no annotated mask, "
                 f"such as {', '.join(bare[:5])}; 'predicted' needs none"
