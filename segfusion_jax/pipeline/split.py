@@ -24,7 +24,8 @@ class Split:
         """Returns the images that train each U-Net and those that choose its weights, by the fold that it never meets.
 
         They are the annotated ones of the splits 'train' and 'validation', without the fold. Where nothing is annotated
-        and `bridge.mode` is "none", so that the classifier sees whole images, there is no U-Net.
+        and `bridge.mode` is "none", so that the classifier sees whole images, there is no U-Net; nor where a released
+        model's make the masks.
 
         Raises:
           ValueError: a U-Net has none of the one or the other.
@@ -42,7 +43,8 @@ class Split:
         if not any(annotated.values()):
             raise ValueError(
                 f"none of the {len(self._rows)} images has an annotated mask, without some of which no U-Net can be "
-                "trained. --set bridge.mode=none trains a classifier of whole images alone; "
+                "trained. --set bridge.mode=none trains a classifier of whole images alone; --set bridge.masks=MODEL "
+                "takes the U-Nets of a released model, such as released/ham10000; "
                 "--set data.collections.NAME.use=masks takes those of another collection"
             )
         for fold in folds:
@@ -100,7 +102,9 @@ class Split:
 
     @property
     def has_unets(self) -> bool:
-        """Whether U-Nets are trained: somebody has drawn masks, or the classifier needs some."""
+        """Whether U-Nets are trained: somebody has drawn masks, or the classifier needs some; none has them ready."""
+        if self._config.bridge.released:
+            return False
         return self._config.bridge.mode != "none" or any(
             row.has_mask and row.split in ("train", "validation") for row in self._rows
         )

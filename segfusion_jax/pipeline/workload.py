@@ -83,7 +83,8 @@ def _listed(run: Run) -> Workload:
     outside = (splits.num_folds - 1) / splits.num_folds
     members = splits.num_folds if config.classifier.fold_ensemble else 1
     shares = ((train + validation) * outside, (train + validation) / members) if members > 1 else (train, validation)
-    unets = splits.num_folds if annotated or config.bridge.mode != "none" else 0
+    trained = not config.bridge.released and (annotated or config.bridge.mode != "none")
+    unets = splits.num_folds if trained else 0
     return Workload(
         "as the files say, which are not prepared yet",
         classes,
