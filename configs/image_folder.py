@@ -6,7 +6,8 @@
 
 PATH holds a table, `labels.csv`, with a column `image` and, as far as they are known, `label`, `mask`, `patient_id` and
 others; or folders that are called like classes. `segfusion check` tells what is read of it, and the command to train
-with. Without masks, `bridge.mode=none` trains a classifier of whole images alone, or those of another collection serve:
+with. Without masks, `bridge.mode=none` trains a classifier of whole images alone; `bridge.masks=released/ham10000`
+takes masks by a released model's U-Nets, of images that it never saw; or those of another collection serve:
 --set data.collections.ham10000.use=masks, found in SEGFUSION_DATA or at --set data.collections.ham10000.root=HAM10000.
 
 Hardware, time and results: `quick` is meant for some hundred images on 2 CPU cores. 120 of the ISIC archive, 50 of them

@@ -198,11 +198,7 @@ def _fingerprints(config: Config) -> dict[str, str]:
     for name, section in (("segmenter.", config.segmenter), ("classifier.", config.classifier)):
         if section.pretrained:
             files[name] = hashlib.sha256(find_pretrained(section).read_bytes()).hexdigest()
-    if config.bridge.released:
-        unets = b"".join(path.read_bytes() for path in released.unets(config))
-        files["segmenter."] = hashlib.sha256(unets).hexdigest()
-    if saw := {base.named: base.saw for base in released.bases(config)}:
-        files["splits.saw"] = hashlib.sha256(repr(saw).encode()).hexdigest()
+    files |= released.digests(config)
     if config.splits.table:
         files["splits."] = hashlib.sha256(find_table(config.splits).read_bytes()).hexdigest()
     fields, fingerprints = (), {}

@@ -5,6 +5,7 @@ than of new ones.
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 import pathlib
@@ -96,6 +97,19 @@ def resolved(config: Config) -> Config:
     if config.segmenter not in (theirs, Segmenter()):
         _log.info("masks are made by the U-Nets of %s: config.segmenter is theirs", config.bridge.masks)
     return dataclasses.replace(config, segmenter=theirs)
+
+
+def digests(config: Config) -> dict[str, str]:
+    """Returns hashes of the U-Nets that make masks and of what the run's bases saw, by the fields that they belong to.
+
+    There are none of a run that starts from no model.
+    """
+    parts = {}
+    if config.bridge.released:
+        parts["segmenter."] = b"".join(path.read_bytes() for path in unets(config))
+    if saw := {base.named: base.saw for base in bases(config)}:
+        parts["splits.saw"] = repr(saw).encode()
+    return {field: hashlib.sha256(content).hexdigest() for field, content in parts.items()}
 
 
 def together(config: Config, rows: Sequence[table.Row]) -> list[Part]:
