@@ -85,8 +85,9 @@ def _listed(run: Run) -> Workload:
     shares = ((train + validation) * outside, (train + validation) / members) if members > 1 else (train, validation)
     trained = not config.bridge.released and (annotated or config.bridge.mode != "none")
     unets = splits.num_folds if trained else 0
+    seen = f" (with those that {config.bridge.masks} saw, which take no part)" if config.bridge.released else ""
     return Workload(
-        "as the files say, which are not prepared yet",
+        f"as the files say, which are not prepared yet{seen}",
         classes,
         len(records),
         len(own),

@@ -134,4 +134,4 @@ def test_what_is_planned_has_no_unet(masked, tmp_path, monkeypatch):
         made[0],
     ]
     work = workload(Run(run.config, tmp_path))
-    assert work.unet_training == () and work.masked == 140
+    assert work.unet_training == () and work.masked == 140 and "which take no part" in work.origin
