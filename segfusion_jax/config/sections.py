@@ -6,7 +6,7 @@ alone in `field(...)`.
 
 import dataclasses
 
-from segfusion_jax.config.fields import Section, at_least, field, in_range, one_of, refuse, sides
+from segfusion_jax.config.fields import Accepted, Section, at_least, field, in_range, one_of, refuse, sides
 
 BRIDGE_MODES = (
     *("none", "black", "dim", "soft", "dilate", "crop", "crop_dilate", "channel"),
@@ -15,6 +15,10 @@ BRIDGE_MODES = (
 BACKBONES = (*(f"efficientnet_b{number}" for number in range(8)), "mobilenet_v3_small", "mobilenet_v3_large")
 CONVENTIONS = ("tensorflow", "timm", "torchvision")
 TEST_TIME_AUGMENTATIONS = (1, 8)
+_MASKS = Accepted(
+    "'predicted', 'annotated', or the folder of a released model, written with a /",
+    lambda value: value in ("predicted", "annotated") or "/" in value,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,8 +168,8 @@ class Bridge(Section):
 
     mode: str = field("crop", one_of(*BRIDGE_MODES))
     """The paper's is "dim"."""
-    masks: str = field("predicted", one_of("predicted", "annotated"))
-    """By U-Nets that never saw the image's group; or "annotated", where there are such."""
+    masks: str = field("predicted", _MASKS)
+    """By U-Nets that never saw the image's group; "annotated", where there are such; or by a released model's."""
     alpha: float = field(0.53, in_range(0, 1))
     """What is left of the background in mode "dim"."""
     threshold: float = field(0.5, in_range(0.01, 0.99))
@@ -178,6 +182,11 @@ class Bridge(Section):
     """Share of the image; a smaller mask falls back to the whole image."""
     max_border: float = field(0.9, in_range(0.1, 1))
     """Share of the image's border; a mask that covers more falls back to the whole image."""
+
+    @property
+    def released(self) -> str:
+        """The folder of the released model whose U-Nets make the masks; "" = none does."""
+        return "" if self.masks in ("predicted", "annotated") else self.masks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

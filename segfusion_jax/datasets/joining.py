@@ -9,6 +9,7 @@ from typing import Any
 from segfusion_jax import config
 from segfusion_jax.datasets import merging
 from segfusion_jax.datasets.collections import READERS, ham10000, image_folder, isic2019, isic2020, official
+from segfusion_jax.datasets.collections.unread import unread
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.published import FILES, download
 from segfusion_jax.datasets.record import Contents, Problem, Record
@@ -166,13 +167,19 @@ def _of(wanted: str, roots: Mapping[str, Folder], sources: Mapping[str, config.S
 
 
 def _read(name: str, root: Folder, data: config.Data) -> Contents:
-    """Reads a collection; only of anybody's own folder is it told what is passed over."""
+    """Reads a collection, and tells what is passed over in it."""
     kind = reader(name, data.sources)
-    found = image_folder.understand(root, data) if kind == "image_folder" else Contents(*READERS[kind].read(root, data))
+    found = image_folder.understand(root, data) if kind == "image_folder" else _published(READERS[kind], root, data)
     count = collections.Counter(record.image_id for record in found.records)
     twice = [Problem(one, f"id seen twice: in {n} parts of the collection") for one, n in count.items() if n > 1]
     records = [dataclasses.replace(record, source=name) for record in found.records if count[record.image_id] == 1]
     return dataclasses.replace(found, records=records, problems=[*found.problems, *twice])
+
+
+def _published(source: Any, root: Folder, data: config.Data) -> Contents:
+    records, problems = source.read(root, data)
+    passed_over = unread(root, records, problems, source.TABLES) if hasattr(source, "TABLES") else {}
+    return Contents(records, problems, passed_over=passed_over)
 
 
 def _root(data: config.Data, name: str) -> Folder:

@@ -8,7 +8,7 @@ import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
 from segfusion_jax.datasets.record import Problem
 from segfusion_jax.datasets.splits import deal, joined
+from segfusion_jax.datasets.table import Part
 from segfusion_jax.datasets.table import Row as Row
+from segfusion_jax.datasets.unseen import without_seen
 from segfusion_jax.runtime import locations
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.runtime.locks import locked
@@ -66,6 +68,7 @@ def prepare(
     *,
     download_config: tfds.download.DownloadConfig | None = None,
     for_training: bool = True,
+    saw: Mapping[str, Sequence[Part]] | None = None,
 ) -> None:
     """Writes the record store, unless it is complete for the same input, and the files of the split.
 
@@ -80,10 +83,12 @@ def prepare(
       splits_folder: folder of the tables.
       download_config: options of TFDS; with a `beam_runner` in it, shards are made on Apache Beam (extra [beam]).
       for_training: whether every split must hold the classes that training and testing need.
+      saw: images that models have seen, by what a model is called: they and their relatives take no part.
 
     Raises:
       FileNotFoundError: a folder or table is missing; says where it is published and how to name it.
-      ValueError: images cannot be used and `data.on_error` is "raise"; or a split lacks a class.
+      ValueError: images cannot be used and `data.on_error` is "raise"; or a split lacks a class; or nothing is
+        left that no model saw.
     """
     contents = collect(data)
     store = records_folder / contents.state[:16]
@@ -93,6 +98,10 @@ def prepare(
                 _write_store(data, contents, store, splits_folder, download_config)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
     _refuse(problems, data, splits_folder)
+    rows, seen, reasons = without_seen(rows, saw or {})
+    told_of_seen = _told_of_seen(reasons, len(rows) + len(seen), saw or {})
+    if not rows:
+        raise ValueError(f"no image is left: {'; '.join(told_of_seen)}. Bring other images, or do without that model")
     targets, told = classes.targets([(row.diagnosis, row.malignant) for row in rows], data)
     rows = [dataclasses.replace(row, target=target) for row, target in zip(rows, targets, strict=True)]
     rows = deal(rows, splits, data.sources, possible=told.possible)
@@ -100,8 +109,9 @@ def prepare(
         own = [row for row in rows if row.source in data.own]
         binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
         judged = classes.judged(told, classes.positive(told.classes, data))
-        refuse_indivisible(own, judged, contents.read_as, binary)
+        refuse_indivisible(own, judged, [*contents.read_as, *told_of_seen], binary)
         _check_classes(rows, told, data, splits)
+    rows += seen
     table.write_problems(splits_folder / "problems.csv", problems)
     read = {
         "read_as": list(contents.read_as),
@@ -110,6 +120,7 @@ def prepare(
         },
     }
     facts = {"records": store.name, "own_split": len(own_split.named(rows)), **read, **audit(rows, problems, told)}
+    facts["seen"] = told_of_seen
     facts |= union(rows, contents.merged, data.sources)
     table.write_rows(splits_folder / "splits.csv", rows)
     write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
@@ -182,6 +193,21 @@ def load_dataset(collection: str, root: str = "", records: str = "", **fields: A
     return load(folder, splits)
 
 
+def _told_of_seen(reasons: Mapping[str, Mapping[str, int]], total: int, saw: Mapping[str, Sequence[Part]]) -> list[str]:
+    """Returns how many images models have seen, and of which models this is not known, in sentences."""
+    counted = [
+        f"{sum(numbers.values())} of {total} images take no part, since the model of {name} was trained on or chosen "
+        f"by them or their relatives ({', '.join(f'{number} {reason}' for reason, number in numbers.items())})"
+        for name, numbers in reasons.items()
+    ]
+    unknown = [name for name, parts in saw.items() if not parts]
+    return counted + [
+        f"nobody knows what the model of {name} was trained on, since it is a file outside of a released model or a "
+        "finished workdir: where it saw these images, the metrics flatter"
+        for name in unknown
+    ]
+
+
 def _tell(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
     if facts["own_split"]:
         _log.info("column split is followed: it places %d images", facts["own_split"])
@@ -193,6 +219,8 @@ def _tell(facts: dict[str, Any], splits_folder: pathlib.Path) -> None:
     )
     for sentence in facts["read_as"]:
         _log.info("%s", sentence)
+    for sentence in facts["seen"]:
+        _log.warning("%s", sentence)
     for what, names in facts["passed_over"].items():
         more = ", ..." if names["count"] > len(names["first"]) else ""
         _log.warning("not read: %d %s: %s%s", names["count"], what, ", ".join(names["first"]), more)

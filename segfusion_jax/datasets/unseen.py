@@ -1,8 +1,9 @@
-"""Images of a collection that a model has never seen, told by what the model carries of its own split."""
+"""Images that a model has never seen, told by what the model carries of its own split."""
 
 import collections
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from segfusion_jax.datasets.components import components
 from segfusion_jax.datasets.near_duplicates import near_duplicates
 from segfusion_jax.datasets.table import Part, Row
 
-_SEEN = ("train", "validation")
+SEEN = ("train", "validation")
+"""The splits whose images a model was trained on or chosen by."""
 _ISIC = re.compile(r"ISIC_\d+")
 
 
@@ -28,7 +30,7 @@ def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...],
       The images, and of those that are left out how many for which reason: "same id", "same picture" or "relative",
       which is an image in a group with one of the former.
     """
-    own = [part for part in parts if part.split in _SEEN]
+    own = [part for part in parts if part.split in SEEN]
     ids = {_plain(part.image_id) for part in own}
     by_id = [_plain(row.image_id) in ids for row in rows]
     by_picture = _pictured([row.perceptual_hash for row in rows], [part.perceptual_hash for part in own])
@@ -39,6 +41,28 @@ def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...],
         if row.group in seen
     )
     return tuple(row for row in rows if row.group not in seen), dict(reasons)
+
+
+def without_seen(
+    rows: Sequence[Row], saw: Mapping[str, Sequence[Part]]
+) -> tuple[list[Row], list[Row], dict[str, dict[str, int]]]:
+    """Parts images that no model of several has seen from the others.
+
+    Args:
+      rows: images, with their groups.
+      saw: the images of each model, by what it is called.
+
+    Returns:
+      The images that none has seen; the others, as "unused"; and of these, by model, how many for which reason, as
+      `unseen` gives them.
+    """
+    fresh, told = tuple(rows), {}
+    for name, parts in saw.items():
+        fresh, reasons = unseen(fresh, parts)
+        told |= {name: reasons} if reasons else {}
+    kept = {row.image_id for row in fresh}
+    left_out = [dataclasses.replace(row, split="unused", fold=-1) for row in rows if row.image_id not in kept]
+    return list(fresh), left_out, told
 
 
 def _plain(image_id: str) -> str:

@@ -14,7 +14,8 @@ class MaskRow(NamedTuple):
 
     Attributes:
       image_id: id of the image.
-      unets: folds of the U-Nets that made it, joined by '+', none of which saw the image's group; or "annotation".
+      unets: folds of the U-Nets that made it, joined by '+', none of which saw the image's group; "all" those of a
+        released model; "annotation"; or "none", which makes it the whole image.
       area: share of the image that is lesion.
       fallback: why it is the whole image, "" where it is not.
     """

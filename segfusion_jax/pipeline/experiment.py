@@ -16,6 +16,7 @@ from segfusion_jax.datasets import prepared
 from segfusion_jax.datasets.splits import find_table
 from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.pipeline import plan as planning
+from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import bridge
 from segfusion_jax.pipeline.stages.classify import classify
@@ -95,7 +96,8 @@ def run(
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
-    this = Run(config, workdir)
+    config = released.resolved(config)
+    this = Run(config, workdir, stages)
     devices = this.devices
     _check_batch_sizes(config, devices)
     digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:8]
@@ -146,6 +148,7 @@ def plan(config: Config, workdir: pathlib.Path) -> str:
     Raises:
       ValueError: a batch that the devices cannot share, or a workdir of another config.
     """
+    config = released.resolved(config)
     this = Run(config, workdir)
     _check_batch_sizes(config, this.devices)
     _check_owner(this)
@@ -154,7 +157,7 @@ def plan(config: Config, workdir: pathlib.Path) -> str:
 
 def _check_batch_sizes(config: Config, devices: Devices) -> None:
     """Checks the batch sizes before the first stage, not after hours."""
-    for name in ("segmenter", "classifier"):
+    for name in ("classifier",) if config.bridge.released else ("segmenter", "classifier"):
         training = getattr(config, name).training
         devices.check_batch_size(f"config.{name}.training.batch_size", training.batch_size, training.microbatches)
 
@@ -195,6 +198,7 @@ def _fingerprints(config: Config) -> dict[str, str]:
     for name, section in (("segmenter.", config.segmenter), ("classifier.", config.classifier)):
         if section.pretrained:
             files[name] = hashlib.sha256(find_pretrained(section).read_bytes()).hexdigest()
+    files |= released.digests(config)
     if config.splits.table:
         files["splits."] = hashlib.sha256(find_table(config.splits).read_bytes()).hexdigest()
     fields, fingerprints = (), {}
@@ -240,7 +244,7 @@ def _check_done(this: Run, stages: Sequence[str], fingerprints: dict[str, str]) 
     """Checks that what is done is of these files, and that nothing between it and `stages` is missing."""
     for name in STAGES:
         if this.done(name) not in (None, fingerprints[name]):
-            changed = "the files of data.root, or the pretrained weights, changed"
+            changed = "the files of data.root, the pretrained weights or the model of bridge.masks changed"
             raise ValueError(f"{this.workdir}: {changed} since its stage {name!r}. {_ADVICE}")
     for name in STAGES:
         if this.done(name) or name not in stages:

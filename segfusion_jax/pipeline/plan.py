@@ -36,8 +36,22 @@ _Row = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class _Model:
-    """A network and its train step, compiled."""
+    """A network and its train step, compiled.
 
+    Attributes:
+      name: what it is called.
+      section: name of its section of the config.
+      training: how it is trained.
+      image_size: height and width of its images, in pixels.
+      state: shapes of what is trained.
+      batch_bytes: bytes of a device's share of a batch.
+      num_images: most images that one such network is trained on; None = unknown.
+      needs: what a step takes.
+      pace: times some steps.
+    """
+
+    name: str
+    section: str
     training: Training
     image_size: tuple[int, int]
     state: TrainState
@@ -48,7 +62,7 @@ class _Model:
 
 
 def plan(run: Run) -> str:
-    """Compiles the train steps of the U-Nets and of the classifier's phase "all", and makes a few of them.
+    """Compiles the train steps of the U-Nets, if any are trained, and of the classifier's phase "all"; makes a few.
 
     Of the workdir only what the stage `prepare` found is read, if it is there. Pretrained weights, which change no
     shape, are left out. All processes call this together.
@@ -59,12 +73,16 @@ def plan(run: Run) -> str:
     config, work = run.config, workload(run)
     _log.info("counting the images: %s", work.origin if work else "the files are not there")
     images, storing = _images(run, work)
-    models = _unet(run, work, images), _classifier(run, work, images)
+    has_unets = bool(work.unet_training) if work else not config.bridge.released
+    models = [*([_unet(run, work, images)] if has_unets else []), _classifier(run, work, images)]
     told = work.origin if work else f"not found: taken for two classes and {STEPS:,} steps an epoch"
     if work:
-        epochs = f"{_unet_steps(config, work):,} (U-Net), {_classifier_steps(config, work):,} (classifier)"
+        epochs = f"{_unet_steps(config, work):,} (U-Net), " if has_unets else ""
+        epochs += f"{_classifier_steps(config, work):,} (classifier)"
         told += f": {len(work.classes.names)} classes; steps an epoch: {epochs}"
-        told += "" if work.unet_training else "; nothing is annotated, so that no U-Net will be trained"
+    if not has_unets:
+        why = f"masks are by {config.bridge.masks}" if config.bridge.released else "nothing is annotated"
+        told += f"; {why}, so that no U-Net will be trained"
     facts = [*_facts(config, run.devices), ("data", told)]
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:<{width}}  {value}" for name, value in facts]
@@ -91,7 +109,7 @@ def _unet(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_segment(network, section.test_time_augmentation)
     number = max(work.unet_training, default=0) if work else None
-    return _compile("U-Net", section, network, phase, number, predict, stream, run)
+    return _compile("U-Net", "segmenter", network, phase, number, predict, stream, run)
 
 
 def _classifier(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
@@ -110,7 +128,7 @@ def _classifier(run: Run, work: Workload | None, images: Prepared | None) -> _Mo
         stream = TrainStream(source, section.augmentation, section.training.batch_size, 0)
     predict = steps.make_classify(network, config.bridge, section.test_time_augmentation)
     number = max(work.classifier_training) if work else None
-    return _compile("classifier", section, network, phase, number, predict, stream, run)
+    return _compile("classifier", "classifier", network, phase, number, predict, stream, run)
 
 
 def _two_classes(config: Config) -> Classes:
@@ -126,12 +144,13 @@ def _classifier_steps(config: Config, work: Workload) -> int:
 
 
 def _compile(name, section, network: Functional, phase: Phase, num_images, predict, stream, run: Run) -> _Model:
-    devices, training, step = run.devices, section.training, phase.train_step
+    fields = getattr(run.config, section)
+    devices, training, step = run.devices, fields.training, phase.train_step
     fresh = functools.partial(
         create_state, network.params, network.batch_stats, phase.optimizer, ema_decay=training.ema_decay
     )
     state = jax.eval_shape(fresh)
-    batch = empty_batch(training.batch_size // devices.num_processes, section.image_size)
+    batch = empty_batch(training.batch_size // devices.num_processes, fields.image_size)
     _log.info("compiling the train step of the %s", name)
     needs = footprint.measure(devices.lower_train_step(step, state, batch))
     batch_bytes = footprint.tree_bytes(batch) * devices.num_processes // devices.mesh.size
@@ -145,22 +164,22 @@ def _compile(name, section, network: Functional, phase: Phase, num_images, predi
         together = operator.add if devices.is_cpu else max
         return Pace(needs.compile_seconds, together(making, reading), together(predicting, reading))
 
-    return _Model(training, section.image_size, state, batch_bytes, num_images, needs, pace)
+    return _Model(name, section, training, fields.image_size, state, batch_bytes, num_images, needs, pace)
 
 
 def _times(run: Run, work: Workload | None, models: Sequence[_Model], storing: float) -> list[str]:
     limit = run.devices.memory_bytes
     if work is None or (limit and any(model.needs.memory > limit for model in models)):
         return []
-    unet, classifier = (model.pace() for model in models)
-    seconds = estimate(run, work, unet, classifier, storing)
+    paces = {model.section: model.pace() for model in models}
+    seconds = estimate(run, work, paces.get("segmenter"), paces["classifier"], storing)
     left = {name: 0.0 if run.done(name) else value for name, value in seconds.items()}
     rows = [(name, "done" if run.done(name) else f"about {duration(value)}") for name, value in seconds.items()]
     width = max(len(value) for _, value in rows)
     return [
         "",
         "time of each stage on this machine, from a few steps, at least: without checkpoints, intervals, figures",
-        "and the report",
+        "and the report" + f"; without the masks by {run.config.bridge.masks}" * bool(run.config.bridge.released),
         *(f"  {name:<10}{value:>{width}}" for name, value in rows),
         f"  {'in all':<10}{f'about {duration(sum(left.values()))}':>{width}}",
     ]
@@ -189,7 +208,7 @@ def _rows(models: Sequence[_Model], config: Config, devices: Devices) -> list[_R
         return row(label, lambda model: _quantity(of(model), unit))
 
     rows = [
-        ("", "U-Net", "classifier"),
+        row("", lambda m: m.name),
         row("image size", lambda m: "{} x {}".format(*m.image_size)),
         row("batch", lambda m: f"{m.training.batch_size:,}"),
         row("  a device", lambda m: f"{m.training.batch_size // devices.mesh.size:,}"),
@@ -246,26 +265,27 @@ def _remarks(models: Sequence[_Model], devices: Devices) -> list[str]:
     remarks, limit = [], devices.memory_bytes
     calls = [sum(n for f, n in m.needs.custom_calls.items() if f.startswith(native.PREFIX)) for m in models]
     if any(calls):
+        counts = " and ".join(map(str, calls))
         remarks.append(
-            f"Arithmetic, memory traffic and scratch leave out the {calls[0]} and {calls[1]} calls of our native CPU "
+            f"Arithmetic, memory traffic and scratch leave out the {counts} calls of our native CPU "
             "kernels, which XLA does not count."
         )
     if any(model.training.microbatches > 1 for model in models):
         remarks.append("Arithmetic and memory traffic count one microbatch: XLA counts the body of a loop once.")
-    for name, section, model in zip(("U-Net", "classifier"), ("segmenter", "classifier"), models, strict=True):
+    for model in models:
         if model.training.on_device_data:
             each = footprint.tree_bytes(empty_batch(1, model.image_size))
             total = f", {_quantity(each * model.num_images, 'B')} in all" if model.num_images else ""
             remarks.append(
-                f"config.{section}.training.on_device_data: every device also holds the images, "
+                f"config.{model.section}.training.on_device_data: every device also holds the images, "
                 f"{_quantity(each, 'B')} each"
                 f"{total}; the step described is the one without."
             )
         if limit and model.needs.memory > limit:
             remarks.append(
-                f"WARNING: the step of the {name} needs {_quantity(model.needs.memory, 'B')} of a device that has "
-                f"{_quantity(limit, 'B')}: set config.{section}.training.remat or .microbatches, lower .batch_size, "
-                "or take more devices."
+                f"WARNING: the step of the {model.name} needs {_quantity(model.needs.memory, 'B')} of a device that "
+                f"has {_quantity(limit, 'B')}: set config.{model.section}.training.remat or .microbatches, lower "
+                ".batch_size, or take more devices."
             )
     return ["", *remarks] if remarks else []
 
@@ -273,7 +293,7 @@ def _remarks(models: Sequence[_Model], devices: Devices) -> list[str]:
 def _table(rows: Sequence[_Row]) -> str:
     """Labels to the left, cells to the right."""
     label = max(len(row[0]) for row in rows)
-    widths = [max(len(row[column]) for row in rows if len(row) > 1) for column in (1, 2)]
+    widths = [max(len(row[column]) for row in rows if len(row) > 1) for column in range(1, len(rows[0]))]
     lines = (
         f"{row[0]:<{label}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths, strict=False))
         for row in rows

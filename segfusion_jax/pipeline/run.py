@@ -20,6 +20,7 @@ from segfusion_jax.input import mask_store
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.input.mask_store import MaskRow, MaskStore
 from segfusion_jax.models.from_config import find_pretrained
+from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.networks import Networks
 from segfusion_jax.pipeline.split import Split
 from segfusion_jax.runtime.atomic import write_table, write_text
@@ -51,11 +52,13 @@ class Run:
     Args:
       config: the experiment.
       workdir: its folder, which need not be there yet.
+      stages: names of the stages that are asked for.
     """
 
-    def __init__(self, config: Config, workdir: pathlib.Path):
+    def __init__(self, config: Config, workdir: pathlib.Path, stages: Sequence[str] = ()):
         self.config = config
         self.workdir = workdir
+        self.stages = tuple(stages)
 
     @classmethod
     def open(cls, workdir: pathlib.Path) -> Self:
@@ -122,7 +125,7 @@ class Run:
 
     @functools.cached_property
     def segmenters(self) -> SegmenterEnsemble | WholeImages:
-        """The U-Nets that the stage `segment` trained."""
+        """The U-Nets that the stage `segment` trained, or a released model's."""
         return make_segmenters(self.config, self.devices, self.unet_weights)
 
     @functools.cached_property
@@ -169,12 +172,17 @@ class Run:
 
     @property
     def unet_weights(self) -> list[pathlib.Path]:
-        """The weight files of the U-Nets, by the fold that each never saw; none where none is trained."""
+        """The weight files of the U-Nets that make masks: by the fold that each never saw, or a released model's.
+
+        There are none where the classifier sees whole images and none is trained.
+        """
+        if self.config.bridge.released:
+            return released.unets(self.config)
         return [self.unet_folder(fold) / _WEIGHTS for fold in range(self.num_unets)]
 
     @property
     def num_unets(self) -> int:
-        """How many U-Nets there are."""
+        """How many U-Nets are trained."""
         return self.config.splits.num_folds if Split(self.config, self.rows).has_unets else 0
 
     @property

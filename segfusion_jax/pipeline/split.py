@@ -24,7 +24,8 @@ class Split:
         """Returns the images that train each U-Net and those that choose its weights, by the fold that it never meets.
 
         They are the annotated ones of the splits 'train' and 'validation', without the fold. Where nothing is annotated
-        and `bridge.mode` is "none", so that the classifier sees whole images, there is no U-Net.
+        and `bridge.mode` is "none", so that the classifier sees whole images, there is no U-Net; nor where a released
+        model's make the masks.
 
         Raises:
           ValueError: a U-Net has none of the one or the other.
@@ -42,7 +43,8 @@ class Split:
         if not any(annotated.values()):
             raise ValueError(
                 f"none of the {len(self._rows)} images has an annotated mask, without some of which no U-Net can be "
-                "trained. --set bridge.mode=none trains a classifier of whole images alone; "
+                "trained. --set bridge.mode=none trains a classifier of whole images alone; --set bridge.masks=MODEL "
+                "takes the U-Nets of a released model, such as released/ham10000; "
                 "--set data.collections.NAME.use=masks takes those of another collection"
             )
         for fold in folds:
@@ -54,8 +56,8 @@ class Split:
                 )
         return train, choose
 
-    def check(self, judged: np.ndarray, kinds: tuple[str, str]) -> None:
-        """Checks that every network can be trained and chosen, so that none is found out after the others are trained.
+    def check_classes(self, judged: np.ndarray, kinds: tuple[str, str]) -> None:
+        """Checks that every classifier can be trained and chosen, so that none is found out after others are trained.
 
         Args:
           judged: of each target 1 where it is of the second kind, 0 of the first, -1 where its label does not say.
@@ -64,7 +66,6 @@ class Split:
         Raises:
           ValueError: says what is missing, how many there are, and what can be done.
         """
-        self.unet()
         config = self._config
         remedy = f"another splits.seed than {config.splits.seed}, or more images"
         if config.classifier.fold_ensemble:
@@ -78,8 +79,16 @@ class Split:
                         f"the images that classifier {number} is {what} on are {counts}, of each at least 1 is needed: "
                         f"try {remedy}"
                     )
+
+    def check_masks(self) -> None:
+        """Checks that there are the annotated masks that are needed, before a network is trained.
+
+        Raises:
+          ValueError: says which are missing, how many there are, and what can be done.
+        """
+        self.unet()
         bare = [row.image_id for row in self.masked if not row.has_mask]
-        if config.bridge.masks == "annotated" and bare:
+        if self._config.bridge.masks == "annotated" and bare:
             raise ValueError(
                 f"config.bridge.masks = 'annotated': {len(bare)} of {len(self.masked)} images have no annotated mask, "
                 f"such as {', '.join(bare[:5])}; 'predicted' needs none"
@@ -93,7 +102,9 @@ class Split:
 
     @property
     def has_unets(self) -> bool:
-        """Whether U-Nets are trained: somebody has drawn masks, or the classifier needs some."""
+        """Whether U-Nets are trained: somebody has drawn masks, or the classifier needs some; none has them ready."""
+        if self._config.bridge.released:
+            return False
         return self._config.bridge.mode != "none" or any(
             row.has_mask and row.split in ("train", "validation") for row in self._rows
         )

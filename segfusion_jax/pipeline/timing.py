@@ -99,10 +99,10 @@ def _row(position: int, record: Record, stored: images.Stored) -> Row:
     return Row(position=position, has_mask=bool(stored.mask), **facts)
 
 
-def estimate(run: Run, work: Workload, unet: Pace, classifier: Pace, storing: float) -> dict[str, float]:
+def estimate(run: Run, work: Workload, unet: Pace | None, classifier: Pace, storing: float) -> dict[str, float]:
     """Returns the seconds of each stage but `report`, which takes a few.
 
-    Intervals and figures of `evaluate` are not counted.
+    Intervals and figures of `evaluate` are not counted; nor, where no U-Net is trained, what makes masks.
     """
     config, folds = run.config, len(work.unet_training)
     segmenting, classifying = config.segmenter.training, config.classifier.training
@@ -117,14 +117,18 @@ def estimate(run: Run, work: Workload, unet: Pace, classifier: Pace, storing: fl
 
     tests, validated = work.tests, sum(work.classifier_validation)
     looks = 3 * tests + 2 * validated + min(sum(work.classifier_training), _FAMILIARITY_IMAGES)
-    unets = epochs(work.unet_training, work.unet_validation, segmenting, unet) if folds else 0.0
+    segment = score = bridge = 0.0
+    if unet:
+        unets = epochs(work.unet_training, work.unet_validation, segmenting, unet)
+        segment = unet.compile + segmenting.epochs * unets
+        score = folds * predicted(work.annotated_tests, segmenting, unet)
+        bridge = predicted(work.masked - tests, segmenting, unet) + folds * predicted(tests, segmenting, unet)
     classifiers = epochs(work.classifier_training, work.classifier_validation, classifying, classifier)
     return {
         "prepare": work.stored * storing,
-        "segment": unet.compile * bool(folds) + segmenting.epochs * unets,
-        "score": folds * predicted(work.annotated_tests, segmenting, unet),
-        "bridge": predicted(work.masked - tests, segmenting, unet) * bool(folds)
-        + folds * predicted(tests, segmenting, unet),
+        "segment": segment,
+        "score": score,
+        "bridge": bridge,
         "classify": classifier.compile + phases * classifiers,
         "evaluate": predicted(looks, classifying, classifier),
     }

@@ -83,9 +83,11 @@ def _listed(run: Run) -> Workload:
     outside = (splits.num_folds - 1) / splits.num_folds
     members = splits.num_folds if config.classifier.fold_ensemble else 1
     shares = ((train + validation) * outside, (train + validation) / members) if members > 1 else (train, validation)
-    unets = splits.num_folds if annotated or config.bridge.mode != "none" else 0
+    trained = not config.bridge.released and (annotated or config.bridge.mode != "none")
+    unets = splits.num_folds if trained else 0
+    seen = f" (with those that {config.bridge.masks} saw, which take no part)" if config.bridge.released else ""
     return Workload(
-        "as the files say, which are not prepared yet",
+        f"as the files say, which are not prepared yet{seen}",
         classes,
         len(records),
         len(own),

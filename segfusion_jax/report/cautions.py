@@ -132,6 +132,7 @@ def _left_out(run: FinishedRun) -> Iterator[str]:
     if run.audit["left_out"]:
         left_out = ", ".join(f"{count} {kind}" for kind, count in run.audit["left_out"].items())
         yield f"Left out as unusable: {left_out}; prepare/problems.csv lists them."
+    yield from (f"{sentence[0].upper()}{sentence[1:]}." for sentence in run.audit.get("seen", []))
     contradicting = run.audit.get("label_contradictions", {})
     if contradicting:
         named = ", ".join(list(contradicting)[:5])

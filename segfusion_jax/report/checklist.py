@@ -58,7 +58,7 @@ def _of_data(run: FinishedRun) -> dict[str, Any]:
         "unused": splits.get("unused", {}).get("images", 0),
         "classes": ", ".join(run.classes),
         "masked": sum(counts["with_mask"] for counts in splits.values()),
-        "unlabelled": sum(counts["targets"].get("none", 0) for counts in splits.values()),
+        "unlabelled": sum(of["targets"].get("none", 0) for name, of in splits.items() if name != "unused"),
         "unit": "group (equal or near-equal picture, lesion, patient)" if grouped else "image",
         "parts": ", ".join(f"{name} {of['images']:,} images of {of['groups']:,} groups" for name, of in parts),
         "related": percent(related),
@@ -70,18 +70,46 @@ def _of_data(run: FinishedRun) -> dict[str, Any]:
 def _of_models(run: FinishedRun) -> dict[str, Any]:
     unet, classifier, folds = run.config.segmenter, run.config.classifier, run.config.splits.num_folds
     ensemble = classifier.fold_ensemble
+    unets = _of_unets(run)
     by_auc = "classifier k's by ROC-AUC on fold k" if ensemble else "the classifier's by ROC-AUC on validation images"
     return {
         "unet": unet,
         "bridge": run.config.bridge,
         "classifier": classifier,
         "encoder": f"with encoder {unet.encoder}" if unet.encoder else f"of {unet.filters} filters at full size",
-        "unet_weights": unet.pretrained or "random",
         "classifier_weights": classifier.pretrained or "random",
-        "unet_training": _training(unet),
         "classifier_training": _training(classifier),
-        "chosen": by_auc,
+        "chosen": f"{unets.pop('chosen')}{by_auc}",
+        **unets,
         "judged": f"the mean of {folds} classifiers" if ensemble else "one classifier",
+    }
+
+
+def _of_unets(run: FinishedRun) -> dict[str, str]:
+    """Returns where the U-Nets' weights are from, how these were trained and chosen, and which of them make masks."""
+    unet, bridge, splits = run.config.segmenter, run.config.bridge, run.audit["splits"]
+    if bridge.released:
+        return {
+            "unet_weights": f"U-Nets: those of {bridge.released}",
+            "unet_training": "U-Nets: none is trained",
+            "chosen": "",
+            "masks_by": f"Masks are the mean of the U-Nets of {bridge.released}, which saw no image here and no "
+            "relative of one",
+        }
+    if bridge.mode == "none" and not any(splits.get(name, {}).get("with_mask") for name in ("train", "validation")):
+        none = "U-Nets: none"
+        return {
+            "unet_weights": none,
+            "unet_training": none,
+            "chosen": "",
+            "masks_by": "The classifier sees whole images",
+        }
+    return {
+        "unet_weights": f"U-Net's {'encoder' if unet.encoder else 'weights'}: {unet.pretrained or 'random'}",
+        "unet_training": f"U-Nets: loss '{unet.loss}', {_training(unet)}",
+        "chosen": "U-Net k's by Dice on validation images outside fold k, ",
+        "masks_by": f"Masks of test images are the mean of {run.config.splits.num_folds} U-Nets, all others come from "
+        "the one U-Net that never saw their group",
     }
 
 

@@ -118,7 +118,7 @@ class SegFusion:
           ValueError: its weights do not fit its config.
         """
         folder = model_folder(folder)
-        metadata = _metadata(folder / METADATA)
+        metadata = read_metadata(folder / METADATA)
         config = Config.from_json(json.dumps(metadata["config"]))
         dtype = compute_dtype or config.compute_dtype
         config = dataclasses.replace(config, input=Input(), compute_dtype=dtype)
@@ -257,7 +257,12 @@ def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
     raise FileNotFoundError(f"{where}: give the folder of a released model, or a finished workdir")
 
 
-def _metadata(path: pathlib.Path) -> dict[str, Any]:
+def read_metadata(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what the file METADATA of a model folder says.
+
+    Raises:
+      ValueError: it is no such file.
+    """
     try:
         metadata = json.loads(path.read_text())
         missing = [name for name in _NEEDED if name not in metadata] if isinstance(metadata, dict) else list(_NEEDED)

@@ -81,6 +81,32 @@ def test_rows_and_bytes_are_those_of_the_files(tmp_path):
         opened.rows[0].malignant = 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_what_models_saw_takes_no_part_nor_do_relatives(tmp_path, caplog):
+    ids = official.write_ham10000(tmp_path / "official", 60)
+    lesions = {image_id: record.lesion_id for image_id, record in zip(ids, official.drawn(60), strict=True)}
+    part = table.Part("", "train", 0, "f" * 64)
+    saw = {
+        "one": [part._replace(image_id=ids[0]), part._replace(image_id=ids[9], split="test")],
+        "two": [part._replace(image_id=ids[3], split="validation")],
+        "nobody": [],
+    }
+    folders = ham10000(tmp_path), SPLITS, tmp_path / "records", tmp_path / "splits"
+    prepared.prepare(*folders, saw=saw)
+    rows = prepared.load(*folders[2:]).rows
+    out = {image_id for image_id in ids if lesions[image_id] in (lesions[ids[0]], lesions[ids[3]])}
+    assert {row.image_id for row in rows if row.split == "unused"} == out and ids[9] not in out
+    assert len(rows) == 60 and {row.target for row in rows if row.image_id in out} == {-1}
+    first, second, third = prepared.read_audit(folders[3])["seen"]
+    assert first.startswith(f"{sum(lesions[i] == lesions[ids[0]] for i in ids)} of 60 images take no part, since the ")
+    assert "of two was trained" in second and third.startswith("nobody knows what the model of nobody was trained on")
+    assert {first, second, third} <= {record.getMessage() for record in caplog.records}
+    with pytest.raises(ValueError, match=r"no image is left: 60 of 60 .* the model of one .* \(60 same id\)"):
+        prepared.prepare(*folders, saw={"one": [part._replace(image_id=image_id) for image_id in ids]})
+    most = [part._replace(image_id=image_id) for image_id in ids[:-3]]
+    with pytest.raises(ValueError, match="are of .* group(.|\n)*images take no part, since the model of one"):
+        prepared.prepare(*folders, saw={"one": most})
+
+
 def test_groups_lie_in_one_split_and_fold(tmp_path):
     official.write_isic2020(tmp_path / "official", 80)
     data = config.Data(collection="isic2020", root=str(tmp_path / "official"))

@@ -1,5 +1,7 @@
 """What cannot be trained is said when the images are dealt, with counts and a remedy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,9 @@ def images(**changed) -> list:
 
 
 def check(rows, **fields) -> None:
-    Split(tiny.config(**fields), rows).check(np.array([0, 1]), ("benign", "malignant"))
+    split = Split(tiny.config(**fields), rows)
+    split.check_classes(np.array([0, 1]), ("benign", "malignant"))
+    split.check_masks()
 
 
 @pytest.mark.parametrize("fields", [{}, {"classifier__fold_ensemble": True}, {"bridge__masks": "annotated"}])
@@ -53,4 +57,4 @@ def test_annotated_masks_that_are_not_there_are_missed_before_the_first_step():
 
 def test_unets_without_annotations_are_refused():
     with pytest.raises(ValueError, match="training and 0 validation images with an annotated mask.*splits.seed"):
-        check([one for one in images() if one.split != "validation"])
+        check([dataclasses.replace(one, has_mask=one.split != "validation") for one in images()])

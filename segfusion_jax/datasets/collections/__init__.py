@@ -1,7 +1,8 @@
 """The collections as their publishers lay them out: `READERS` by name, one module each.
 
 A source has `TITLE`, `ADDRESS` (where it is published), `LICENCE` (of its images and labels), and
-`read(root: Folder, data: config.Data) -> (records, problems)`, which opens tables but no image.
+`read(root: Folder, data: config.Data) -> (records, problems)`, which opens tables but no image; what is published in
+files also has `TABLES`, a pattern of the names of its tables, by which `unread` tells what nobody reads.
 """
 
 from segfusion_jax.datasets.collections import (

@@ -17,7 +17,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 
-from segfusion_jax.datasets.collections import official
+from segfusion_jax.datasets.collections import labels, official
 from segfusion_jax.datasets.files import File
 
 MEANINGS = {
@@ -64,6 +64,7 @@ _ATTRIBUTES = (  # what may be told of a patient or a lesion without saying whic
     *("age", "sex", "gender", "size", "diameter", "area", "site", "location", "localization", "type", "thickness"),
     *("count", "color", "colour", "shape", "height", "weight", "race", "ethnicity", "history", "tone", "alter"),
 )
+_NONE = ("unk", "unknown", "other", "others", "none")  # columns of what is no other class
 _SUFFIX = "group:"  # told apart from the ids of another collection
 
 
@@ -93,11 +94,13 @@ class Columns:
       by_meaning: name of the column by meaning.
       groups: the columns by whose values images belong together: name to meaning, one of GROUPS.
       unused: the others.
+      one_hot: the columns, one a class, of which the one that is 1 is the label, where no column is the label.
     """
 
     by_meaning: Mapping[str, str]
     groups: Mapping[str, str]
     unused: tuple[str, ...]
+    one_hot: tuple[str, ...] = ()
 
 
 def key(name: str) -> str:
@@ -221,16 +224,36 @@ def understand(table: File, names: Sequence[str], label_map: LabelMap, group: st
             f"{table}: no column of images ({', '.join(MEANINGS['image'])}); it has {', '.join(names)}. Rename one, or "
             'name it in a labels.toml: [columns] image = "NAME"'
         )
-    if "label" not in found and "malignant" in found:
+    one_hot = () if "label" in found else _classes([name for name in names if name not in found.values()], label_map)
+    if "label" not in found and "malignant" in found and not one_hot:
         found["label"] = found.pop("malignant")
     groups = {by_key[key(name)]: "group" for name in asked}
     if group != "none":
         groups |= {found[meaning]: meaning for meaning in GROUPS if meaning in found}
     found = {meaning: name for meaning, name in found.items() if meaning not in GROUPS}
-    unused = tuple(name for name in names if name and name not in (*found.values(), *groups))
+    unused = tuple(name for name in names if name and name not in (*found.values(), *groups, *one_hot))
     if not group:
         _refuse_lookalikes(table, unused)
-    return Columns(found, groups, unused)
+    return Columns(found, groups, unused, one_hot)
+
+
+def marked(row: official.Row, one_hot: Sequence[str]) -> str:
+    """Returns the name of the column that is 1 in a one-hot row.
+
+    Raises:
+      ValueError: it is not one 1 and else 0.
+    """
+    values = [{"0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}.get(row[name]) for name in one_hot]
+    if None in values or sum(filter(None, values)) != 1:
+        told = ", ".join(f"{name} = {row[name]!r}" for name in one_hot if row[name] not in ("0", "0.0"))
+        raise ValueError(f"columns of classes have {told or 'no 1'}: must be one 1 and else 0 ({', '.join(one_hot)})")
+    return one_hot[values.index(1.0)]
+
+
+def _classes(names: Sequence[str], label_map: LabelMap) -> tuple[str, ...]:
+    """Returns the columns that are called like classes, or like what is none of them; () where fewer than two are."""
+    classes = [name for name in names if labels.names_diagnosis(label_map.meant("label", name))]
+    return tuple(name for name in names if name in classes or key(name) in _NONE) if len(classes) > 1 else ()
 
 
 def looks_like_a_group(name: str) -> bool:

@@ -7,6 +7,7 @@ Official names: `HAM10000_images_part_1` and `_part_2` (folders or zips; Kaggle'
 """
 
 import functools
+import re
 
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
@@ -17,6 +18,8 @@ from segfusion_jax.datasets.record import Problem, Record
 TITLE = "HAM10000"
 ADDRESS = "https://doi.org/10.7910/DVN/DBW86T"
 LICENCE = "CC BY-NC 4.0"
+
+TABLES = re.compile(r"HAM10000_metadata(\.csv|\.tab)?|newly_discovered_duplicates\.csv", re.IGNORECASE)
 
 _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 

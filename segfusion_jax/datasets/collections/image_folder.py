@@ -4,6 +4,7 @@ With a table, `labels.csv`, `metadata.csv` or the only .csv or .tsv there, of on
 
     image      path in the folder, or a file's name, with or without suffix
     label      a diagnosis by any name of `taxonomy`, benign, malignant, 0 or 1; empty, ? or - = unknown
+    MEL, NV, ... without a column label: 0 or 1 by classes, of which one is 1, as ISIC 2018 and 2019 have it; or UNK
     mask       path in the folder, or a file's name; empty = not annotated
     patient_id, lesion_id, group         images that share one of them are never parted
     age, sex, site, skin_tone            of the patient, in years; of the lesion; in any scale
@@ -181,7 +182,7 @@ def _table_rows(
     """
     text, encoding = columns.opened(table)
     understood = columns.understand(text, official.header(text), label_map, data.group)
-    names = dict.fromkeys((*understood.by_meaning.values(), *understood.groups))
+    names = dict.fromkeys((*understood.by_meaning.values(), *understood.groups, *understood.one_hot))
     written = official.rows(text, list(names))
     rows = [
         {meaning: label_map.meant(meaning, row[name]) for meaning, name in understood.by_meaning.items()}
@@ -189,7 +190,8 @@ def _table_rows(
         | {"written": row.get(understood.by_meaning.get("label", ""), "")}
         for row, ids in zip(written, columns.ids(written, understood), strict=True)
     ]
-    for row in rows:
+    for row, values in zip(rows, written, strict=True):
+        row |= _marked(values, understood.one_hot, label_map) if understood.one_hot else {}
         row |= {name: row[name].replace("\\", "/") for name in ("image", "mask") if name in row}
     outside = [row[name] for row in rows for name in ("image", "mask") if _leaves(row.get(name, ""))]
     if outside:
@@ -203,6 +205,7 @@ def _table_rows(
         if not understood.groups:
             row["patient_id"] = folders.of_whom(row["path"], data.group, row["path"].split("/")[:-1])
     meant = ", ".join(f"{name!r} is {meaning}" for meaning, name in understood.by_meaning.items())
+    meant += f", label is which of {', '.join(understood.one_hot)} is 1" if understood.one_hot else ""
     grouped = ", ".join(map(repr, understood.groups)) or ("nothing (data.group = none)" if data.group == "none" else "")
     by_folder = sum(bool(row["patient_id"]) for row in rows) if not understood.groups else 0
     grouped = grouped or (f"the folders of {by_folder} images" if by_folder else "no column, there is none")
@@ -213,6 +216,16 @@ def _table_rows(
     groups = {meaning: name for name, meaning in understood.groups.items()}
     meanings = {**understood.by_meaning, **groups}
     return rows, read_as, {"columns that are not used": list(understood.unused)}, meanings
+
+
+def _marked(row: official.Row, one_hot: Sequence[str], label_map: LabelMap) -> official.Row:
+    """Returns the label of a one-hot row and what is written for it; under "one_hot", why there is none."""
+    try:
+        name = columns.marked(row, one_hot)
+    except ValueError as error:
+        return {"written": "", "one_hot": str(error)}
+    meant = label_map.meant("label", name)
+    return {"written": name, "label": meant if labels.is_label(meant) else ""}
 
 
 def _class_rows(
@@ -288,6 +301,8 @@ def _with_header(row: official.Row, facts: dicom.Facts, *, grouped: bool) -> off
 def _record(
     row: official.Row, image_id: str, image: File, masks: Sequence[File], relabelled: Mapping[str, str]
 ) -> Record:
+    if row.get("one_hot"):
+        raise ValueError(row["one_hot"])
     if row.get("mask") and not masks:
         raise ValueError(f"mask = {row['mask']!r}: no such file")
     if len(masks) > 1:

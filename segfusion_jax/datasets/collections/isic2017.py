@@ -6,6 +6,7 @@ Official names: `ISIC-2017_Training_Data/<id>.jpg` (beside superpixels, `<id>_su
 """
 
 import functools
+import re
 
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
@@ -16,6 +17,8 @@ from segfusion_jax.datasets.record import Problem, Record
 TITLE = "ISIC 2017"
 ADDRESS = "https://challenge.isic-archive.com/data/#2017"
 LICENCE = "CC0 1.0"
+
+TABLES = re.compile(r"ISIC-2017_(Training|Validation|Test_v2)_(Part3_GroundTruth|Data_metadata)\.csv", re.IGNORECASE)
 
 _PARTS = {"Training": "train", "Validation": "validation", "Test_v2": "test"}
 

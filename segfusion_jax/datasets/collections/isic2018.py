@@ -8,6 +8,7 @@ the same with `Validation` and `Test`, which have no lesion groupings. The train
 
 import dataclasses
 import functools
+import re
 
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
@@ -18,6 +19,8 @@ from segfusion_jax.datasets.record import Problem, Record
 TITLE = "ISIC 2018"
 ADDRESS = "https://challenge.isic-archive.com/data/#2018"
 LICENCE = "CC0 1.0 (Task 1), CC BY-NC 4.0 (Task 3)"
+
+TABLES = re.compile(r"ISIC2018_Task3_(Training|Validation|Test)_(GroundTruth|LesionGroupings)\.csv", re.IGNORECASE)
 
 _PARTS = {"Training": "train", "Validation": "validation", "Test": "test"}  # from the loosest to the strictest
 _ORDER = list(_PARTS.values())

@@ -6,6 +6,7 @@ was published later and has images that are none of the eight (`UNK`).
 """
 
 import functools
+import re
 
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
@@ -17,6 +18,8 @@ from segfusion_jax.runtime import locations
 TITLE = "ISIC 2019"
 ADDRESS = "https://challenge.isic-archive.com/data/#2019"
 LICENCE = "CC BY-NC 4.0"
+
+TABLES = re.compile(r"ISIC_2019_(Training|Test)_(GroundTruth|Metadata)\.csv", re.IGNORECASE)
 
 _TRUTH = "ISIC_2019_Training_GroundTruth.csv"
 _METADATA = "ISIC_2019_Training_Metadata.csv"

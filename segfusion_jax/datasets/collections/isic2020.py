@@ -7,6 +7,7 @@ first version without `_v2`, which has no lesion ids), and `ISIC_2020_Training_D
 
 import functools
 import logging
+import re
 
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 TITLE = "ISIC 2020"
 ADDRESS = "https://challenge2020.isic-archive.com (doi 10.34970/2020-ds01)"
 LICENCE = "CC BY-NC 4.0"
+
+TABLES = re.compile(r"ISIC_2020_Training_(GroundTruth(_v2)?|Duplicates)\.csv|train\.csv", re.IGNORECASE)
 
 _TABLES = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
 _COLUMNS = ("image_name", "patient_id", "sex", "age_approx", "anatom_site_general_challenge", "diagnosis", "target")

@@ -7,6 +7,7 @@ published. 393 tiles are malignant. They are no dermoscopic images: 15 x 15 mm i
 
 import functools
 import logging
+import re
 
 from segfusion_jax import config
 from segfusion_jax.datasets import files, taxonomy
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 TITLE = "ISIC 2024 (SLICE-3D)"
 ADDRESS = "https://www.kaggle.com/competitions/isic-2024-challenge (needs a login)"
 LICENCE = "CC BY-NC 4.0"
+
+TABLES = re.compile(r"train-metadata\.csv|train-image\.hdf5", re.IGNORECASE)
 
 _COLUMNS = ("isic_id", "target", "patient_id", "age_approx", "sex", "anatom_site_general", "lesion_id", "iddx_3")
 

@@ -38,6 +38,11 @@ def read(text: str) -> tuple[str, int]:
     return "", _MALIGNANT.get(value, -1)
 
 
+def names_diagnosis(text: str) -> bool:
+    """Returns whether `read` finds a diagnosis in it, not only a kind such as malignant, 0 or 1."""
+    return is_label(text) and bool(read(text)[0])
+
+
 def is_label(text: str) -> bool:
     """Returns whether `read` understands it."""
     try:

@@ -5,6 +5,7 @@ Official names, in `PH2Dataset.rar`, which has to be unpacked: `PH2_dataset.txt`
 """
 
 import functools
+import re
 
 from segfusion_jax import config
 from segfusion_jax.datasets import taxonomy
@@ -15,6 +16,8 @@ from segfusion_jax.datasets.record import Problem, Record
 TITLE = "PH2"
 ADDRESS = "https://www.fc.up.pt/addi/ph2%20database.html (needs a login)"
 LICENCE = "none published; for research and education"
+
+TABLES = re.compile(r"PH2_dataset\.txt", re.IGNORECASE)
 
 _SUFFIXES = (".bmp", ".png", ".jpg")  # of the images; copies are often converted
 _COLUMNS = ("Name", "Histological Diagnosis", "Clinical Diagnosis")

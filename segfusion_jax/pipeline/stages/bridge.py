@@ -23,7 +23,8 @@ def bridge(run: Run) -> None:
     """Writes the cleaned masks of the images of the run's own collection, but for unused ones, and whence they are.
 
     An image in fold k gets the mask of the U-Net that never saw fold k; a test image, which is in no fold, the mean of
-    all U-Nets. With `bridge.masks` "annotated" each gets its annotation.
+    all U-Nets. With `bridge.masks` "annotated" each gets its annotation; with that of a released model, of whose images
+    none is there, the mean of its U-Nets.
 
     Raises:
       ValueError: annotated masks are asked for and an image has none.
@@ -55,15 +56,21 @@ def masks_of(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterator[tupl
 
 def predicted_masks(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:
     """Yields the cleaned masks of `rows`, encoded, by the U-Nets that may segment each of them."""
-    for fold in sorted({row.fold for row in rows}):
-        members = tuple(row for row in rows if row.fold == fold)
-        unets = unets_for(members[0], run.config.splits.num_folds)
-        by = "+".join(map(str, unets)) if run.num_unets else "none"
+    for unets, members in _shared_out(run, rows):
+        by = "+".join(map(str, unets)) if unets else "all" if run.unet_weights else "none"
         _log.info("bridge: %d images by U-Net %s", len(members), by)
         source = Examples(prepared, members, run.config.segmenter.image_size)
         for row, probability in run.segmenters.predict(source, unets):
             lesion = to_levels(probability)
             yield stored(row, lesion, by, run.config.bridge)
+
+
+def _shared_out(run: Run, rows: Sequence[Row]) -> list[tuple[list[int] | None, tuple[Row, ...]]]:
+    """Returns images with the U-Nets that may segment them; None: all there are, a released model's, if any."""
+    if not run.num_unets:
+        return [(None, tuple(rows))] if rows else []
+    folds = {fold: tuple(row for row in rows if row.fold == fold) for fold in sorted({row.fold for row in rows})}
+    return [(unets_for(members[0], run.config.splits.num_folds), members) for members in folds.values()]
 
 
 def annotated_masks(run: Run, prepared: Prepared, rows: Sequence[Row]) -> Iterator[tuple[mask_store.MaskRow, bytes]]:

@@ -13,6 +13,7 @@ from segfusion_jax.datasets import table
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.datasets.joining import reader
 from segfusion_jax.models.pretrained import release_weights, stored_preprocessing
+from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.serving.segfusion import METADATA, NOVELTY, SPLIT
@@ -28,14 +29,15 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
     config, classes, folder = run.config, run.classes, run.model
     folder.mkdir(exist_ok=True)
     folds = range(config.splits.num_folds)
-    unets = [f"unet_{fold}.safetensors" for fold in range(run.num_unets)]
+    unets = [f"unet_{number}.safetensors" for number in range(len(run.unet_weights))]
     ensemble = [f"classifier_{fold}.safetensors" for fold in folds]
     classifiers = ensemble if config.classifier.fold_ensemble else ["classifier.safetensors"]
     networks = [*unets, *classifiers]
     for weights, name in zip([*run.unet_weights, *run.classifier_weights], networks, strict=True):
         release_weights(weights, folder / name)
     shutil.copyfile(run.novelty, folder / NOVELTY)
-    table.write_parts(folder / SPLIT, run.rows)
+    parts = released.together(config, run.rows)
+    table.write_parts(folder / SPLIT, parts)
     calibration = metrics.get("calibration", {})
     sections = (("segmenter", config.segmenter), ("classifier", config.classifier))
     metadata = {
@@ -50,9 +52,9 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
         "threshold": metrics["classification"]["threshold"]["value"],
         **{name: calibration[name] for name in ("temperature", "shift", "prevalence") if name in calibration},
         "metrics": metrics,
-        "data": _data(config),
-        "split_sha256": table.split_digest(run.rows),
-        "pretrained": {name: _content(path) for name, path in run.pretrained.items()},
+        "data": _data(config) + [data for data in released.learned_from(config) if data not in _data(config)],
+        "split_sha256": table.split_digest(parts),
+        "pretrained": {name: _content(path) for name, path in _origins(run).items()},
         "training": {"splits": _sizes(run.audit), "seconds": run.seconds},
         "versions": run.versions,
         "use": "Research use only. Not a medical device.",
@@ -61,15 +63,22 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
 
 
 def _portable(config: Config) -> Config:
-    """Returns the config without this machine's paths, which concern nobody."""
+    """Returns the config without this machine's paths, which concern nobody: the U-Nets lie beside it."""
     unplaced = {name: dataclasses.replace(source, root="") for name, source in config.data.collections.items()}
     return dataclasses.replace(
         config,
+        bridge=dataclasses.replace(config.bridge, masks="predicted" if config.bridge.released else config.bridge.masks),
         data=dataclasses.replace(config.data, root="", records="", collections=unplaced),
         splits=dataclasses.replace(config.splits, table=_name(config.splits.table)),
         segmenter=dataclasses.replace(config.segmenter, pretrained=_name(config.segmenter.pretrained)),
         classifier=dataclasses.replace(config.classifier, pretrained=_name(config.classifier.pretrained)),
     )
+
+
+def _origins(run: Run) -> dict[str, pathlib.Path]:
+    """Returns the files that the networks started from, and that of the model whose U-Nets make the masks."""
+    masks = {"masks": released.maker_of_masks(run.config) / METADATA} if run.config.bridge.released else {}
+    return run.pretrained | masks
 
 
 def _name(path: str) -> str:

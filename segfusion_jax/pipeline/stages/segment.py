@@ -33,7 +33,8 @@ def segment(run: Run) -> None:
     config = run.config
     train, choose = run.split.unet()
     if not train:
-        _log.info("no image has an annotated mask and the classifier sees whole ones: there is no U-Net to train")
+        why = "no image has an annotated mask and the classifier sees whole ones"
+        _log.info("%s: no U-Net is trained", f"masks are by {config.bridge.masks}" if config.bridge.released else why)
         return
     size, most = config.segmenter.image_size, config.segmenter.training.images_per_epoch
     members = [

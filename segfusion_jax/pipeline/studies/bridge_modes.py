@@ -43,11 +43,13 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
 def configs(config: Config, workdir: pathlib.Path, repeats: int) -> Iterator[tuple[str, Config]]:
     """Yields every mode with predicted masks, then some with annotated ones where all images have such.
 
-    They are named `mode/number`.
+    A released model's masks are the only ones, since others could be of images that it saw. They are named
+    `mode/number`.
     """
+    masks = config.bridge.released or "predicted"
     for mode in (REFERENCE, *(mode for mode in MODES if mode != REFERENCE)):
-        yield from _repeated(mode, changed(config, "bridge", mode=mode, masks="predicted"), repeats)
-    if _all_annotated(Run(config, workdir / REFERENCE / "0")):
+        yield from _repeated(mode, changed(config, "bridge", mode=mode, masks=masks), repeats)
+    if not config.bridge.released and _all_annotated(Run(config, workdir / REFERENCE / "0")):
         for mode in (name for name, mode in MODES.items() if mode.is_tried_with_annotations):
             annotated = changed(config, "bridge", mode=mode, masks="annotated")
             yield from _repeated(f"{mode}, annotated masks", annotated, repeats)

@@ -18,6 +18,7 @@ from segfusion_jax.evaluation.neighbours import recall
 from segfusion_jax.input import decode, mask_store
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.input.mask_store import MaskStore
+from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import masks_of
 from segfusion_jax.runtime.atomic import write_table
@@ -162,6 +163,7 @@ def _elsewhere(run: Run) -> tuple[Prepared, tuple[Row, ...]] | None:
         _log.warning("no images of another origin: %s", error)
         return None
     parts = [Part(row.image_id, row.split, row.fold, row.perceptual_hash) for row in run.prepared.rows]
+    parts += [part for base in released.bases(run.config) for part in base.saw]
     rows, _ = unseen([row for row in other.rows if row.target >= 0], parts)
     if run.config.bridge.masks == "annotated":
         rows = [row for row in rows if row.has_mask]

@@ -1,0 +1,143 @@
+"""Models that a run starts from: one whose U-Nets make its masks, and those whose weights its networks take.
+
+What they were trained on or chosen by takes no part in the run: of such images, masks and probabilities are better
+than of new ones.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from segfusion_jax.config import Config, Segmenter
+from segfusion_jax.datasets import table
+from segfusion_jax.datasets.table import Part
+from segfusion_jax.datasets.unseen import SEEN
+from segfusion_jax.models.from_config import find_pretrained
+from segfusion_jax.models.pretrained import stored_preprocessing
+from segfusion_jax.runtime import locations
+from segfusion_jax.serving.segfusion import METADATA, SPLIT, model_folder, read_metadata
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """A model that a run starts from.
+
+    Attributes:
+      named: field of the config that names it, and its value.
+      folder: where it lies; None where only a weight file of ours is known, so that nobody knows what it saw.
+    """
+
+    named: str
+    folder: pathlib.Path | None
+
+    @property
+    def saw(self) -> list[Part]:
+        """The images that it was trained on or chosen by."""
+        return [part for part in table.read_parts(self.folder / SPLIT) if part.split in SEEN] if self.folder else []
+
+    @property
+    def data(self) -> list[dict[str, str]]:
+        """The collections that it learned from, as `metadata.json` has them."""
+        return read_metadata(self.folder / METADATA).get("data", []) if self.folder else []
+
+
+def bases(config: Config) -> list[Base]:
+    """Returns the models that a run starts from. Weights of others than segfusion_jax, as of ImageNet, are none."""
+    found = [Base(f"bridge.masks = {config.bridge.masks}", maker_of_masks(config))] if config.bridge.released else []
+    for name, section in (("segmenter", config.segmenter), ("classifier", config.classifier)):
+        path = find_pretrained(section) if section.pretrained else None
+        if path and _is_ours(path):
+            found.append(Base(f"{name}.pretrained = {section.pretrained}", _folder_of(path)))
+    return found
+
+
+def maker_of_masks(config: Config) -> pathlib.Path:
+    """Returns the folder of the released model that `bridge.masks` names.
+
+    Raises:
+      FileNotFoundError: there is no such folder, or no model in it.
+    """
+    named = config.bridge.released
+    if path := locations.find(named):
+        return model_folder(path)
+    raise FileNotFoundError(
+        f"config.bridge.masks = {named!r}: no such folder, nor in those of SEGFUSION_DATA; give that of a released "
+        "model, such as released/ham10000, a finished workdir, or 'predicted' or 'annotated'"
+    )
+
+
+def unets(config: Config) -> list[pathlib.Path]:
+    """Returns the weight files of the U-Nets of the released model that `bridge.masks` names.
+
+    Raises:
+      FileNotFoundError: as `maker_of_masks`.
+      ValueError: the model has no U-Net.
+    """
+    folder = maker_of_masks(config)
+    names = read_metadata(folder / METADATA)["unets"]
+    if not names:
+        raise ValueError(
+            f"config.bridge.masks = {config.bridge.masks!r}: this model has no U-Net that could make masks"
+        )
+    return [folder / name for name in names]
+
+
+def resolved(config: Config) -> Config:
+    """Returns the config with the section `segmenter` of the model whose U-Nets make the masks, if one is named."""
+    if not config.bridge.released:
+        return config
+    theirs = Config.from_json(json.dumps(read_metadata(maker_of_masks(config) / METADATA)["config"])).segmenter
+    theirs = dataclasses.replace(theirs, pretrained="", pretrained_head="")
+    if config.segmenter not in (theirs, Segmenter()):
+        _log.info("masks are made by the U-Nets of %s: config.segmenter is theirs", config.bridge.masks)
+    return dataclasses.replace(config, segmenter=theirs)
+
+
+def digests(config: Config) -> dict[str, str]:
+    """Returns hashes of the U-Nets that make masks and of what the run's bases saw, by the fields that they belong to.
+
+    There are none of a run that starts from no model.
+    """
+    parts = {}
+    if config.bridge.released:
+        parts["segmenter."] = b"".join(path.read_bytes() for path in unets(config))
+    if saw := {base.named: base.saw for base in bases(config)}:
+        parts["splits.saw"] = repr(saw).encode()
+    return {field: hashlib.sha256(content).hexdigest() for field, content in parts.items()}
+
+
+def together(config: Config, rows: Sequence[table.Row]) -> list[Part]:
+    """Returns what each image is to a model of this run: of its own images and of what its bases saw, in no fold."""
+    seen = {part.image_id: part._replace(fold=-1) for base in bases(config) for part in base.saw}
+    own = (Part(row.image_id, row.split, row.fold, row.perceptual_hash) for row in rows)
+    return [*(part for part in own if part.image_id not in seen), *seen.values()]
+
+
+def learned_from(config: Config) -> list[dict[str, Any]]:
+    """Returns the collections that the run's bases learned from, each once."""
+    found = [data for base in bases(config) for data in base.data]
+    return [data for place, data in enumerate(found) if data not in found[:place]]
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    try:
+        stored_preprocessing(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _folder_of(path: pathlib.Path) -> pathlib.Path | None:
+    """Returns the released model, or that of the finished workdir, that a weight file is of; None if it is of none."""
+    for folder in list(path.absolute().parents)[:3]:  # workdir/segment/fold_0/weights.safetensors
+        try:
+            return model_folder(folder)
+        except FileNotFoundError:
+            continue
+    return None
