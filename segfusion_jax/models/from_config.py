@@ -1,6 +1,7 @@
 """The models that a config asks for."""
 
 import functools
+import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -114,6 +115,17 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
         f"file of Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, one of {', '.join(published.PUBLISHED)}, "
         'or "" to train from scratch'
     )
+
+
+def pretrained_digest(config: configs.Segmenter | configs.Classifier) -> str:
+    """Returns a digest of the weights that the config names, and of whether they are known by name: their preprocessing
+    is then their publisher's.
+
+    Raises:
+      FileNotFoundError, ValueError, OSError: as `find_pretrained`.
+    """
+    by_name = _local_file(config.pretrained) is None
+    return hashlib.sha256(find_pretrained(config).read_bytes() + b"by name" * by_name).hexdigest()
 
 
 def _made(make: Callable[..., nnx.Module], seed: int | None) -> nnx.Module:
