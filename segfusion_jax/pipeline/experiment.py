@@ -84,6 +84,7 @@ def run(
     lead = _Lead(this) if devices.is_lead else None
     if lead:
         lead.check()
+        lead.remember()
     if all(this.done(name) for name in stages) and not set(stages) & set(found.again):
         _log.info("%s: all is done already", workdir)
         return this
@@ -136,14 +137,20 @@ class _Lead:
             before = found.epochs_before
             _log.info("%s", schedule_told(self._run.config, found.longer, before))
             longer = {**longer, found.longer: [*longer.get(found.longer, []), before]}
+        if anew := [name for name in found.again if name != found.longer]:
+            _log.info("%s: %s is not done any more", "; ".join(found.told.values()), ", ".join(anew))
         for name in found.again:
-            _log.info("stage %s runs again: %s", name, "; ".join(found.told.values()))
             self._run.forget(name)
         if found.longer:
             go_on(self._run.folder(found.longer))
         self._run.write_settings(self._files, longer)
-        self._digests.save()
+        self.remember()
         take_over(self._run, reuse, self._files, prepared.store_name(self._contents))
+
+    def remember(self) -> None:
+        """Keeps what was read of files for the next start, where images are prepared."""
+        if self._run.is_prepared:
+            self._digests.save()
 
     def fingerprint(self, stage: str) -> str:
         """Returns a hash of all that the result of a stage depends on."""
