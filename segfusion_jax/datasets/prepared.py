@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, classes, identity, own_split, table
+from segfusion_jax.datasets import both_kinds, builder, classes, identity, own_split, table
 from segfusion_jax.datasets.audit import audit, union
 from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
@@ -110,9 +110,10 @@ def prepare(
     rows = [dataclasses.replace(row, target=target) for row, target in zip(rows, targets, strict=True)]
     rows = deal(rows, splits, data.sources, possible=told.possible)
     if for_training:
+        judged = classes.judged(told, classes.positive(told.classes, data))
+        rows = both_kinds.completed(rows, judged, splits, data.sources)
         own = [row for row in rows if row.source in data.own]
         binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
-        judged = classes.judged(told, classes.positive(told.classes, data))
         refuse_indivisible(own, judged, collection.read_as, binary)
         _check_classes(rows, told, data, splits)
     table.write_problems(splits_folder / "problems.csv", problems)

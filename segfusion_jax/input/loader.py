@@ -172,10 +172,11 @@ def _released() -> Iterator[Callable[[Batch], Batch]]:
     try:
         yield watch
     finally:
-        for array in filter(None, (reference() for reference in watched)):
-            array._unlink_on_del = False
-            with contextlib.suppress(FileNotFoundError):
-                array.shm.unlink()  # the name; what is mapped stays until its last use
+        for array in (reference() for reference in watched):
+            if array is not None:
+                array._unlink_on_del = False
+                with contextlib.suppress(FileNotFoundError):
+                    array.shm.unlink()  # the name; what is mapped stays until its last use
 
 
 def _serve(*_: int) -> None:
