@@ -68,7 +68,7 @@ def _train(train: argparse.ArgumentParser) -> None:
         type=pathlib.Path,
         metavar="DIR",
         help="workdir of another run, of which prepared images, U-Nets, masks and what else this one would do in the "
-        "same way are taken over; a training of fewer epochs goes on from there. docs/use.md says what runs again",
+        "same way are taken over; a training of fewer epochs goes on from there. docs/training.md says what runs again",
     )
 
 

@@ -1,4 +1,6 @@
-"""Parts of few images: each has both kinds, what is looked for and what is not, where there are enough groups."""
+"""Parts of few images: each has both kinds, what is looked for and what is not, and masks in more than one fold, where
+there are enough groups.
+"""
 
 import collections
 import dataclasses
@@ -19,7 +21,8 @@ def completed(
     """Returns dealt rows, of which a group is moved where a part has none of a kind and another part several.
 
     Shares of few images come to none; nothing is moved that a table, or the publisher, has placed, nor where every part
-    has both kinds.
+    has both kinds. Where the masks of a part are all in one fold, a group of it goes to the next fold: the U-Net that
+    never meets that fold would have none.
 
     Args:
       rows: the images, as `splits.deal` returns them.
@@ -41,7 +44,13 @@ def completed(
         if able:
             size = {name: (len(deal.having(deal.parts[name], kind)), -len(groups[name])) for name in able}
             deal.parts[max(able, key=size.__getitem__)] = part
-    return [_moved(row, deal.parts[row.group], splits) if row.split in _PARTS else row for row in rows]
+    moved = [_moved(row, deal.parts[row.group], splits) if row.split in _PARTS else row for row in rows]
+    for part in ("validation", "train"):
+        folds = {row.group: row.fold for row in moved if row.split == part and row.has_mask}
+        if len(folds) > 1 and len({*folds.values()}) == 1 and (able := sorted(folds.keys() & free)):
+            fold = (folds[able[0]] + 1) % splits.num_folds
+            moved = [dataclasses.replace(row, fold=fold) if row.group == able[0] else row for row in moved]
+    return moved
 
 
 @dataclasses.dataclass

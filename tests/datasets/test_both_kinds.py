@@ -3,12 +3,15 @@
 import collections
 import dataclasses
 
+import numpy as np
 import pytest
 
 from segfusion_jax import config
-from segfusion_jax.datasets import both_kinds
+from segfusion_jax.config import Config
+from segfusion_jax.datasets import both_kinds, prepared
 from segfusion_jax.datasets.splits import deal
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.pipeline.split import Split
 
 SOURCES = {"mine": config.Source(reader="image_folder")}
 
@@ -71,6 +74,28 @@ def test_two_groups_of_a_kind_are_too_few_for_three_parts():
         part for part, found in parts(both_kinds.completed(dealt, (0, 1), splits, SOURCES)).items() if not found[1]
     ]
     assert len(lacking) == 1
+
+
+def test_masks_of_a_part_are_in_more_than_one_fold():
+    splits = config.Splits()
+    dealt = deal(rows("01" * 30), splits, SOURCES)
+    dealt = [dataclasses.replace(row, fold=4) if row.split == "validation" else row for row in dealt]
+    after = both_kinds.completed(dealt, (0, 1), splits, SOURCES)
+    folds = collections.Counter(row.fold for row in after if row.split == "validation")
+    assert set(folds) == {0, 4} and folds[0] == 1
+    assert [row for row in after if row.split != "validation"] == [row for row in dealt if row.split != "validation"]
+    bare = [dataclasses.replace(row, has_mask=False) for row in dealt]
+    assert both_kinds.completed(bare, (0, 1), splits, SOURCES) == bare
+
+
+def test_forty_drawn_images_can_be_divided(tmp_path):
+    data = config.Data(synthetic_images=40)
+    for seed in range(3):
+        splits = config.Splits(seed=seed)
+        prepared.prepare(data, splits, tmp_path / "records", tmp_path / str(seed))
+        dealt = prepared.read_rows(tmp_path / str(seed))
+        whole = Config(data=data, splits=splits)
+        Split(whole, dealt).check(np.array([0, 1]), ("benign", "malignant"))
 
 
 def test_classes_stay_in_train():

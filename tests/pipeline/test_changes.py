@@ -204,7 +204,7 @@ def test_what_the_schedule_does_is_said(tmp_path, ran, caplog):
 
 
 def test_the_documented_table_is_true():
-    text = (pathlib.Path(__file__).parents[2] / "docs/use.md").read_text()
+    text = (pathlib.Path(__file__).parents[2] / "docs/training.md").read_text()
     rows = re.findall(r"^\| (?:`([a-z]+)`[^|]*|none) \| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE)
     documented = {stage: set(re.findall(r"`([^`]+)`", fields)) for stage, fields, _ in rows}
     free = documented.pop("")
