@@ -10,6 +10,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
+from segfusion_jax.commands.own_split import own_split_told
 from segfusion_jax.config import Data
 from segfusion_jax.datasets import images
 from segfusion_jax.datasets.collections import image_folder, labels
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     problems = [*contents.problems, *(one for one in stored if isinstance(one, Problem))]
     readable = [one for one in stored if isinstance(one, Stored)]
     target, told = _write_labels(path, label_map, contents)
-    lines = [*contents.read_as, *_images(contents.records, readable), *_labels(contents), *_unread(contents)]
+    split, folds, is_followed = own_split_told(contents.records, stored, data)
+    lines = [*contents.read_as, *_images(contents.records, readable), *split, *_labels(contents), *_unread(contents)]
     say(
         "\n".join(
             [
@@ -51,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
                 told,
                 "",
                 "to train on them:",
-                f"  {_command(data, target, problems, contents)}",
+                f"  {_command(data, target, problems, contents, folds)}",
             ]
         )
     )
-    return 1 if problems else 0
+    return 1 if problems or not is_followed else 0
 
 
 def _stored(records: Sequence[Record], data: Data) -> list[Stored | Problem]:
@@ -70,10 +72,7 @@ def _images(records: Sequence[Record], stored: Sequence[Stored]) -> list[str]:
         {(one.patient_id, one.lesion_id) if one.patient_id or one.lesion_id else one.image_id for one in records}
     )
     masks = sum(record.mask is not None for record in records)
-    splits = collections.Counter(record.partition for record in records if record.partition)
     lines = [f"{len(records)} images of {groups} patients or lesions, where these are known; {masks} have a mask"]
-    if splits:
-        lines.append("split as given: " + _counted(splits))
     sizes = collections.Counter(f"{one.width} x {one.height}" for one in stored).most_common(_NAMED)
     if sizes:
         lines.append("sizes (width x height): " + ", ".join(f"{size} ({count})" for size, count in sizes))
@@ -135,13 +134,10 @@ def _write_labels(path: pathlib.Path, named: pathlib.Path | None, contents: Cont
     return must, f"label map written, to be set right: {target}"
 
 
-def _command(data: Data, label_map: str, problems: Sequence[Problem], contents: Contents) -> str:
-    fields = {"data.root": data.root, "data.labels": label_map, "data.group": data.group}
+def _command(data: Data, label_map: str, problems: Sequence[Problem], contents: Contents, folds: int) -> str:
+    fields: dict[str, object] = {"data.root": data.root, "data.labels": label_map, "data.group": data.group}
     fields["bridge.mode"] = "" if any(record.mask for record in contents.records) else "none"
+    fields["splits.num_folds"] = folds
     fields["data.on_error"] = "skip" if problems else ""
     changes = (f"--set {shlex.quote(f'{name}={value}')}" for name, value in fields.items() if value)
     return " ".join(["segfusion train --config image_folder", *changes])
-
-
-def _counted(counts: collections.Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common())

@@ -63,6 +63,13 @@ def _train(train: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="run these only, such as evaluate,report; without it, all",
     )
+    train.add_argument(
+        "--reuse",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="workdir of another run, of which prepared images, U-Nets, masks and what else this one would do in the "
+        "same way are taken over; a training of fewer epochs goes on from there. docs/training.md says what runs again",
+    )
 
 
 def _study(study: argparse.ArgumentParser) -> None:

@@ -204,7 +204,7 @@ class Classifier(Section):
     depth: float = field(1.0, in_range(0.1, 4))
     """Multiplies an EfficientNet's block counts."""
     pretrained: str = field("")
-    """Weight file, found like data.root, or a published name (docs/models.md); "" = from scratch."""
+    """Weight file or released model, found like data.root, or a published name (docs/models.md); "" = none."""
     pretrained_head: str = field("")
     """Name of that file's last layer, which is not read; "" = its publisher's ("classifier", "predictions")."""
     dropout: float = field(0.1, in_range(0, 0.95))

@@ -13,9 +13,10 @@ prepares each shard on a worker.
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.writer import ExampleWriter
 
 from segfusion_jax import config
-from segfusion_jax.datasets.joining import Collection, UnusableImages, collect, fingerprint, publishers, titles
-from segfusion_jax.datasets.record import Problem
+from segfusion_jax.datasets.joining import FORMAT, Collection, UnusableImages, collect, publishers, titles
+from segfusion_jax.datasets.record import Problem, Record
 from segfusion_jax.datasets.shards import TEXTS, KeepingWriter, Shard, in_threads
 
 SPLIT = "images"
@@ -111,7 +112,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         records, made = self.contents.records, []
         for first in range(0, len(records), SHARD_IMAGES):
             some = records[first : first + SHARD_IMAGES]
-            finished = self._finished / f"{fingerprint(self._data, some, stamps=True)}.array_record"
+            finished = self._finished / f"{_state(self._data, some)}.array_record"
             made.append(Shard(some, self._data, finished, first=first, total=len(records)))
         return made
 
@@ -147,3 +148,14 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         paths = (template.sharded_filepath(shard_index=i, num_shards=len(self._shards)) for i in itertools.count())
         finished = {path.name: shard.finished for path, shard in zip(paths, self._shards, strict=False)}
         return KeepingWriter(self.info.file_format, finished)
+
+
+def _state(data: config.Data, records: Sequence[Record]) -> str:
+    """Returns the SHA-256 of all that decides how `records` are stored; of files, names, sizes and stamps."""
+    how = data.size, data.aspect, data.resampling, data.mask_lesion, data.mask_ignored
+    digest = hashlib.sha256(repr((FORMAT, *how)).encode())
+    for record in records:
+        facts = {name: value for name, value in vars(record).items() if name not in ("image", "mask")}
+        files = [file and (file.name, file.size, file.stamp) for file in (record.image, record.mask)]
+        digest.update(repr((facts, files)).encode())
+    return digest.hexdigest()

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segfusion_jax.datasets.files import File
+from segfusion_jax.datasets.files import File, composed
 
 _PIXELS = 89_000_000  # of the largest image that is read
 _TOLERANCE = 1.0  # pixels by which a written polygon may cut corners, so that few points are to be moved by hand
@@ -154,6 +154,7 @@ def _entry(path: str, image: Mapping[str, Any], drawn: list) -> Entry:
         raise ValueError(f"image {called!r} of {width!r} x {height!r} pixels")
     if height * width > _PIXELS:
         raise ValueError(f"image {called!r} is over {_PIXELS} pixels")
+    called = composed(called)
     return Entry(path, called, CocoMask(called, height, width, json.dumps(drawn)) if drawn else None)
 
 

@@ -8,6 +8,7 @@ import functools
 import os
 import pathlib
 import posixpath
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -23,12 +24,17 @@ _LITTER = (  # of desktops and of network drives; in lower case
 )
 
 
+def composed(name: str) -> str:
+    """Returns a name in one spelling of Unicode (NFC): an accent may be written as part of its letter or after it."""
+    return unicodedata.normalize("NFC", name)
+
+
 class File(Protocol):
     """Encoded bytes with a name. Can be sent to other processes."""
 
     @property
     def name(self) -> str:
-        """Last part of the path, with suffix."""
+        """Last part of the path, with suffix; as `composed` has it, as far as it names an image."""
         ...
 
     @property
@@ -61,7 +67,7 @@ class DiskFile:
     @property
     def name(self) -> str:
         """Last part of the path."""
-        return self.path.name
+        return composed(self.path.name)
 
     def read(self) -> bytes:
         """Returns all bytes.
@@ -89,7 +95,7 @@ class ZipMember:
     @property
     def name(self) -> str:
         """Last part of the path in the archive."""
-        return posixpath.basename(self.member)
+        return composed(posixpath.basename(self.member))
 
     def read(self) -> bytes:
         """Returns all bytes.
@@ -179,8 +185,9 @@ class Folder:
     @property
     def name(self) -> str:
         """Last part of the path; of an archive, without .zip."""
-        return posixpath.basename(self.inside.rstrip("/")) or (
-            self.path.stem if _is_archive(self.path) else self.path.name
+        return composed(
+            posixpath.basename(self.inside.rstrip("/"))
+            or (self.path.stem if _is_archive(self.path) else self.path.name)
         )
 
     def files(self, *names: str) -> list[File]:

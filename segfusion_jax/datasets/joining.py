@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,8 @@ from segfusion_jax.datasets.published import FILES, download
 from segfusion_jax.datasets.record import Contents, Problem, Record
 from segfusion_jax.runtime import locations
 
-_FORMAT = 5  # raise when the same input would be stored otherwise
+FORMAT = 6
+"""Raised when the same input would be stored otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,6 @@ class Collection:
       lesion_pairs: image ids that are published as showing the same lesion.
       read_as: how an image_folder was understood, in sentences.
       passed_over: what lies there and was read by nobody: names, by what they are.
-      fingerprint: SHA-256 over all of this, of files their names and sizes, and the fields of the config that decide
-        what is stored.
-      state: SHA-256 like `fingerprint`, over the times of change or checksums of the files as well.
       merged: what merging several collections did.
     """
 
@@ -41,8 +38,6 @@ class Collection:
     lesion_pairs: tuple[tuple[str, str], ...]
     read_as: tuple[str, ...]
     passed_over: dict[str, tuple[str, ...]]
-    fingerprint: str
-    state: str
     merged: merging.Merged
 
 
@@ -72,11 +67,6 @@ def collect(data: config.Data) -> Collection:
     problems = sorted(problems, key=lambda problem: problem.image_id)
     duplicates = [pair for root in _of("isic2020", roots, sources) for pair in isic2020.duplicate_pairs(root)]
     lesions = [pair for root in _of("ham10000", roots, sources) for pair in ham10000.lesion_pairs(root)]
-    others = problems, duplicates, lesions, data.name
-    plain, stamped = (
-        hashlib.sha256(repr((fingerprint(data, records, stamps=stamps), *others)).encode()).hexdigest()
-        for stamps in (False, True)
-    )
     passed_over = collections.defaultdict(list)
     for what, names in (item for contents in read.values() for item in contents.passed_over.items()):
         passed_over[what] += names
@@ -87,8 +77,6 @@ def collect(data: config.Data) -> Collection:
         tuple(lesions),
         read_as=tuple(sentence for contents in read.values() for sentence in contents.read_as),
         passed_over={what: tuple(names) for what, names in passed_over.items()},
-        fingerprint=plain,
-        state=stamped,
         merged=merged,
     )
 
@@ -125,17 +113,6 @@ class UnusableImages(ValueError):
             "Mend the files, or leave these images out: --config.data.on_error=skip."
         )
         self.problems = problems
-
-
-def fingerprint(data: config.Data, records: Sequence[Record], *, stamps: bool) -> str:
-    """Returns the SHA-256 of all that decides how `records` are stored; of files, names, sizes and perhaps stamps."""
-    how = data.size, data.aspect, data.resampling, data.mask_lesion, data.mask_ignored
-    digest = hashlib.sha256(repr((_FORMAT, *how)).encode())
-    for record in records:
-        facts = {name: value for name, value in vars(record).items() if name not in ("image", "mask")}
-        files = [file and (file.name, file.size, stamps and file.stamp) for file in (record.image, record.mask)]
-        digest.update(repr((facts, files)).encode())
-    return digest.hexdigest()
 
 
 def _merged(data: config.Data, roots: Mapping[str, Folder], records: Mapping[str, Sequence[Record]]) -> merging.Merged:

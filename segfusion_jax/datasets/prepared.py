@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from segfusion_jax import config
-from segfusion_jax.datasets import builder, classes, own_split, table
+from segfusion_jax.datasets import both_kinds, builder, classes, identity, own_split, table
 from segfusion_jax.datasets.audit import audit, union
 from segfusion_jax.datasets.causes import refuse_indivisible
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
@@ -31,6 +31,7 @@ from segfusion_jax.runtime.locks import locked
 
 _log = logging.getLogger(__name__)
 
+_CONTENTS = "contents.csv"
 _NAMED = 10
 """Names of what is passed over that the audit lists."""
 
@@ -55,9 +56,20 @@ class Prepared:
         return features["image"].bytes_list.value[0], features["mask"].bytes_list.value[0]
 
 
-def fingerprint(data: config.Data) -> str:
-    """Returns the SHA-256 of everything that decides what is stored, see `Collection`. Opens no image."""
-    return collect(data).fingerprint
+def contents(data: config.Data, digests: identity.Digests) -> identity.Contents:
+    """Returns what the images are that `data` names; reads those files whose digest is not known."""
+    return identity.identify(data, collect(data), digests)
+
+
+def known_digests(records_folder: pathlib.Path) -> identity.Digests:
+    """Returns the digests that are remembered in a folder of record stores."""
+    return identity.Digests(records_folder / "digests.csv")
+
+
+def read_contents(splits_folder: pathlib.Path) -> dict[str, identity.Content]:
+    """Returns what the images were when `prepare` stored them, by id; {} where it has not."""
+    path = splits_folder / _CONTENTS
+    return identity.read(path) if path.exists() else {}
 
 
 def prepare(
@@ -72,9 +84,9 @@ def prepare(
 ) -> None:
     """Writes the record store, unless it is complete for the same input, and the files of the split.
 
-    Writes `splits.csv` (one `Row` an image), `audit.json` and `problems.csv` (images left out) into `splits_folder`.
-    The store is a folder of `records_folder` named after its input, so that a new one leaves the old ones alone. One
-    process prepares it at a time; an interrupted one is gone on with.
+    Writes `splits.csv` (one `Row` an image), `audit.json`, `problems.csv` (images left out) and `contents.csv`
+    (digests) into `splits_folder`. The store is a folder of `records_folder` named after the content of its input, so
+    that a new one leaves the old ones alone. One process prepares it at a time; an interrupted one is gone on with.
 
     Args:
       data: config of what is prepared.
@@ -90,12 +102,13 @@ def prepare(
       ValueError: images cannot be used and `data.on_error` is "raise"; or a split lacks a class; or nothing is
         left that no model saw.
     """
-    contents = collect(data)
-    store = records_folder / contents.state[:16]
+    collection, digests = collect(data), known_digests(records_folder)
+    found = identity.identify(data, collection, digests)
+    store = records_folder / store_name(found)
     if not (store / "images.csv").exists():  # else nothing is written, so that the folder may be read-only
         with locked(store.with_name(f"{store.name}.lock"), what=f"prepares {data.name}"):
             if not (store / "images.csv").exists():
-                _write_store(data, contents, store, splits_folder, download_config)
+                _write_store(data, collection, store, splits_folder, download_config)
     rows, problems = table.read_rows(store / "images.csv"), table.read_problems(store / "problems.csv")
     _refuse(problems, data, splits_folder)
     rows, seen, reasons = without_seen(rows, saw or {})
@@ -106,43 +119,59 @@ def prepare(
     rows = [dataclasses.replace(row, target=target) for row, target in zip(rows, targets, strict=True)]
     rows = deal(rows, splits, data.sources, possible=told.possible)
     if for_training:
+        judged = classes.judged(told, classes.positive(told.classes, data))
+        rows = both_kinds.completed(rows, judged, splits, data.sources)
         own = [row for row in rows if row.source in data.own]
         binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
-        judged = classes.judged(told, classes.positive(told.classes, data))
-        refuse_indivisible(own, judged, [*contents.read_as, *told_of_seen], binary)
+        refuse_indivisible(own, judged, [*collection.read_as, *told_of_seen], binary)
         _check_classes(rows, told, data, splits)
     rows += seen
     table.write_problems(splits_folder / "problems.csv", problems)
     read = {
-        "read_as": list(contents.read_as),
+        "read_as": list(collection.read_as),
         "passed_over": {
-            what: {"count": len(names), "first": list(names[:_NAMED])} for what, names in contents.passed_over.items()
+            what: {"count": len(names), "first": list(names[:_NAMED])} for what, names in collection.passed_over.items()
         },
     }
-    facts = {"records": store.name, "own_split": len(own_split.named(rows)), **read, **audit(rows, problems, told)}
+    where = {"records": store.name, "records_folder": str(records_folder.absolute())}
+    facts = {**where, "own_split": len(own_split.named(rows)), **read, **audit(rows, problems, told)}
     facts["seen"] = told_of_seen
-    facts |= union(rows, contents.merged, data.sources)
+    facts |= union(rows, collection.merged, data.sources)
+    identity.write(splits_folder / _CONTENTS, found)
+    digests.save()
     table.write_rows(splits_folder / "splits.csv", rows)
     write_text(splits_folder / "audit.json", json.dumps(facts, indent=2))
     _tell(facts, splits_folder)
 
 
 def load(records_folder: pathlib.Path, splits_folder: pathlib.Path) -> Prepared:
-    """Opens what `prepare` wrote.
+    """Opens what `prepare` wrote; the record store, where it is not in `records_folder`, in the one that it named.
 
     Raises:
       FileNotFoundError: it has not been prepared, or the record store is gone.
       ValueError: the table names images that the store does not have.
     """
-    store = records_folder / read_audit(splits_folder)["records"]
-    if not (store / "images.csv").exists():
-        raise FileNotFoundError(f"{store}: the record store that {splits_folder} was made from is gone; prepare again")
+    facts = read_audit(splits_folder)
+    folders = records_folder.absolute(), pathlib.Path(facts.get("records_folder", records_folder))
+    stores = [folder / facts["records"] for folder in folders]
+    store = next((one for one in stores if (one / "images.csv").exists()), None)
+    if store is None:
+        places = " nor in ".join(dict.fromkeys(str(one.parent) for one in stores))
+        raise FileNotFoundError(
+            f"the record store {stores[0].name} that {splits_folder} was made from is not in {places}: name the folder "
+            "that holds it as data.records, or prepare again in another workdir"
+        )
     rows = read_rows(splits_folder)
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     source = _reader(store).as_data_source(split=builder.SPLIT, deserialize_method=raw)  # pyright: ignore[reportCallIssue]
     if 1 + max(row.position for row in rows) != len(source):
         raise ValueError(f"{splits_folder / 'splits.csv'} is not of the {len(source)} records in {store}")
     return Prepared(rows, source)
+
+
+def store_name(contents: identity.Contents) -> str:
+    """Returns what the store of these images is called in its folder."""
+    return contents.fingerprint[:16]
 
 
 def read_rows(splits_folder: pathlib.Path) -> tuple[Row, ...]:

@@ -182,7 +182,7 @@ def _grouped(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str]
     free = {name: members for name, members in groups.items() if name not in {*kept, *apart, *tested, *only_trained}}
     places = dict.fromkeys(apart, ("test" if splits.official_test else "official_test", -1))
     places |= dict.fromkeys(tested, ("test", -1))
-    places |= {name: ("train", _drawn_fold(name, splits)) for name in only_trained - apart - tested}
+    places |= {name: ("train", drawn_fold(name, splits)) for name in only_trained - apart - tested}
     places |= _dealt(free, splits, 0.0 if splits.official_test else fractions[0], fractions[1]) | kept
 
     def place(row: Row) -> tuple[str, int]:
@@ -320,11 +320,11 @@ def _kept(
             )
         for split, fold in places:
             unfolded = split in ("train", "validation") and fold < 0
-            kept[name] = (split, _drawn_fold(name, splits) if unfolded else fold)
+            kept[name] = (split, drawn_fold(name, splits) if unfolded else fold)
     return kept
 
 
-def _drawn_fold(name: str, splits: config.Splits) -> int:
+def drawn_fold(name: str, splits: config.Splits) -> int:
     """Returns the fold of a group that is not dealt with others."""
     return int(_uniform(f"{splits.seed}/fold", name) * splits.num_folds)
 

@@ -1,5 +1,6 @@
 """Batches for a step: Grain over prepared records. The stream is a function of the step, so it resumes anywhere."""
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -9,11 +10,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import grain
 import numpy as np
 from absl import flags
+from grain.multiprocessing import SharedMemoryArray
 
 from segfusion_jax.config import Augmentation, Input
 from segfusion_jax.input import sampling
@@ -21,6 +24,7 @@ from segfusion_jax.input.augment import draw, draw_colours, recolour, warp
 from segfusion_jax.input.examples import Batch, Examples, Source, empty_batch
 from segfusion_jax.runtime.progress import logged
 
+_WATCHED = 64  # arrays: of more batches than anybody keeps
 STEPS_PER_BLOCK = 32
 """Steps for which an on-device stream draws at once. More save little, and progress is shown between blocks only."""
 
@@ -117,8 +121,8 @@ class TrainStream:
         # threads then close its shared memory, the second perhaps a file that got the same descriptor in between.
         end = sys.maxsize if config.num_workers else stop
         dataset = grain.MapDataset.range(start, end).map(drawn).map(_Read(self.examples, self.examples.image_size))
-        with contextlib.closing(_read_ahead(dataset, config)) as read:
-            yield from itertools.islice(read, stop - start)
+        with contextlib.closing(_read_ahead(dataset, config)) as read, _released() as watched:
+            yield from map(watched, itertools.islice(read, stop - start))
 
     def indices(self, step: int) -> np.ndarray:
         """Returns the numbers of the examples in the batch of `step`, over all processes: [B]."""
@@ -150,6 +154,29 @@ def decode_all(examples: Examples, config: Input, *, length: int = 0) -> Batch:
 def _in_threads(config: Input) -> Input:
     """Returns the config without worker processes, whose start costs more than a single pass over the examples."""
     return dataclasses.replace(config, num_workers=0)
+
+
+@contextlib.contextmanager
+def _released() -> Iterator[Callable[[Batch], Batch]]:
+    """Yields a function that watches batches, of which at the end nothing is left in shared memory but what is in use.
+
+    Whoever is stopped keeps the last batches in its traceback. Their memory would otherwise be found at the end of the
+    process by Python's resource tracker, which says so.
+    """
+    watched: collections.deque[weakref.ref[SharedMemoryArray]] = collections.deque(maxlen=_WATCHED)
+
+    def watch(batch: Batch) -> Batch:
+        watched.extend(weakref.ref(array) for array in batch.values() if isinstance(array, SharedMemoryArray))
+        return batch
+
+    try:
+        yield watch
+    finally:
+        for array in (reference() for reference in watched):
+            if array is not None:
+                array._unlink_on_del = False
+                with contextlib.suppress(FileNotFoundError):
+                    array.shm.unlink()  # the name; what is mapped stays until its last use
 
 
 def _serve(*_: int) -> None:

@@ -1,6 +1,8 @@
 """The models that a config asks for."""
 
 import functools
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,8 @@ from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.pretrained import is_unet, load_pretrained, load_weights
 from segfusion_jax.models.unet import EncoderUNet, UNet
 from segfusion_jax.runtime import locations
+
+_METADATA = "metadata.json"  # of a released model's folder
 
 
 def make_unet(
@@ -90,12 +94,17 @@ def load_backbone(config: configs.Classifier, classifier: Functional) -> Functio
     """Returns `classifier` with the weights before its last layer from the file that the config names, if any."""
     if not config.pretrained:
         return classifier
-    classifier = load_pretrained(find_pretrained(config), classifier, drop=_heads(config))
+    path = find_pretrained(config)
+    if is_unet(path):
+        raise ValueError(f"{_field(config)} = {config.pretrained!r} holds a U-Net: must be weights of a classifier")
+    classifier = load_pretrained(path, classifier, drop=_heads(config))
     return classifier._replace(preprocessing=_preprocessing(config, classifier.preprocessing))
 
 
 def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.Path:
     """Returns the path of the weight file that the config names; a published one is downloaded if it is not there.
+
+    Of a released model's folder that is its classifier or its U-Net; of several the first.
 
     Raises:
       FileNotFoundError: says where it was looked for.
@@ -103,17 +112,28 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
       OSError: the download failed.
     """
     name = config.pretrained
-    if path := _local_file(name):
+    if path := _local_file(config, name):
         return path
     if name in published.PUBLISHED:
         _check_published(config)
         filename = published.PUBLISHED[name].remote.filename
-        return _local_file(filename) or published.fetch(name, locations.cache_folder() / "weights")
+        return _local_file(config, filename) or published.fetch(name, locations.cache_folder() / "weights")
     raise FileNotFoundError(
         f"{_field(config)} = {name!r}: no such file, nor in the folders of SEGFUSION_DATA; give the path of a weight "
-        f"file of Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, one of {', '.join(published.PUBLISHED)}, "
-        'or "" to train from scratch'
+        "file of ours, Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, a released model's folder, one "
+        f'of {", ".join(published.PUBLISHED)}, or "" to train from scratch'
     )
+
+
+def pretrained_digest(config: configs.Segmenter | configs.Classifier) -> str:
+    """Returns a digest of the weights that the config names, and of whether they are known by name: their preprocessing
+    is then their publisher's.
+
+    Raises:
+      FileNotFoundError, ValueError, OSError: as `find_pretrained`.
+    """
+    by_name = _local_file(config, config.pretrained) is None
+    return hashlib.sha256(find_pretrained(config).read_bytes() + b"by name" * by_name).hexdigest()
 
 
 def _made(make: Callable[..., nnx.Module], seed: int | None) -> nnx.Module:
@@ -143,8 +163,13 @@ def _heads(config: configs.Segmenter | configs.Classifier) -> tuple[str, ...]:
     return ("head", config.pretrained_head) if config.pretrained_head else ("head",)
 
 
-def _local_file(name: str) -> pathlib.Path | None:
-    path = locations.find(name)
+def _local_file(config: configs.Segmenter | configs.Classifier, name: str) -> pathlib.Path | None:
+    path = locations.find(name) if name else None
+    if path and (path / _METADATA).is_file():
+        members = json.loads((path / _METADATA).read_text())[
+            "classifiers" if isinstance(config, configs.Classifier) else "unets"
+        ]
+        path = path / members[0] if members else None
     return path if path and path.is_file() else None
 
 
@@ -164,6 +189,6 @@ def _check_published(config: configs.Segmenter | configs.Classifier) -> None:
 
 def _preprocessing(config: configs.Segmenter | configs.Classifier, of_file: Preprocessing) -> Preprocessing:
     """Returns the preprocessing of the weights, by their publisher rather than the file, at the config's image size."""
-    by_name = _local_file(config.pretrained) is None
+    by_name = _local_file(config, config.pretrained) is None
     theirs = published.PUBLISHED[config.pretrained].preprocessing if by_name else of_file
     return theirs._replace(image_size=config.image_size)

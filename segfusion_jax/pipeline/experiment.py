@@ -1,22 +1,20 @@
 """The stages of a run, their order, and what is already done."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
-import os
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Sequence
 
-from segfusion_jax.config import Config, flatten
+from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared
-from segfusion_jax.datasets.splits import find_table
-from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.pipeline import plan as planning
 from segfusion_jax.pipeline import released
+from segfusion_jax.pipeline.changes import Changes, changes, refusal, schedule_told
+from segfusion_jax.pipeline.dependence import TRAINED, files, fingerprints, values
+from segfusion_jax.pipeline.reuse import go_on, take_over
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import bridge
 from segfusion_jax.pipeline.stages.classify import classify
@@ -33,40 +31,16 @@ from segfusion_jax.runtime.progress import duration
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A step of a run.
-
-    Attributes:
-      perform: writes the folder that bears the stage's name from what the stages before wrote.
-      fields: fields of the config, or sections, that its result depends on beside those of the stages before.
-    """
-
-    perform: Callable[[Run], None]
-    fields: tuple[str, ...]
-
-
-STAGES = {
-    "prepare": Stage(prepare, ("data.", "splits.")),
-    "segment": Stage(segment, ("seed", "compute_dtype", "parallel.", "segmenter.")),
-    "score": Stage(score, ("bridge.threshold",)),
-    "bridge": Stage(bridge, ("bridge.masks", "bridge.min_area", "bridge.max_border")),
-    "classify": Stage(classify, ("bridge.", "classifier.")),
-    "evaluate": Stage(evaluate, ("evaluation.",)),
-    "report": Stage(report, ()),
+STAGES: dict[str, Callable[[Run], None]] = {
+    "prepare": prepare,
+    "segment": segment,
+    "score": score,
+    "bridge": bridge,
+    "classify": classify,
+    "evaluate": evaluate,
+    "report": report,
 }
-"""In the order in which they run."""
-
-_ADVICE = "Give another --workdir"
-
-FREE = (
-    "input.",
-    "checkpoints.",
-    "parallel.api",
-    *(f"{model}.training.{name}" for model in ("segmenter", "classifier") for name in ("remat", "nonfinite")),
-)
-"""Fields and sections of the config that change no result, but a run that stops at what is not finite into one that
-skips it: they may differ when a run goes on."""
+"""In the order in which they run. Each writes the folder that bears its name from what those before it wrote."""
 
 
 def run(
@@ -78,11 +52,14 @@ def run(
 ) -> Run:
     """Runs stages in their order; one that is done already is skipped, one that was stopped goes on.
 
+    A stage that does not train runs again where a field changed that it depends on, see `dependence`; a training goes
+    on where it is only to have more epochs than it had.
+
     Args:
       config: config of the experiment.
-      workdir: a new folder, or one that the same config wrote.
+      workdir: a new folder, or one of an experiment that trained nothing that this one would train otherwise.
       stages: names of the stages that are run.
-      reuse: workdirs of other configs, whose leading stages are taken over where theirs would do the same.
+      reuse: other workdirs, whose stages are taken over where they did the same.
 
     Returns:
       The run.
@@ -102,38 +79,100 @@ def run(
     _check_batch_sizes(config, devices)
     digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:8]
     devices.wait_for_all(f"the start, with the workdir {workdir} and a config of digest {digest}")
-    _check_owner(this)
-    fingerprints = _fingerprints(config)
+    _check_is_run(this)
+    found = _check_changes(changes(this), this)
     _check_weights(this)
-    _check_done(this, stages, fingerprints)
-    if all(this.done(name) for name in stages):
+    _check_stages(this, stages, found)
+    lead = _Lead(this) if devices.is_lead else None
+    if lead:
+        lead.check()
+        lead.remember()
+    if all(this.done(name) for name in stages) and not set(stages) & set(found.again):
         _log.info("%s: all is done already", workdir)
         return this
     devices.wait_for_all("workdir checked")
-    with owned(this.lock, what=str(workdir)) if devices.is_lead else contextlib.nullcontext():
-        if devices.is_lead:
-            _check_owner(this)  # once more, now that nobody else changes it
-            _check_done(this, stages, fingerprints)
-            if not this.done("prepare"):
-                this.write_settings()
-            _take_over(this, [Run(config, path) for path in reuse], fingerprints)
+    with owned(this.lock, what=str(workdir)) if lead else contextlib.nullcontext():
+        if lead:
+            lead.claim(stages, reuse)
         devices.wait_for_all("workdir claimed")
         for name in STAGES:
             if name in stages:
-                _perform(this, name, fingerprints[name])
+                _perform(this, name, lead)
     return this
 
 
-def _perform(this: Run, name: str, fingerprint: str) -> None:
+class _Lead:
+    """What the process does that writes: it knows the content of the files that the config names.
+
+    Args:
+      run: the run.
+    """
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._digests = prepared.known_digests(run.records)
+        self._contents = prepared.contents(run.config.data, self._digests)
+        self._files = files(run.config, self._contents.fingerprint)
+
+    def check(self) -> Changes:
+        """Returns what is otherwise than the workdir has it.
+
+        Raises:
+          ValueError: it is of another config, of other files or of another version.
+        """
+        found = _check_changes(changes(self._run, self._files, self._contents.images), self._run)
+        for name in STAGES:
+            if name not in found.again and self._run.done(name) not in (None, self.fingerprint(name)):
+                raise ValueError(
+                    f"{self._run.workdir}: another version of segfusion_jax did its stage {name!r}. "
+                    "Give another --workdir"
+                )
+        return found
+
+    def claim(self, stages: Sequence[str], reuse: Sequence[pathlib.Path]) -> None:
+        """Makes the workdir this config's, now that nobody else changes it, with what other workdirs have for it."""
+        _check_is_run(self._run)
+        found = self.check()
+        _check_stages(self._run, stages, found)
+        longer = self._run.longer
+        if found.longer:
+            before = found.epochs_before
+            _log.info("%s", schedule_told(self._run.config, found.longer, before))
+            longer = {**longer, found.longer: [*longer.get(found.longer, []), before]}
+        if anew := [name for name in found.again if name != found.longer]:
+            _log.info("%s: %s is not done any more", "; ".join(found.told.values()), ", ".join(anew))
+        for name in found.again:
+            self._run.forget(name)
+        if found.longer:
+            go_on(self._run.folder(found.longer))
+        self._run.write_settings(self._files, longer)
+        self.remember()
+        take_over(self._run, reuse, self._files, prepared.store_name(self._contents))
+
+    def remember(self) -> None:
+        """Keeps what was read of files for the next start, where images are prepared."""
+        if self._run.is_prepared:
+            self._digests.save()
+
+    def fingerprint(self, stage: str) -> str:
+        """Returns a hash of all that the result of a stage depends on."""
+        bound = values(json.loads(self._run.config.to_json()))
+        return fingerprints(bound, self._files, self._run.longer)[stage]
+
+
+def _perform(this: Run, name: str, lead: _Lead | None) -> None:
     if this.done(name):
         _log.info("stage %s was done before", name)
         return
     _log.info("stage %s", name)
     start = time.monotonic()
-    STAGES[name].perform(this)
+    if lead and name not in TRAINED:
+        this.clear(name)
+    this.devices.wait_for_all(f"the start of {name}")
+    STAGES[name](this)
     seconds = time.monotonic() - start
-    if this.devices.is_lead:
-        this.mark_done(name, fingerprint, seconds)
+    if lead:
+        this.mark_done(name, lead.fingerprint(name), seconds)
     this.devices.wait_for_all(name)
     _log.info("stage %s took %s", name, duration(seconds))
 
@@ -151,7 +190,8 @@ def plan(config: Config, workdir: pathlib.Path) -> str:
     config = released.resolved(config)
     this = Run(config, workdir)
     _check_batch_sizes(config, this.devices)
-    _check_owner(this)
+    _check_is_run(this)
+    _check_changes(changes(this), this)
     return planning.plan(this)
 
 
@@ -170,87 +210,23 @@ def _check_weights(this: Run) -> None:
         this.networks.classifier(number=0, num_logits=1)
 
 
-def _check_owner(this: Run) -> None:
-    written = this.read_settings()
-    if written is None:
-        if not this.is_empty:
-            raise ValueError(f"{this.workdir} is not empty and holds no config.json: give a new folder as --workdir")
-        return
-    if not any(this.done(name) for name in STAGES):
-        return
-    theirs, ours = _bound(written["config"]), _bound(json.loads(this.config.to_json()))
-    unknown = sorted(name for name in theirs.keys() ^ ours.keys() if not name.startswith("data.collections."))
-    if unknown:
-        listed = ", ".join(unknown[:10])
-        raise ValueError(
-            f"{this.workdir} was written by another version of segfusion_jax, without or with {listed}. {_ADVICE}"
-        )
-    names = [name for name in sorted(theirs | ours) if theirs.get(name) != ours.get(name)]
-    if names:
-        listed = "; ".join(f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:10])
-        raise ValueError(f"{this.workdir} belongs to another config: {listed}. {_ADVICE}")
+def _check_is_run(this: Run) -> None:
+    if this.read_settings() is None and not this.is_empty:
+        raise ValueError(f"{this.workdir} is not empty and holds no config.json: give a new folder as --workdir")
 
 
-def _fingerprints(config: Config) -> dict[str, str]:
-    """Returns a hash of what each stage's result depends on: fields that are not free, and the files that they name."""
-    values = _bound(dataclasses.asdict(config))
-    files = {"data.": prepared.fingerprint(config.data)}
-    for name, section in (("segmenter.", config.segmenter), ("classifier.", config.classifier)):
-        if section.pretrained:
-            files[name] = hashlib.sha256(find_pretrained(section).read_bytes()).hexdigest()
-    files |= released.digests(config)
-    if config.splits.table:
-        files["splits."] = hashlib.sha256(find_table(config.splits).read_bytes()).hexdigest()
-    fields, fingerprints = (), {}
-    for stage in STAGES:
-        fields += STAGES[stage].fields
-        parts = [{name: value for name, value in part.items() if name.startswith(fields)} for part in (values, files)]
-        fingerprints[stage] = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return fingerprints
+def _check_changes(found: Changes, this: Run) -> Changes:
+    if found.refused:
+        raise ValueError(refusal(this, found))
+    return found
 
 
-def _take_over(this: Run, others: Sequence[Run], fingerprints: dict[str, str]) -> None:
-    """Links what leading stages wrote from the first of `others` whose stage has the same fingerprint."""
-    for name in STAGES:
-        if this.done(name):
-            continue
-        same = [other for other in others if other.done(name) == fingerprints[name]]
-        if not same:
-            continue
-        _log.info("stage %s is taken over from %s", name, same[0].workdir)
-        if name == "prepare" and not this.config.data.records:
-            _link_tree(same[0].records, this.records)
-        _link_tree(same[0].folder(name), this.folder(name), last="done.json")
-
-
-def _link_tree(source: pathlib.Path, target: pathlib.Path, *, last: str = "") -> None:
-    """Links the files of a stage that is done, which is never written again; `last` is linked last."""
-    if not source.exists():
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns(last))
-    if last:
-        _link(source / last, target / last)
-
-
-def _link(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
-
-
-def _check_done(this: Run, stages: Sequence[str], fingerprints: dict[str, str]) -> None:
-    """Checks that what is done is of these files, and that nothing between it and `stages` is missing."""
-    for name in STAGES:
-        if this.done(name) not in (None, fingerprints[name]):
-            changed = "the files of data.root, the pretrained weights or the model of bridge.masks changed"
-            raise ValueError(f"{this.workdir}: {changed} since its stage {name!r}. {_ADVICE}")
-    for name in STAGES:
-        if this.done(name) or name not in stages:
-            continue
+def _check_stages(this: Run, stages: Sequence[str], found: Changes) -> None:
+    """Checks that nothing between what is done and `stages` is missing."""
+    done = {name for name in STAGES if this.done(name) and name not in found.again}
+    for name in (name for name in STAGES if name in stages and name not in done):
         for missing in _needed(this.config, name):
-            if missing not in stages and not this.done(missing):
+            if missing not in stages and missing not in done:
                 raise ValueError(
                     f"stage {name!r} needs stage {missing!r}, which is not done: run it too, or no --stages"
                 )
@@ -263,8 +239,3 @@ def _needed(config: Config, name: str) -> list[str]:
         return before
     spare = ("segment", "score") if config.bridge.masks == "annotated" else ("score",)
     return [stage for stage in before if stage not in spare]
-
-
-def _bound(values: dict) -> dict:
-    """Returns the fields of a config that are not free, by their dotted names."""
-    return {name: value for name, value in flatten(values).items() if not name.startswith(FREE)}

@@ -23,6 +23,9 @@ from segfusion_jax.serving.segfusion import METADATA, SPLIT, model_folder, read_
 
 _log = logging.getLogger(__name__)
 
+DIGESTS = ("segmenter.", "splits.saw")
+"""What `digests` names them by: the U-Nets that make masks, and what the bases saw; each like the fields of a stage."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Base:
@@ -106,9 +109,9 @@ def digests(config: Config) -> dict[str, str]:
     """
     parts = {}
     if config.bridge.released:
-        parts["segmenter."] = b"".join(path.read_bytes() for path in unets(config))
+        parts[DIGESTS[0]] = b"".join(path.read_bytes() for path in unets(config))
     if saw := {base.named: base.saw for base in bases(config)}:
-        parts["splits.saw"] = repr(saw).encode()
+        parts[DIGESTS[1]] = repr(saw).encode()
     return {field: hashlib.sha256(content).hexdigest() for field, content in parts.items()}
 
 

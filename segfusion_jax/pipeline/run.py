@@ -1,11 +1,13 @@
 """A run: its config, what its stages share, and its workdir, of which only this module knows what files are called."""
 
 import csv
+import dataclasses
 import functools
 import importlib.metadata
 import json
 import pathlib
 import platform
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -230,7 +232,8 @@ class Run:
         return not self.workdir.is_dir() or all(path.name.startswith(ours) for path in self.workdir.iterdir())
 
     def read_settings(self) -> dict[str, Any] | None:
-        """Returns `config` and `versions`, as the run wrote them that the workdir belongs to; None without such a run.
+        """Returns `config`, `files`, `versions` and `longer`, as the run wrote them that the workdir belongs to; None
+        without such a run.
 
         Raises:
           ValueError: a version of segfusion_jax with another layout wrote it.
@@ -245,13 +248,41 @@ class Run:
             )
         return written
 
-    def write_settings(self) -> None:
-        """Writes the config, and the versions of what makes the run."""
+    def write_settings(self, files: Mapping[str, str], longer: Mapping[str, Sequence[int]]) -> None:
+        """Writes the config, with the digests of the files that it names, and the versions of what began the run.
+
+        Args:
+          files: of `dependence.files`.
+          longer: as the property of this name returns it.
+        """
         libraries = {name: importlib.metadata.version(name) for name in _PACKAGES}
         own = {"segfusion_jax": __version__} | ({"commit": commit} if (commit := revision()) else {})
         versions = own | libraries | {"python": platform.python_version()}
-        content = {"layout": LAYOUT, "config": json.loads(self.config.to_json()), "versions": versions}
-        write_text(self._settings, json.dumps(content, indent=2) + "\n")
+        settings = {"layout": LAYOUT, "config": json.loads(self._located().to_json()), "files": dict(files)}
+        if self.is_prepared:
+            versions = self.versions
+        self._write(settings | {"versions": versions, "longer": dict(longer)})
+
+    @property
+    def longer(self) -> dict[str, list[int]]:
+        """For how many epochs a stage was trained before it was trained for longer, one number each time; by stage."""
+        return (self.read_settings() or {}).get("longer", {})
+
+    def write_longer(self, longer: Mapping[str, Sequence[int]]) -> None:
+        """Writes what `longer` then returns."""
+        kept = {stage: list(epochs) for stage, epochs in longer.items() if epochs}
+        self._write({**(self.read_settings() or {}), "longer": kept})
+
+    def _write(self, settings: Mapping[str, Any]) -> None:
+        write_text(self._settings, json.dumps(settings, indent=2) + "\n")
+
+    def _located(self) -> Config:
+        """Returns the config with the folder of the records as it is found from wherever a command is started."""
+        if not self.config.data.records:
+            return self.config
+        return dataclasses.replace(
+            self.config, data=dataclasses.replace(self.config.data, records=str(self.records.absolute()))
+        )
 
     @property
     def versions(self) -> dict[str, str]:
@@ -262,6 +293,23 @@ class Run:
         """Returns the fingerprint under which a stage was done; None where it is not done."""
         marker = self._marker(stage)
         return json.loads(marker.read_text())["fingerprint"] if marker.exists() else None
+
+    def has_begun(self, stage: str) -> bool:
+        """Returns whether a stage has written anything."""
+        folder = self.folder(stage)
+        return folder.is_dir() and any(folder.iterdir())
+
+    def forget(self, stage: str) -> None:
+        """Makes a stage one that is not done; what it wrote stays."""
+        self._marker(stage).unlink(missing_ok=True)
+
+    def clear(self, stage: str) -> None:
+        """Removes what a stage wrote."""
+        shutil.rmtree(self.folder(stage), ignore_errors=True)
+
+    def has_store(self, name: str) -> bool:
+        """Returns whether the record store called `name` is there and whole."""
+        return (self.records / name / "images.csv").exists()
 
     def mark_done(self, stage: str, fingerprint: str, seconds: float) -> None:
         """Writes that a stage is done, under which fingerprint, and how long it took."""

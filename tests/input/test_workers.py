@@ -25,10 +25,37 @@ if __name__ == "__main__":
 """
 
 
+STOPPED = """
+import contextlib
+from segfusion_jax.config import Augmentation, Input
+from segfusion_jax.input.loader import TrainStream
+from tests.input import fakes
+
+def train():
+    stream = TrainStream(fakes.examples(4, image_size=(256, 256)), Augmentation(), batch_size=8, seed=1)
+    with contextlib.closing(stream.batches(0, 100, Input(num_workers=1))) as batches:
+        for step, batch in enumerate(batches):
+            if step == 2:
+                raise KeyboardInterrupt
+
+if __name__ == "__main__":
+    train()
+"""
+
+
+def test_a_script_that_is_stopped_leaves_nothing_in_shared_memory(tmp_path):
+    done = run(tmp_path, STOPPED)
+    assert done.returncode and done.stderr.strip().endswith("KeyboardInterrupt")
+
+
 def test_a_script_and_a_thread_of_it_read_by_workers(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, tmp_path / "script.py"], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
-    )
+    done = run(tmp_path, SCRIPT)
     assert done.returncode == 0, done.stderr
+
+
+def run(folder, script):
+    (folder / "script.py").write_text(script)
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    return subprocess.run(
+        [sys.executable, folder / "script.py"], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )

@@ -21,7 +21,7 @@ def finished(folder, *, seed: int, strength: float, ids=range(N), threshold: flo
     labels = LABELS[: len(ids)]
     probabilities = 1 / (1 + np.exp(-(strength * (labels - 0.5) + rng.normal(size=len(ids)))))
     run = Run(dataclasses.replace(Config(), bridge=Bridge(mode=mode)), folder)
-    run.write_settings()
+    run.write_settings({}, {})
     run.mark_done("evaluate", "of a test", 0)
     run.write_metrics({"classification": {"threshold": {"value": threshold}}})
     lines = [(f"I{i}", f"G{i // 2}", int(label), p) for i, label, p in zip(ids, labels, probabilities, strict=True)]

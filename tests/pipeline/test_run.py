@@ -50,7 +50,7 @@ def test_a_folder_without_a_run_cannot_be_opened(tmp_path):
 def test_what_is_written_is_read_back(tmp_path):
     run = Run(Config(seed=3), tmp_path)
     assert run.is_empty and run.read_settings() is None and run.done("prepare") is None
-    run.write_settings()
+    run.write_settings({}, {})
     run.write_metrics({"classification": {"n": {"value": 2.0}}})
     run.write_scores(("image_id", "dice"), [("a", 0.5)])
     run.write_predictions("predictions", ("image_id", "probability"), [("a", "0.25"), ("b", "0.75")])

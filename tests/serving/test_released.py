@@ -1,16 +1,22 @@
 """The released model: what its card promises, and what it says of images that are none."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image, ImageDraw
 from sklearn import metrics as sk_metrics
 
 import segfusion_jax as sf
+from segfusion_jax.config import Bridge, Config, Segmenter
 from segfusion_jax.evaluation import segmentation
+from segfusion_jax.models import from_config
+from segfusion_jax.models.pretrained import flatten
 from segfusion_jax.runtime.locations import find_data
 from tests import tiny
 
@@ -21,6 +27,10 @@ HAM10000 = find_data("ham10000")
 @pytest.fixture(scope="module")
 def metadata():
     return json.loads((FOLDER / "metadata.json").read_text())
+
+
+def stored(metadata) -> Config:
+    return Config.from_json(json.dumps(metadata["config"]))
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +78,40 @@ def test_blanks_noise_and_text_are_unfamiliar(model):
     ImageDraw.Draw(page).multiline_text((5, 5), "\n".join(["the lesion was seen on the left arm"] * 8), fill="black")
     predictions = model.predict([*blanks, noise, np.asarray(page)])
     assert [prediction.familiar for prediction in predictions] == [False] * 5
+
+
+def test_its_classifier_starts_another(metadata):
+    config = dataclasses.replace(stored(metadata).classifier, pretrained=str(FOLDER))
+    random = from_config.make_classifier(config, Bridge(), seed=0, dtype=jnp.dtype("float32"), num_logits=1)
+    started = from_config.load_backbone(config, random)
+    saved = safetensors.numpy.load_file(FOLDER / "classifier.safetensors")
+    arrays = flatten(started.params) | flatten(started.batch_stats)
+    assert arrays.keys() == saved.keys() and saved["head.kernel"].shape[1] == 7
+    for name, array in arrays.items():
+        theirs = flatten(random.params)[name] if name.startswith("head.") else saved[name].astype(np.float32)
+        np.testing.assert_array_equal(array, theirs)
+
+
+@pytest.mark.parametrize(("place", "number"), [(FOLDER, 0), (FOLDER / "unet_2.safetensors", 2)])
+def test_its_unets_start_others(metadata, place, number):
+    config = dataclasses.replace(stored(metadata).segmenter, pretrained=str(place))
+    started = from_config.load_unet(config, from_config.make_unet(config, seed=None, dtype=jnp.dtype("float32")))
+    saved = safetensors.numpy.load_file(FOLDER / f"unet_{number}.safetensors")
+    arrays = flatten(started.params) | flatten(started.batch_stats)
+    assert arrays.keys() == saved.keys()
+    assert all((np.asarray(array) == saved[name].astype(np.float32)).all() for name, array in arrays.items())
+
+
+def test_its_classifier_is_an_encoder_too_and_no_unet_a_classifier(metadata):
+    config = stored(metadata)
+    encoder = Segmenter(encoder="efficientnet_b0", filters=8, pretrained=str(FOLDER / "classifier.safetensors"))
+    unet = from_config.load_unet(encoder, from_config.make_unet(encoder, seed=0, dtype=jnp.dtype("float32")))
+    saved = safetensors.numpy.load_file(FOLDER / "classifier.safetensors")
+    np.testing.assert_array_equal(unet.params["encoder"]["stem"]["conv"]["kernel"], saved["stem.conv.kernel"])
+    wrong = dataclasses.replace(config.classifier, pretrained=str(FOLDER / "unet_0.safetensors"))
+    random = from_config.make_classifier(wrong, Bridge(), seed=None, dtype=jnp.dtype("float32"))
+    with pytest.raises(ValueError, match="config.classifier.pretrained = '.*unet_0.safetensors' holds a U-Net"):
+        from_config.load_backbone(wrong, random)
 
 
 @pytest.mark.skipif(HAM10000 is None, reason="needs ham10000 in a folder of SEGFUSION_DATA")

@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 
 from segfusion_jax.datasets.collections import labels, official
-from segfusion_jax.datasets.files import File
+from segfusion_jax.datasets.files import File, composed
 
 MEANINGS = {
     "image": (
@@ -109,7 +109,7 @@ def key(name: str) -> str:
     >>> key("Patient ID") == key("patient_id") == key("PATIENT-ID")
     True
     """
-    kept = "".join(letter for letter in name.casefold() if letter.isalnum())
+    kept = "".join(letter for letter in composed(name).casefold() if letter.isalnum())
     return kept or name.strip()
 
 
@@ -121,7 +121,7 @@ def read_label_map(file: File) -> LabelMap:
       ValueError: it is no TOML, or maps what there is not.
     """
     try:
-        content = tomllib.loads(file.read().decode("utf-8-sig"))
+        content = tomllib.loads(composed(file.read().decode("utf-8-sig")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{file}: no label map in TOML and UTF-8: {error}") from None
     columns, values = content.pop("columns", {}), content.pop("values", {})

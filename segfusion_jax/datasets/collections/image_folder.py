@@ -65,7 +65,7 @@ def understand(root: Folder, data: config.Data) -> Contents:
         folder; folders that are no classes; what looks like a group and is not used as one.
     """
     root, table = _opened(root)
-    files = dict(walk(root))
+    files = _files(root)
     map_path, label_map = _label_map(files, data)
     annotated = _annotated(files, label_map)
     if table:
@@ -111,6 +111,20 @@ def understand(root: Folder, data: config.Data) -> Contents:
         columns=meanings,
         labels=collections.Counter((row["written"], row.get("label", "")) for row in rows),
     )
+
+
+def _files(root: Folder) -> dict[str, File]:
+    """Returns every file below a folder by its path in it.
+
+    Raises:
+      ValueError: two paths look alike.
+    """
+    files: dict[str, File] = {}
+    for path, file in walk(root):
+        if path in files:
+            raise ValueError(f"{root}: {path!r} is there twice, spelled in two ways of Unicode: rename or remove one")
+        files[path] = file
+    return files
 
 
 def _opened(root: Folder) -> tuple[Folder, File | None]:

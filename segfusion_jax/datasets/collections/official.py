@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from segfusion_jax.datasets.files import File, Folder
+from segfusion_jax.datasets.files import File, Folder, composed
 from segfusion_jax.datasets.record import Problem, Record
 
 Row = dict[str, str]
@@ -234,18 +234,19 @@ def _same(name: str, other: str) -> bool:
 
 
 def _lines(file: File) -> Iterator[list[str]]:
-    """Yields the names of the columns, then the values of each row that is not empty."""
+    """Yields the names of the columns, then the values of each row that is not empty; as `composed` has them."""
     content = file.read()
+    spelled = str if content.isascii() else composed
     delimiter = max(",;\t", key=content[:4096].splitlines()[0].decode(errors="replace").count) if content else ","
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""), delimiter=delimiter)
     names: list[str] = []
     try:
         for values in filter(any, reader):
             if not names:
-                values = names = [name.strip() for name in values]
+                values = names = [spelled(name.strip()) for name in values]
             if len(values) != len(names):
                 raise ValueError(f"{len(values)} values; the header has {len(names)} columns")
-            yield values
+            yield list(map(spelled, values))
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: no UTF-8 text: {error}") from None
     except (csv.Error, ValueError) as error:

@@ -56,8 +56,10 @@ def _facts(run: Run) -> dict[str, str]:
     chosen = {"unet": segment.best_metric(run.config), "classifier": classify.best_metric(run.config)}
     histories = run.read_histories().items()
     kept = (f"{name.replace('_', ' ')}: {told(lines, chosen[name.split('_')[0]])}" for name, lines in histories)
+    longer = (f"stage {stage} {' and then '.join(map(str, before))}" for stage, before in run.longer.items())
     return {
         "Weights": "; ".join(kept),
+        **({"Epochs before it was trained for longer": "; ".join(longer)} if run.longer else {}),
         "Devices": run.devices.describe(),
         "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "Seconds by stage": ", ".join(f"{name} {seconds:g}" for name, seconds in run.seconds.items()),
