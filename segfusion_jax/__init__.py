@@ -5,6 +5,8 @@
     model = sf.SegFusion.load("workdir")
     predictions = model.predict(["lesion.jpg"])
 
+    sf.train(sf.Config(), pathlib.Path("workdir"))
+
 Importing it starts no device, defines no flag and configures nothing. Names are loaded when they are first used.
 It logs below "segfusion_jax"; where absl's logging was imported before, as JAX's libraries do, that is below "absl".
 """
@@ -42,7 +44,10 @@ _MODULES = {
     "functional": "models.functional",
     "load_dataset": "datasets.prepared",
     "load_pretrained": "models.pretrained",
+    "train": "pipeline.experiment:run",
 }
+"""Where each name lies; after a colon what it is called there."""
+
 
 _ROOMS = {"bridge": "bridge", "experiment": "pipeline.experiment"}
 
@@ -51,7 +56,8 @@ __all__ = [*_ROOMS, *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        module, _, called = _MODULES[name].partition(":")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), called or name)
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{_ROOMS[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
