@@ -108,7 +108,9 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
     if name in published.PUBLISHED:
         _check_published(config)
         filename = published.PUBLISHED[name].remote.filename
-        return _local_file(filename) or published.fetch(name, locations.cache_folder() / "weights")
+        if path := _local_file(filename):
+            return published.checked(name, path)
+        return published.fetch(name, locations.cache_folder() / "weights")
     raise FileNotFoundError(
         f"{_field(config)} = {name!r}: no such file, nor in the folders of SEGFUSION_DATA; give the path of a weight "
         f"file of Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, one of {', '.join(published.PUBLISHED)}, "
