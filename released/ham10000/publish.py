@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from segfusion_jax.evaluation import sections
+from segfusion_jax.serving.model_folder import write_manifest
 
 HERE = pathlib.Path(__file__).parent
 PARTS = {"full frames, 200x150": "200", "centre crops, 224x224": "224"}
@@ -96,6 +97,7 @@ def main() -> None:
         entry["origin"] = PRETRAINED
     metadata |= {"data": [DATA], "licence": DATA["licence"], "metrics_by_part": parts}
     (HERE / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
+    write_manifest(HERE)
     print(*(_row(name, part) for name, part in parts.items()), sep="\n")
 
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from segfusion_jax import __version__
 from segfusion_jax.datasets import dicom
+from segfusion_jax.datasets.files import MAX_BYTES
+from segfusion_jax.runtime import regular
 
 FOLDER = "segmentations"
 """Name of their folder beside the table of an output folder."""
@@ -94,7 +96,7 @@ def write(path: pathlib.Path, source: pathlib.Path, mask: np.ndarray, model: str
     Raises:
       ValueError: as `segmentation`.
     """
-    content = source.read_bytes()
+    content = regular.read(source, MAX_BYTES)
     if not dicom.is_dicom(content):
         return False
     path.write_bytes(segmentation(content, mask, model))

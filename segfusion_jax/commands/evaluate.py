@@ -3,7 +3,6 @@
 import argparse
 import collections
 import dataclasses
-import hashlib
 import itertools
 import json
 import logging
@@ -16,7 +15,7 @@ import numpy as np
 
 from segfusion_jax.bridge.levels import to_levels
 from segfusion_jax.config import Data
-from segfusion_jax.datasets import table, taxonomy
+from segfusion_jax.datasets import taxonomy
 from segfusion_jax.datasets.classes import judged_of, places
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.datasets.prepared import Prepared, load_dataset
@@ -32,10 +31,12 @@ from segfusion_jax.pipeline.stages.score import Overlaps, overlap
 from segfusion_jax.pipeline.stages.score import table as table_of_scores
 from segfusion_jax.report import text
 from segfusion_jax.runtime.atomic import write_table, write_text
+from segfusion_jax.runtime.locks import locked_folder
 from segfusion_jax.runtime.log import say
 from segfusion_jax.runtime.progress import logged
 from segfusion_jax.serving.ensembles import Classes, class_probabilities, malignant_probability
-from segfusion_jax.serving.segfusion import METADATA, SPLIT, SegFusion, model_folder
+from segfusion_jax.serving.model_folder import Metadata
+from segfusion_jax.serving.segfusion import SegFusion, finite
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--resamples = {arguments.resamples}: must be at least 1")
     if arguments.output.exists() and not arguments.output.is_dir():
         raise ValueError(f"--output = {arguments.output}: is no folder")
-    model, folder = SegFusion.load(arguments.model), model_folder(arguments.model)
-    parts = table.read_parts(folder / SPLIT)
+    model = SegFusion.load(arguments.model)
+    assert model.folder is not None  # where it was loaded from
+    parts = model.folder.read_parts()
     data = _data(model, arguments)
     prepared = load_dataset(**vars(data))
     rows, left_out = unseen([row for row in prepared.rows if row.split != "unused"], parts)  # unused are duplicates
@@ -99,17 +101,18 @@ def run(arguments: argparse.Namespace) -> int:
     metrics = {
         "collection": data.collection,
         "target": _target(model, classified),
-        "model": hashlib.sha256((folder / METADATA).read_bytes()).hexdigest(),
+        "model": model.folder.digest,
+        "model_files": dict(model.folder.files),
         "left_out": left_out,
     }
-    stated = json.loads((folder / METADATA).read_text())["metrics"]
-    metrics |= _metrics(model, classified, overlaps, stated, resamples=arguments.resamples)
+    metrics |= _metrics(model, classified, overlaps, model.folder.metadata, resamples=arguments.resamples)
     novelties = novelty.score(prepared, model.classifiers, model.familiarity, rows)
     groups = [row.group for row in rows]
     metrics["novelty"] = novelty.metrics(novelties, groups, resamples=arguments.resamples)
-    write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    _write_predictions(arguments.output / "predictions.csv", model, classified, masks)
-    write_table(arguments.output / "segmentation.csv", *table_of_scores(overlaps))
+    with locked_folder(arguments.output, what=f"evaluates into {arguments.output}"):
+        write_text(arguments.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        _write_predictions(arguments.output / "predictions.csv", model, classified, masks)
+        write_table(arguments.output / "segmentation.csv", *table_of_scores(overlaps))
     say(_summary(title, metrics, rows, classified))
     say(f"\n{arguments.output / 'metrics.json'}\nResearch use only: not a medical device.")
     return 0
@@ -140,6 +143,7 @@ def _segmented(model: SegFusion, prepared: Prepared, rows: tuple[Row, ...], fold
     def masks():
         source = Examples(prepared, rows, config.segmenter.image_size)
         for row, probability in logged(model.segmenters.predict(source), total=len(rows), what="segmented"):
+            finite(probability, "lesion probability", row.image_id)
             if row.has_mask:
                 overlaps.append((row, overlap(prepared, row, probability, config.bridge.threshold)))
             yield stored(row, to_levels(probability), "all", config.bridge)
@@ -154,7 +158,8 @@ def _classified(
     classes = model.classifiers.classes
     source = Examples(prepared, rows, model.config.classifier.image_size, masks, model.config.bridge)
     found = model.classifiers.predict(source)
-    logits = [logits for _, logits in logged(found, total=len(rows), what="classified")]
+    told = logged(found, total=len(rows), what="classified")
+    logits = [finite(logits, "logit", row.image_id) for row, logits in told]
     calibrated = model.calibration.apply(np.array(logits).reshape(len(rows), classes.num_logits))
     labels = _binary(rows) if classes.num_logits == 1 else _among(rows, classes, data)
     return _Classified(rows, malignant_probability(calibrated, classes), class_probabilities(calibrated), *labels)
@@ -188,7 +193,7 @@ def _among(rows: Sequence[Row], classes: Classes, data: Data) -> tuple[np.ndarra
 
 
 def _metrics(
-    model: SegFusion, classified: _Classified, overlaps: Overlaps, stated: dict[str, Any], *, resamples: int
+    model: SegFusion, classified: _Classified, overlaps: Overlaps, stated: Metadata, *, resamples: int
 ) -> dict[str, Any]:
     """Returns what can be measured: decisions with labels of both kinds, diagnoses with classes that are shared."""
     metrics: dict[str, Any] = {}
@@ -206,18 +211,17 @@ def _metrics(
     return metrics
 
 
-def _decisions(model: SegFusion, classified: _Classified, stated: dict[str, Any], *, resamples: int) -> dict[str, Any]:
+def _decisions(model: SegFusion, classified: _Classified, stated: Metadata, *, resamples: int) -> dict[str, Any]:
     said = classified.sides >= 0
     labels, probabilities = classified.sides[said] == 1, classified.probabilities[said]
     groups = list(itertools.compress(classified.groups, said))
     low, high = calibration.calibrated_ece(probabilities, groups)
-    points = [{name: point[name] for name in ("aim", "level", "threshold")} for point in stated["operating_points"]]
     return {
         "classification": sections.classification(labels, probabilities, groups, model.threshold, resamples=resamples),
         "calibration": {"ece_by_chance": {"low": low, "high": high}},
         "operating_points": [
             point | sections.operating_point(labels, probabilities, groups, point["threshold"], resamples=resamples)
-            for point in points
+            for point in stated.operating_points
         ],
     }
 
@@ -233,7 +237,7 @@ def _melanoma(model: SegFusion, classified: _Classified, *, resamples: int) -> d
     return {"melanoma": sections.ranking(labels, own, groups, resamples=resamples)}
 
 
-def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any], *, resamples: int) -> dict[str, Any]:
+def _diagnoses(model: SegFusion, classified: _Classified, stated: Metadata, *, resamples: int) -> dict[str, Any]:
     """Returns the metrics over the images whose diagnosis is one of the model's."""
     known = classified.targets >= 0
     if len(set(classified.targets[known].tolist())) < 2:
@@ -242,7 +246,7 @@ def _diagnoses(model: SegFusion, classified: _Classified, stated: dict[str, Any]
         classified.targets[known],
         classified.of_classes[known],
         model.classes,
-        [stated["calibration"]["shares"][name] for name in model.classes],
+        list(stated.shares),
         list(itertools.compress(classified.groups, known)),
         resamples=resamples,
     )

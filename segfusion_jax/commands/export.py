@@ -1,11 +1,11 @@
 """`segfusion export`: a model as files that are used without this package."""
 
 import argparse
-import json
 
+from segfusion_jax.runtime.locks import locked_folder
 from segfusion_jax.runtime.log import say
 from segfusion_jax.serving.export import artefacts
-from segfusion_jax.serving.segfusion import METADATA, SegFusion, model_folder
+from segfusion_jax.serving.segfusion import SegFusion
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,9 +18,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     size = tuple(arguments.image_size) if arguments.image_size else None
     model = SegFusion.load(arguments.model, compute_dtype="float32")
-    data = json.loads((model_folder(arguments.model) / METADATA).read_text()).get("data", ())
+    assert model.folder is not None  # where it was loaded from
     try:
-        paths = artefacts.save(model, arguments.output, arguments.format or artefacts.FORMATS, size, data)
+        with locked_folder(arguments.output, what=f"exports into {arguments.output}"):
+            formats = arguments.format or artefacts.FORMATS
+            paths = artefacts.save(model, arguments.output, formats, size, model.folder.metadata.data)
     except ModuleNotFoundError as error:
         raise OSError(f"{error}: pip install 'segfusion_jax[export]'") from error
     for path in paths:

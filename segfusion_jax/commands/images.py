@@ -1,6 +1,5 @@
 """Which images a command line names, what their results are called, and reading them ahead."""
 
-import collections
 import dataclasses
 import glob
 import os
@@ -12,14 +11,19 @@ import numpy as np
 from segfusion_jax.commands.journal import SETTINGS, TABLE
 from segfusion_jax.datasets.collections.official import IMAGE_SUFFIXES
 from segfusion_jax.datasets.files import DiskFile, Folder, walk
-from segfusion_jax.datasets.images import read_with_profile, tell_profiles
+from segfusion_jax.datasets.images import header, read_with_profile
 from segfusion_jax.runtime.threads import work_ahead
 
 RESULTS = ("masks", "overlays", "evidence", "segmentations")
 """Folders of pictures beside the table of an output folder."""
 
 _AHEAD = 8  # images read before they are asked for
-_MOST = 32, 64_000_000  # images and pixels that are predicted together
+_LOOKED_AHEAD = 64  # images whose size is looked up before they are asked for
+_MOST = 32  # images that are predicted together
+_PIXEL = 16
+"""Bytes of memory that a pixel takes at most, of decoding, of its mask, and of the pictures that are written."""
+_EXPLAINED = 12
+"""Bytes more where the evidence is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,19 @@ class Read:
     image: np.ndarray | None = None
     profile: str = ""
     error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Files that are predicted together.
+
+    Attributes:
+      paths: paths of the files.
+      memory: bytes that all of them may take from reading to writing.
+    """
+
+    paths: tuple[pathlib.Path, ...]
+    memory: int
 
 
 def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
@@ -91,24 +108,32 @@ def names(paths: Iterable[pathlib.Path], given: Mapping[str, str]) -> list[str]:
 
 def read_ahead(paths: Iterable[pathlib.Path]) -> Iterator[Read]:
     """Reads files in threads, a few before they are asked for; yields them in their order."""
-    profiles: collections.Counter[str] = collections.Counter()
-    for file in work_ahead(_read, paths, threads=min(4, os.cpu_count() or 1), ahead=_AHEAD):
-        profiles.update([file.profile] if file.profile else [])
-        yield file
-    tell_profiles(profiles)
+    yield from work_ahead(_read, paths, threads=min(4, os.cpu_count() or 1), ahead=_AHEAD)
 
 
-def batches(files: Iterable[Read]) -> Iterator[list[Read]]:
-    """Yields as many files as are predicted together: fewer where they are large, so that memory is bounded."""
-    batch, pixels = [], 0
-    for file in files:
-        batch.append(file)
-        pixels += file.image.size // 3 if file.image is not None else 0
-        if len(batch) == _MOST[0] or pixels > _MOST[1]:
-            yield batch
-            batch, pixels = [], 0
+def batches(paths: Iterable[pathlib.Path], memory: int, *, explain: bool = False) -> Iterator[Batch]:
+    """Yields as many files as are predicted together: fewer where they are large, by their headers.
+
+    Args:
+      paths: paths of the files.
+      memory: bytes that all batches that are worked on may take; of several images, a batch takes at most half. A
+        single image may take more than `memory`: it must not be read then.
+      explain: whether the evidence is asked for.
+    """
+    batch, taken = [], 0
+
+    def sized(path: pathlib.Path) -> tuple[pathlib.Path, int]:
+        size, pixels = header(path)
+        return path, size + pixels * (_PIXEL + (_EXPLAINED if explain else 0))
+
+    for path, needed in work_ahead(sized, paths, threads=min(4, os.cpu_count() or 1), ahead=_LOOKED_AHEAD):
+        if batch and (len(batch) == _MOST or taken + needed > memory // 2):
+            yield Batch(tuple(batch), taken)
+            batch, taken = [], 0
+        batch.append(path)
+        taken += needed
     if batch:
-        yield batch
+        yield Batch(tuple(batch), taken)
 
 
 def _matches(pattern: str, without: pathlib.Path) -> list[pathlib.Path]:
@@ -136,9 +161,11 @@ def _files(path: pathlib.Path, without: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _read(path: pathlib.Path) -> Read:
-    if not path.exists():
-        return Read(path, error="no such file")
     try:
+        if not path.exists():
+            return Read(path, error="no such file")
         return Read(path, *read_with_profile(DiskFile(path, path.stat().st_size)))
     except (ValueError, OSError) as error:
         return Read(path, error=str(error))
+    except MemoryError:
+        return Read(path, error="there is not enough memory to read it")

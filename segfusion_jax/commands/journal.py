@@ -4,9 +4,10 @@ import csv
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
-from segfusion_jax.runtime.atomic import replace, temporary_name, write_text
+from segfusion_jax.runtime import sinks
+from segfusion_jax.runtime.atomic import read_table, write_table, write_text
 
 SETTINGS = "settings.json"
 TABLE = "predictions.csv"
@@ -36,18 +37,14 @@ class Journal:
             _check(folder, settings)
             self.done = {row["image"]: row for row in _whole_rows(path, columns) if not row["error"]}
         write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
-        temporary = temporary_name(path)
-        with _opened(temporary, "w") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.done.values())
-        replace(temporary, path)
-        self._file = _opened(path, "a")
-        self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
+        write_table(path, columns, ([row.get(name, "") for name in columns] for row in self.done.values()))
+        self._columns = columns
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows, which then outlive the process; what a row does not have is empty."""
-        self._writer.writerows(rows)
+        self._writer.writerows([sinks.cell(row.get(name, "")) for name in self._columns] for row in rows)
         self._file.flush()
 
     def close(self) -> None:
@@ -57,19 +54,14 @@ class Journal:
 
 def read_rows(folder: pathlib.Path) -> list[dict[str, str]]:
     """Returns the rows of a finished table."""
-    with _opened(folder / TABLE, "r") as file:
-        return list(csv.DictReader(file))
-
-
-def _opened(path: pathlib.Path, mode: str) -> IO[str]:
-    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")  # names of files may be any bytes
+    return read_table(folder / TABLE)
 
 
 def _whole_rows(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    with _opened(path, "r") as file:
-        text = file.read()
-    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-    return [row for row in csv.DictReader(lines) if len(row) == len(columns) and None not in row.values()]
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")  # as earlier versions wrote names of any bytes
+    lines = text[: text.rfind("\n") + 1].split("\n")
+    rows = (row for row in csv.DictReader(lines) if len(row) == len(columns) and None not in row.values())
+    return [sinks.plain_row(row) for row in rows]
 
 
 def _check(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -84,4 +76,5 @@ def _check(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
 
 
 def _told(value: Any) -> str:
-    return "not given" if value is None else repr(value)
+    shown = "not given" if value is None else repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."

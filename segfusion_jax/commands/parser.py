@@ -153,6 +153,14 @@ def _predict(predict: argparse.ArgumentParser) -> None:
     )
     predict.add_argument("--no-overlays", action="store_true", help="write masks only: faster, and much smaller")
     predict.add_argument(
+        "--memory",
+        type=float,
+        default=2.0,
+        metavar="GB",
+        help="of the images that are worked on at once, beside what the networks take (2); an image that takes more is "
+        "an error",
+    )
+    predict.add_argument(
         "--threshold",
         type=float,
         metavar="P",

@@ -3,12 +3,13 @@
 import argparse
 import collections
 import concurrent.futures
-import hashlib
+import errno
 import logging
+import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -16,14 +17,21 @@ import numpy as np
 
 from segfusion_jax.commands import annotations, dicom_seg, images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
+from segfusion_jax.datasets.images import tell_profiles
 from segfusion_jax.report.blocks import percent
+from segfusion_jax.runtime.locks import locked_folder
 from segfusion_jax.runtime.log import say
-from segfusion_jax.runtime.progress import duration, logged
-from segfusion_jax.serving.segfusion import METADATA, Prediction, SegFusion, model_folder
+from segfusion_jax.runtime.progress import Progress, duration
+from segfusion_jax.serving.segfusion import Prediction, SegFusion
 
 _log = logging.getLogger(__name__)
 
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
+
+_FAULTS = (ValueError, ArithmeticError, MemoryError, OSError, RuntimeError, cv2.error)
+"""What one image can lead to; the others go on."""
+_ENDING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""What concerns all images: of a disk that is full or fails."""
 
 _UNFAMILIAR = "unfamiliar"  # of the summary, beside the decisions
 
@@ -42,12 +50,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--prevalence = {arguments.prevalence}: must be above 0 and below 1")
     if arguments.threshold is not None and not 0 < arguments.threshold < 1:
         raise ValueError(f"--threshold = {arguments.threshold}: must be above 0 and below 1")
+    if not 0 < arguments.memory < math.inf:
+        raise ValueError(f"--memory = {arguments.memory}: must be above 0, in GB")
     if arguments.dicom_seg:
         dicom_seg.check_installed()
     paths = images.find(arguments.images, without=arguments.output)
     model = SegFusion.load(arguments.model)
     model.threshold = model.threshold if arguments.threshold is None else arguments.threshold
-    journal = Journal(arguments.output, _columns(model), _settings(arguments))
+    with locked_folder(arguments.output, what=f"predicts into {arguments.output}"):
+        return _run(model, paths, arguments)
+
+
+def _run(model: SegFusion, paths: Sequence[pathlib.Path], arguments: argparse.Namespace) -> int:
+    journal = Journal(arguments.output, _columns(model), _settings(model, arguments))
     names = images.names(paths, {image: row["name"] for image, row in journal.done.items()})
     left = {path: name for path, name in zip(paths, names, strict=True) if str(path) not in journal.done}
     if len(left) < len(paths):
@@ -71,9 +86,11 @@ def _columns(model: SegFusion) -> list[str]:
     return [*said, *(f"probability of {name}" for name in model.classes), *then]
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def _settings(model: SegFusion, arguments: argparse.Namespace) -> dict[str, Any]:
+    assert model.folder is not None  # where it was loaded from
     return {
-        "model": hashlib.sha256((model_folder(arguments.model) / METADATA).read_bytes()).hexdigest(),
+        "model": _digest(model),
+        "model_files": dict(model.folder.files),
         "prevalence": arguments.prevalence,
         "threshold": arguments.threshold,
         "explain": arguments.explain,
@@ -82,45 +99,102 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _digest(model: SegFusion) -> str:
+    assert model.folder is not None  # where it was loaded from
+    return model.folder.digest
+
+
 def _rows(
     model: SegFusion, names: Mapping[pathlib.Path, str], arguments: argparse.Namespace
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows of images whose pictures are written, some at a time; the next are meanwhile predicted."""
-    folders = [
+    """Yields the rows of images whose pictures are written, some at a time.
+
+    While a batch is predicted, the pictures of the one before are written and the one after is read, where all of them
+    together keep within the memory that may be taken.
+    """
+    for folder in _folders(arguments):
+        (arguments.output / folder).mkdir(exist_ok=True)
+    memory, profiles = round(arguments.memory * 1e9), collections.Counter()
+    planned = images.batches(names, memory, explain=arguments.explain)
+    progress, done = Progress("predict", total=len(names)), 0
+    progress.show(0)
+    workers = min(4, os.cpu_count() or 1)
+    with concurrent.futures.ThreadPoolExecutor(workers) as writer, concurrent.futures.ThreadPoolExecutor(1) as reader:
+
+        def started(batch: images.Batch | None) -> concurrent.futures.Future[list[images.Read]] | None:
+            return reader.submit(_read, batch, memory) if batch else None
+
+        jobs: list[Job] = []
+        written, batch = 0, next(planned, None)
+        reading = started(batch)
+        while batch is not None and reading is not None:
+            files = reading.result()
+            profiles.update(file.profile for file in files if file.profile)
+            after = next(planned, None)
+            fits = after is not None and written + batch.memory + after.memory <= memory
+            reading = started(after) if fits else None
+            predictions = _predicted(model, files, arguments)
+            yield [_finished(job) for job in jobs]
+            jobs = [_job(model, file, names[file.path], predictions, arguments, writer) for file in files]
+            done += len(files)
+            if progress.is_due():
+                progress.show(done)
+            del files, predictions
+            written, batch = batch.memory, after
+            if after is not None and reading is None:
+                if written + after.memory > memory:
+                    yield [_finished(job) for job in jobs]
+                    jobs, written = [], 0
+                reading = started(after)
+        yield [_finished(job) for job in jobs]
+    _log.info("predict: %d images done", len(names))
+    tell_profiles(profiles)
+
+
+def _folders(arguments: argparse.Namespace) -> list[str]:
+    return [
         "masks",
         *(["overlays"] if not arguments.no_overlays else []),
         *(["evidence"] if arguments.explain else []),
         *([dicom_seg.FOLDER] if arguments.dicom_seg else []),
     ]
-    for folder in folders:
-        (arguments.output / folder).mkdir(exist_ok=True)
-    read = logged(images.read_ahead(names), total=len(names), what="predict")
-    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as executor:
-        before: list[Job] = []
-        for batch in images.batches(read):
-            readable = {file.path: file.image for file in batch if file.image is not None}
-            options = {"prevalence": arguments.prevalence, "explain": arguments.explain}
-            found = model.predict(list(readable.values()), **options)
-            predictions = dict(zip(readable, found, strict=True))
-            yield [_finished(job) for job in before]
-            before = [
-                _job(model, file, names[file.path], predictions.get(file.path), arguments, executor) for file in batch
-            ]
-        yield [_finished(job) for job in before]
+
+
+def _read(batch: images.Batch, memory: int) -> list[images.Read]:
+    if batch.memory > memory and len(batch.paths) == 1:
+        told = f"{batch.memory / 1e9:.1f} GB of memory are needed for it; --memory allows {memory / 1e9:g}"
+        return [images.Read(batch.paths[0], error=f"oversized image: {told}")]
+    return list(images.read_ahead(batch.paths))
+
+
+def _predicted(
+    model: SegFusion, files: Sequence[images.Read], arguments: argparse.Namespace
+) -> dict[pathlib.Path, Prediction | str]:
+    """Returns what the model says of each image that could be read, or why it says nothing of it."""
+    readable = {file.path: file.image for file in files if file.image is not None}
+    try:
+        found = model.predict(list(readable.values()), prevalence=arguments.prevalence, explain=arguments.explain)
+        return dict(zip(readable, found, strict=True))
+    except _FAULTS as error:
+        if len(readable) == 1:
+            return dict.fromkeys(readable, f"cannot be predicted: {error or type(error).__name__}")
+    alone = (_predicted(model, [file], arguments) for file in files if file.image is not None)
+    return {path: said for one in alone for path, said in one.items()}
 
 
 def _job(
     model: SegFusion,
     file: images.Read,
     name: str,
-    prediction: Prediction | None,
+    predictions: Mapping[pathlib.Path, Prediction | str],
     arguments: argparse.Namespace,
     executor: concurrent.futures.Executor,
 ) -> Job:
     row: dict[str, Any] = {"image": str(file.path), "name": name}
-    if prediction is None or file.image is None:
-        say(f"{file.path}: {file.error}", error=True)
-        return row | {"error": file.error}, None
+    prediction = predictions.get(file.path, file.error)
+    if isinstance(prediction, str):
+        say(f"{file.path}: {prediction}", error=True)
+        return row | {"error": prediction}, None
     names = model.classifiers.classes.binary_names
     decision = names[prediction.malignant]
     row |= {
@@ -136,20 +210,28 @@ def _job(
     caption = f"{names[1]}: {percent(prediction.probability)}{at}, called {decision}"
     if not prediction.familiar:
         caption = f"UNFAMILIAR IMAGE; {caption}"
-    return row, executor.submit(_write, arguments, name, file, prediction, caption)
+    return row, executor.submit(_write, arguments, name, file, prediction, caption, _digest(model))
 
 
 def _finished(job: Job) -> dict[str, Any]:
     row, pictures_written = job
-    problem = pictures_written.result() if pictures_written is not None else ""
+    try:
+        problem = pictures_written.result() if pictures_written is not None else ""
+    except _FAULTS as error:
+        if isinstance(error, OSError) and error.errno in _ENDING:
+            raise
+        problem = f"its pictures cannot be written: {error or type(error).__name__}"
+        say(f"{row['image']}: {problem}", error=True)
     return row | {"error": problem} if problem else row
 
 
-def _write(arguments: argparse.Namespace, name: str, file: images.Read, prediction: Prediction, caption: str) -> str:
+def _write(
+    arguments: argparse.Namespace, name: str, file: images.Read, prediction: Prediction, caption: str, model: str
+) -> str:
     """Writes the pictures of an image; returns why a segmentation is missing, or ""."""
     image, mask, fallback = file.image, prediction.mask, prediction.fallback
     assert image is not None  # of a file that was predicted
-    _save(arguments.output / "masks" / f"{name}.png", np.where(mask, 255, 0).astype(np.uint8))
+    _save(arguments.output / "masks" / f"{name}.png", np.multiply(mask, 255, dtype=np.uint8))
     if not arguments.no_overlays:
         drawn = pictures.overlay(image, mask, caption, fallback=fallback)
         _save(arguments.output / "overlays" / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
@@ -159,7 +241,7 @@ def _write(arguments: argparse.Namespace, name: str, file: images.Read, predicti
     if arguments.dicom_seg and not fallback:
         path = arguments.output / dicom_seg.FOLDER / f"{name}.dcm"
         try:
-            if not dicom_seg.write(path, file.path, mask, _settings(arguments)["model"]):
+            if not dicom_seg.write(path, file.path, mask, model):
                 _log.warning("%s: no DICOM file, so no segmentation of it", file.path)
         except ValueError as error:
             return f"no DICOM segmentation: {error}"
@@ -167,7 +249,10 @@ def _write(arguments: argparse.Namespace, name: str, file: images.Read, predicti
 
 
 def _save(path: pathlib.Path, pixels: np.ndarray) -> None:
-    path.write_bytes(cv2.imencode(".png", pixels, _PNG)[1].tobytes())  # cv2.imwrite tells nobody of a full disk
+    is_encoded, encoded = cv2.imencode(".png", pixels, _PNG)
+    if not is_encoded:
+        raise ValueError(f"a picture of {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be a PNG file")
+    path.write_bytes(encoded.data)  # cv2.imwrite tells nobody of a full disk
 
 
 def _kinds(row: Mapping[str, Any]) -> list[str]:

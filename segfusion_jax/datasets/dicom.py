@@ -7,10 +7,12 @@ colour profile is handed on.
 import contextlib
 import io
 import math
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from segfusion_jax.datasets import limits
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"  # unpacks to any size before its first field can be read
 _UNKNOWN_AGE = float("nan")
@@ -57,6 +59,17 @@ def decode(content: bytes) -> Image.Image:
     return image
 
 
+def pixels(file: IO[bytes]) -> int:
+    """Returns how many pixels the header of a file declares.
+
+    Raises:
+      ValueError: it cannot be read, or pydicom is not installed.
+    """
+    dataset = _parsed(file, stop_before_pixels=True, specific_tags=["Rows", "Columns", "NumberOfFrames"])
+    rows, columns, frames = (int(dataset.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
+    return rows * columns * max(frames, 1)
+
+
 def describe(content: bytes) -> Facts:
     """Returns what a file says of patient and lesion.
 
@@ -81,16 +94,22 @@ def read(content: bytes, *, stop_before_pixels: bool = False) -> Any:
     Raises:
       ValueError: it cannot be read, or pydicom is not installed.
     """
+    return _parsed(io.BytesIO(content), stop_before_pixels=stop_before_pixels)
+
+
+def _parsed(file: IO[bytes], **options: Any) -> Any:
     try:
         import pydicom
     except ModuleNotFoundError:
         raise ValueError(
             "DICOM file: reading it needs pydicom, of the extra [dicom]: pip install 'segfusion_jax[dicom]'"
         ) from None
-    if _DEFLATED in content[: 1 << 16]:
+    deflated = _DEFLATED in file.read(1 << 16)
+    file.seek(0)
+    if deflated:
         raise ValueError("DICOM file that is deflated as a whole: save it with another transfer syntax")
     with _told():
-        return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=stop_before_pixels)
+        return pydicom.dcmread(file, **options)
 
 
 @contextlib.contextmanager
@@ -124,6 +143,7 @@ def _pixels(dataset: Any) -> np.ndarray:
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
 
+    limits.check_frame(dataset)
     values = pixel_array(dataset)  # YBR becomes RGB
     interpretation = str(dataset.PhotometricInterpretation)
     if interpretation.startswith("MONOCHROME"):

@@ -4,6 +4,9 @@ import dataclasses
 import hashlib
 import io
 import logging
+import os
+import pathlib
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,10 +15,11 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from segfusion_jax import config
 from segfusion_jax.annotations.lesion import AmbiguousMask
 from segfusion_jax.annotations.lesion import lesion as annotated_lesion
-from segfusion_jax.datasets import colours, dicom, files, heic
+from segfusion_jax.datasets import colours, dicom, files, heic, limits
 from segfusion_jax.datasets.files import File
 from segfusion_jax.datasets.hashes import cut_hashes, perceptual_hash
 from segfusion_jax.datasets.record import Problem, Record
+from segfusion_jax.runtime import regular
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +83,8 @@ def store(record: Record, data: config.Data) -> Stored | Problem:
             size, profile = _upright_size(image), colours.foreign_profile(image)
             kept, pixels = _kept(image, content, size, data)
         mask = _mask(record.mask, size, data) if record.mask else b""
-    except ValueError as error:
-        return Problem(record.image_id, str(error))
+    except (ValueError, OSError, MemoryError) as error:  # the latter of encoders
+        return Problem(record.image_id, str(error) or type(error).__name__)
     return Stored(
         image=kept,
         mask=mask,
@@ -107,6 +111,23 @@ def read_with_profile(file: File) -> tuple[np.ndarray, str]:
     """Returns what `read` does, and the name of the colour profile that the file had, as in `Stored`."""
     with _opened(_content(file, "image"), "image") as image:
         return np.asarray(_coloured(_loaded(image, "image"))), colours.foreign_profile(image)
+
+
+def header(path: pathlib.Path) -> tuple[int, int]:
+    """Returns the bytes of an image file, and the pixels that its header declares; 0 where it will not be decoded."""
+    try:
+        with regular.opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(132)
+            file.seek(0)
+            if dicom.is_dicom(head):
+                return size, dicom.pixels(file)
+            with warnings.catch_warnings(), Image.open(file, formats=(*_FORMATS, *heic.formats(head))) as image:
+                warnings.simplefilter("ignore")  # of its size, which is judged when it is read
+                pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+                return size, 0 if (limit and pixels > limit) or max(image.size) > limits.SIDE else pixels
+    except Exception:  # of damage: nearly any; reading it will tell
+        return 0, 0
 
 
 def tell_profiles(profiles: Mapping[str, int]) -> None:
@@ -203,15 +224,18 @@ def _opened(content: bytes, what: str) -> Image.Image:
         return dicom.decode(content)
     formats = (*_FORMATS, *heic.formats(content))
     try:
+        limits.check_content(content)
         image = Image.open(io.BytesIO(content), formats=formats)
+        limits.check_tiles(image)
         limit = Image.MAX_IMAGE_PIXELS  # Pillow's own, at which it warns only
-        oversized = limit and image.width * image.height > limit
+        oversized = (limit and image.width * image.height > limit) or max(image.size) > limits.SIDE
         if image.format != "JPEG" and not oversized:
             image.load()
     except Exception as error:  # Pillow's decoders raise whatever damage leads to: struct.error, KeyError, ...
         raise ValueError(_reason(error, what)) from error
     if oversized:
-        raise ValueError(f"oversized {what}: {image.width}x{image.height} is over {limit} pixels")
+        accepted = f"{limit} pixels" if max(image.size) <= limits.SIDE else f"{limits.SIDE} pixels a side"
+        raise ValueError(f"oversized {what}: {image.width}x{image.height} is over {accepted}")
     return image
 
 

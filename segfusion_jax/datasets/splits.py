@@ -22,6 +22,7 @@ from segfusion_jax.datasets.cuts import cut_pairs
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.near_duplicates import near_duplicates
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.runtime import sinks
 
 PAPER_COPIES = 10
 """Augmented copies that the paper's code makes of every image before it splits them."""
@@ -333,7 +334,7 @@ def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
     """Reads split and fold (-1 = not said, or outside train and validation) of each image of `splits.table`."""
     path, places = find_table(splits), {}
     for line in official.rows(DiskFile(path, path.stat().st_size), ("image_id", "split"), optional=("fold",)):
-        image_id, split, fold = line["image_id"], line["split"].lower(), line.get("fold", "")
+        image_id, split, fold = sinks.plain(line["image_id"]), line["split"].lower(), line.get("fold", "")
         split = "validation" if split == "val" else split
         if not image_id or split not in _SPLITS or (fold or "-1") not in map(str, range(-1, splits.num_folds)):
             accepted = f"an image_id, a split of {', '.join(_SPLITS)}, a fold below {splits.num_folds} or none"

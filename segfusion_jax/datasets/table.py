@@ -3,13 +3,20 @@
 import csv
 import dataclasses
 import hashlib
+import io
 import math
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from segfusion_jax.datasets.record import Problem
-from segfusion_jax.runtime.atomic import write_table
+from segfusion_jax.runtime import regular, sinks
+from segfusion_jax.runtime.atomic import read_table, write_table
+
+SPLITS = ("", "train", "validation", "test", "official_test", "unused")
+"""What `Row.split` may be."""
+_PARTS_BYTES = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +103,8 @@ def read_rows(path: pathlib.Path) -> tuple[Row, ...]:
         reader = csv.DictReader(file)
         if reader.fieldnames != list(_COLUMNS):
             raise ValueError(f"{path}: columns {reader.fieldnames}; must be {list(_COLUMNS)}")
-        return tuple(Row(**{name: _value(_COLUMNS[name], text) for name, text in line.items()}) for line in reader)
+        lines = map(sinks.plain_row, reader)
+        return tuple(Row(**{name: _value(_COLUMNS[name], text) for name, text in line.items()}) for line in lines)
 
 
 class Part(NamedTuple):
@@ -122,17 +130,37 @@ def write_parts(path: pathlib.Path, rows: Iterable[Row]) -> None:
 
 
 def read_parts(path: pathlib.Path) -> list[Part]:
-    """Reads what `write_parts` wrote.
+    """Reads what `write_parts` wrote, by anybody.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the table has other columns.
+      ValueError: the table has other columns, or a field of another kind or out of its bounds.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
+    try:
+        text = regular.read(path, _PARTS_BYTES).decode()
+        reader = csv.DictReader(io.StringIO(text, newline=""))
         if reader.fieldnames != list(Part._fields):
-            raise ValueError(f"{path}: columns {reader.fieldnames}; must be {list(Part._fields)}")
-        return [Part(r["image_id"], r["split"], int(r["fold"]), r["perceptual_hash"]) for r in reader]
+            raise ValueError(f"columns {reader.fieldnames}; must be {list(Part._fields)}")
+        return [_part(number, line) for number, line in enumerate(reader, 2)]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _part(number: int, line: dict[Any, Any]) -> Part:
+    """Returns a row of a split; `number` is its line's."""
+    if None in line or not all(isinstance(text, str) for text in line.values()):
+        raise ValueError(f"line {number}: must have {len(Part._fields)} fields")
+    row = sinks.plain_row(line)
+    accepted = {
+        "image_id": 0 < len(row["image_id"]) <= 1000,
+        "split": row["split"] in SPLITS,
+        "fold": re.fullmatch(r"-1|\d{1,4}", row["fold"]),
+        "perceptual_hash": re.fullmatch(r"([0-9a-f]{2}){0,64}", row["perceptual_hash"]),
+    }
+    for name, holds in accepted.items():
+        if not holds:
+            raise ValueError(f"line {number}: {name} = {row[name][:100]!r}: no such field is written by a run")
+    return Part(row["image_id"], row["split"], int(row["fold"]), row["perceptual_hash"])
 
 
 def split_digest(rows: Iterable[Row]) -> str:
@@ -149,15 +177,13 @@ def write_problems(path: pathlib.Path, problems: Iterable[Problem]) -> None:
 
 def read_problems(path: pathlib.Path) -> tuple[Problem, ...]:
     """Reads what `write_problems` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(Problem(**line) for line in csv.DictReader(file))
+    return tuple(Problem(**line) for line in read_table(path))
 
 
 def _text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:g}"
-    # Before Python 3.13 csv does not quote a carriage return, which then ends the row when it is read.
-    return str(int(value)) if isinstance(value, bool) else str(value).replace("\r", " ")
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _value(kind: object, text: str) -> Any:

@@ -18,6 +18,8 @@ KEPT = 0.99
 ROUNDING = 1e-5
 """A feature whose standard deviation is at most this share of its mean is taken as constant, and tells nothing."""
 
+_FEATURES = 8192
+
 
 @dataclasses.dataclass(frozen=True)
 class Novelty:
@@ -76,13 +78,25 @@ class Novelty:
 
         Raises:
           FileNotFoundError: there is no such file.
-          ValueError: it holds something else.
+          ValueError: it holds something else, such as other shapes or a number that is not finite.
         """
         try:
             arrays = safetensors.numpy.load(path.read_bytes())
-            return cls(arrays["mean"], arrays["whitening"], float(arrays["limit"]))
+            mean, whitening, limit = arrays["mean"], arrays["whitening"], arrays["limit"]
         except (safetensors.SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not what Novelty.save writes: {error}") from error
+        shapes = mean.shape, whitening.shape, limit.shape
+        fits = mean.ndim == 1 and whitening.ndim == 2 and whitening.shape[0] == mean.size and limit.size == 1
+        if not fits or 0 in whitening.shape or max(whitening.shape) > _FEATURES:
+            raise ValueError(
+                f"{path} is not what Novelty.save writes: shapes {shapes}: must be (features,), (features, features "
+                f"that vary), at most {_FEATURES} of each, and one limit"
+            )
+        if not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in (mean, whitening, limit)):
+            raise ValueError(f"{path} is not what Novelty.save writes: a number that is not finite")
+        if limit.item() <= 0:
+            raise ValueError(f"{path}: limit = {limit.item()}: must be above 0")
+        return cls(mean, whitening, limit.item())
 
 
 def fit(features: np.ndarray) -> Novelty:

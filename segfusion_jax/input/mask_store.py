@@ -8,6 +8,9 @@ from typing import NamedTuple
 import grain
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
+from segfusion_jax.runtime import sinks
+from segfusion_jax.runtime.atomic import read_table
+
 
 class MaskRow(NamedTuple):
     """What is known of a mask.
@@ -31,10 +34,8 @@ class MaskStore:
 
     def __init__(self, folder: pathlib.Path):
         self._source = grain.sources.ArrayRecordDataSource(str(folder / "masks.array_record"))
-        with (folder / "masks.csv").open(newline="", encoding="utf-8") as file:
-            self.rows = [
-                MaskRow(r["image_id"], r["unets"], float(r["area"]), r["fallback"]) for r in csv.DictReader(file)
-            ]
+        rows = read_table(folder / "masks.csv")
+        self.rows = [MaskRow(r["image_id"], r["unets"], float(r["area"]), r["fallback"]) for r in rows]
         self._positions = {row.image_id: position for position, row in enumerate(self.rows)}
 
     def read(self, image_id: str) -> bytes:
@@ -54,6 +55,6 @@ def write(folder: pathlib.Path, masks: Iterable[tuple[MaskRow, bytes]]) -> None:
         table = csv.writer(file)
         table.writerow(MaskRow._fields)
         for row, encoded in masks:
-            table.writerow(row)
+            table.writerow(map(sinks.cell, row))
             writer.write(encoded)
     writer.close()

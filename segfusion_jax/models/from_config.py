@@ -117,7 +117,9 @@ def find_pretrained(config: configs.Segmenter | configs.Classifier) -> pathlib.P
     if name in published.PUBLISHED:
         _check_published(config)
         filename = published.PUBLISHED[name].remote.filename
-        return _local_file(config, filename) or published.fetch(name, locations.cache_folder() / "weights")
+        if path := _local_file(config, filename):
+            return published.checked(name, path)
+        return published.fetch(name, locations.cache_folder() / "weights")
     raise FileNotFoundError(
         f"{_field(config)} = {name!r}: no such file, nor in the folders of SEGFUSION_DATA; give the path of a weight "
         "file of ours, Keras, timm, torchvision or lukemelas/EfficientNet-PyTorch, a released model's folder, one "

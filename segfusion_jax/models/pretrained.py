@@ -18,6 +18,7 @@ from segfusion_jax.models.functional import Functional, Variables
 from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.unwrapping import unwrap
 from segfusion_jax.models.weight_names import Arrays, Source
+from segfusion_jax.runtime import regular, typed
 from segfusion_jax.runtime.atomic import replace
 
 _log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ def _families(path: pathlib.Path, source: Source) -> tuple[str, ...]:
             return (either[0 if architecture.startswith("tf_") else 1],) if architecture else either
         case "segfusion":
             metadata = _own_metadata(path)
-            return (metadata.get("conventions", metadata.get("family", "")),)  # "family" in files of version 0.1
+            return (str(metadata.get("conventions", metadata.get("family", ""))),)  # "family" in files of version 0.1
         case _:
             return ("tensorflow",)
 
@@ -198,10 +199,17 @@ def _checked(arrays: Arrays, expected: Mapping, path: pathlib.Path) -> Arrays:
         for name, array in expected.items()
         if name in arrays and arrays[name].shape != array.shape
     ]
+    faults += [f"{name} has values that are not finite" for name, array in arrays.items() if not _is_finite(array)]
     if faults:
         shown = "; ".join(faults[:10]) + (f"; and {len(faults) - 10} more" if len(faults) > 10 else "")
         raise ValueError(f"{path} does not fit the model: {shown}")
     return arrays
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Returns whether all of an array is finite as float32, which it becomes."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.asarray(array, np.float32)).all())
 
 
 def _preprocessing(path: pathlib.Path, source: Source, arrays: Arrays, conventions: str) -> Preprocessing:
@@ -226,13 +234,14 @@ def _keras_preprocessing(arrays: Arrays) -> Preprocessing:
         return preprocessing.CENTRED
     mean, variance = arrays["preprocessing.mean"], arrays["preprocessing.variance"]
     std = variance if np.allclose(variance, preprocessing.IMAGENET.std, atol=1e-6) else np.sqrt(variance)
-    return Preprocessing(tuple(mean.ravel().tolist()), tuple(std.ravel().tolist()))
+    values = {"mean": mean.ravel().tolist(), "std": std.ravel().tolist(), "image_size": None}
+    return _read_preprocessing(typed.Fields(values, "its layer Normalization"), "image_size")
 
 
 def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, conventions: str) -> Preprocessing:
     """Returns what its `config.json` says; without one, what most of timm's weights expect."""
     if config := _timm_config(path).get("pretrained_cfg"):
-        return Preprocessing(tuple(config["mean"]), tuple(config["std"]), tuple(config["input_size"][1:]))
+        return _read_preprocessing(typed.Fields(config, path.with_name("config.json")), "input_size", before=1)
     is_mobilenet = "hidden.kernel" in arrays
     return preprocessing.CENTRED if is_mobilenet and conventions == "tensorflow" else preprocessing.IMAGENET
 
@@ -240,13 +249,11 @@ def _timm_preprocessing(path: pathlib.Path, arrays: Arrays, conventions: str) ->
 def _timm_config(path: pathlib.Path) -> dict:
     """Returns what timm publishes beside its weights on Hugging Face; {} without it."""
     config = path.with_name("config.json")
-    try:
-        values = json.loads(config.read_text()) if config.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{config} beside it is not JSON: {error}") from error
-    if not isinstance(values, dict) or "pretrained_cfg" not in values:
+    values = typed.parse(regular.read(config, 1 << 24), f"{config} beside it") if config.exists() else {}
+    if "pretrained_cfg" not in values:
         return {}
-    lacking = {"mean", "std", "input_size"} - set(values["pretrained_cfg"] or ())
+    stated = values["pretrained_cfg"]
+    lacking = {"mean", "std", "input_size"} - set(stated if isinstance(stated, dict) else ())
     if lacking:
         raise ValueError(f"pretrained_cfg of {config} beside it lacks {', '.join(sorted(lacking))}")
     return values
@@ -257,7 +264,7 @@ def _read_own(path: pathlib.Path) -> tuple[Arrays, dict]:
     try:
         arrays, metadata = safetensors.numpy.load_file(path), _own_metadata(path)
         _stated_preprocessing(metadata)
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a readable safetensors file of ours: {error}") from error
     return arrays, metadata
 
@@ -286,7 +293,7 @@ def _halved(array: np.ndarray) -> np.ndarray:
 def _own_metadata(path: pathlib.Path) -> dict:
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            return json.loads((file.metadata() or {})["segfusion_jax"])
+            return typed.parse((file.metadata() or {})["segfusion_jax"].encode(), f"metadata of {path}")
     except (safetensors.SafetensorError, KeyError):
         raise ValueError(
             "no safetensors file with our metadata, which say for which images its weights are: take the file that "
@@ -296,7 +303,15 @@ def _own_metadata(path: pathlib.Path) -> dict:
 
 def _stated_preprocessing(metadata: dict) -> Preprocessing:
     values = metadata.get("preprocessing", {})
-    if set(values) != set(Preprocessing._fields):
+    if not isinstance(values, dict) or set(values) != set(Preprocessing._fields):
         raise ValueError(f"its metadata has no preprocessing of {', '.join(Preprocessing._fields)}")
-    size = values["image_size"]
-    return Preprocessing(tuple(values["mean"]), tuple(values["std"]), tuple(size) if size else None)
+    return _read_preprocessing(typed.Fields(values, "preprocessing in its metadata"), "image_size")
+
+
+def _read_preprocessing(fields: typed.Fields, size: str, before: int = 0) -> Preprocessing:
+    """Reads mean, std and the field `size`, in which `before` numbers stand before height and width, or nothing."""
+    mean, std = fields.numbers("mean", 3, -1e3, 1e3), fields.numbers("std", 3, 1e-6, 1e3)
+    if fields.values[size] is None:
+        return Preprocessing(mean, std)
+    sides = fields.numbers(size, before + 2, 1, 1 << 16)[before:]
+    return Preprocessing(mean, std, tuple(int(side) for side in sides))

@@ -1,10 +1,13 @@
 """Published weights: which files have which name, and how they get into a cache folder."""
 
+import logging
 import pathlib
 from typing import NamedTuple
 
 from segfusion_jax.models.preprocessing import IMAGENET, Preprocessing
 from segfusion_jax.runtime import downloads
+
+_log = logging.getLogger(__name__)
 
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
 _TORCHVISION = "https://downloads.pytorch.org/models"
@@ -61,10 +64,22 @@ PUBLISHED: dict[str, Published] = {
 }
 
 
+def checked(name: str, path: pathlib.Path) -> pathlib.Path:
+    """Returns the path of a published file that the user has put somewhere.
+
+    Raises:
+      ValueError: it is another file, by its SHA-256.
+    """
+    if fault := downloads.fault_of(PUBLISHED[name].remote, path):
+        raise ValueError(f"{path} is not {name}: it {fault}; remove it or give it another name")
+    return path
+
+
 def fetch(name: str, cache: pathlib.Path) -> pathlib.Path:
     """Returns the path in `cache` of a published file, which is downloaded if it is not there.
 
-    A file that is there is not checked again. Processes that ask at once download once.
+    A file that is there is checked at every use, and downloaded again if it is damaged. Processes that ask at once
+    download once.
 
     Args:
       name: a key of `PUBLISHED`.
@@ -78,7 +93,12 @@ def fetch(name: str, cache: pathlib.Path) -> pathlib.Path:
         raise ValueError(f"no published weights are called {name!r}; accepted are {', '.join(sorted(PUBLISHED))}")
     remote = PUBLISHED[name].remote
     try:
-        return downloads.fetch(remote, cache)
+        path = downloads.fetch(remote, cache)
+        if fault := downloads.fault_of(remote, path):
+            _log.warning("%s %s: it is downloaded again", path, fault)
+            path.unlink()
+            path = downloads.fetch(remote, cache)
+        return path
     except OSError as error:
         raise OSError(
             f"{name} could not be downloaded: {error}. Get {remote.url} by hand and put it, as "

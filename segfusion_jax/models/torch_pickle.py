@@ -1,4 +1,4 @@
-"""PyTorch state dicts without torch: both formats of `torch.save`, read by an unpickler that can run nothing.
+"""PyTorch state dicts without torch: both formats of `torch.save`, read opcode by opcode and running nothing.
 
 A state dict is a pickle whose tensors name their storage by a persistent id. The numbers lie beside the pickle, in
 members of a zip archive (torch 1.6 and newer), or after it (before). Layouts: torch/serialization.py of PyTorch 2.13.
@@ -7,16 +7,19 @@ members of a zip archive (torch 1.6 and newer), or after it (before). Layouts: t
 import io
 import math
 import pickle
-import pickletools
 import zipfile
-from collections.abc import Callable
 from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+from segfusion_jax.models.pickle_machine import INERT, Lent, Machine, state_dict
+from segfusion_jax.runtime import zips
+
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+
+_PICKLE_BYTES = 1 << 26
 
 _DEPTH = 8
 """Dicts in dicts that tensors are looked for in; real checkpoints have four."""
@@ -41,24 +44,6 @@ class _Tensor(NamedTuple):
     strides: Any
 
 
-class _StateDict(dict):
-    def __setstate__(self, state: object) -> None:
-        """Leaves out `_metadata`, the modules' version numbers."""
-
-
-class _Allowed:
-    """What an allowed global stands for; a pickle can call it but not change it, as it could a function or a class."""
-
-    def __init__(self, call: Callable):
-        self._call = call
-
-    def __call__(self, *args: object) -> object:
-        return self._call(*args)
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("it changes a global")
-
-
 def _tensor(
     storage: object, offset: object, shape: object, strides: object, _grad=False, _hooks=None, metadata: object = None
 ) -> _Tensor:
@@ -69,28 +54,6 @@ def _tensor(
 
 def _parameter(data: object, _grad=False, _hooks=None) -> object:
     return data
-
-
-class _Inert:
-    """What stands beside weights in checkpoints: made by any call and filled with anything, of which it keeps nothing.
-
-    Only an instance can be filled: a pickle that tries it on the class lacks an argument.
-    """
-
-    def __new__(cls, *_: object) -> "_Inert":
-        return super().__new__(cls)
-
-    def __init__(self, *_: object):
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
-
-    def append(self, value: object) -> None:
-        """Keeps nothing."""
 
 
 _INERT = (
@@ -107,11 +70,11 @@ _INERT = (
 """Globals of options, metrics and counters, which timm, Lightning and training loops save beside the weights."""
 
 _GLOBALS: dict[tuple[str, str], object] = {
-    **dict.fromkeys(_INERT, _Inert),
-    ("collections", "OrderedDict"): _Allowed(_StateDict),
-    ("torch._utils", "_rebuild_tensor"): _Allowed(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): _Allowed(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Allowed(_parameter),
+    **dict.fromkeys(_INERT, INERT),
+    ("collections", "OrderedDict"): Lent(state_dict),
+    ("torch._utils", "_rebuild_tensor"): Lent(_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): Lent(_tensor),
+    ("torch._utils", "_rebuild_parameter"): Lent(_parameter),
     ("torch", "DoubleStorage"): _StorageType(np.dtype("<f8")),
     ("torch", "FloatStorage"): _StorageType(np.dtype("<f4")),
     ("torch", "HalfStorage"): _StorageType(np.dtype("<f2")),
@@ -123,30 +86,6 @@ _GLOBALS: dict[tuple[str, str], object] = {
     ("torch", "ByteStorage"): _StorageType(np.dtype("u1")),
     ("torch", "BoolStorage"): _StorageType(np.dtype("?")),
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: IO[bytes]):
-        super().__init__(stream, encoding="utf-8")  # Python 2 wrote its names as bytes
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> object:
-        try:
-            return _GLOBALS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"{module}.{name} has no place in a state dict and was not run; "
-                "save the state dict alone, torch.save(model.state_dict(), path)"
-            ) from None
-
-    def persistent_load(self, pid: object) -> _Storage:
-        match pid:
-            case ("storage", _StorageType(dtype), str(key), str(), int(size), *view) if size >= 0 and not any(view):
-                storage = _Storage(key, dtype, size)
-                if self.storages.setdefault(key, storage) != storage:
-                    raise pickle.UnpicklingError(f"storage {key} has two types or sizes")
-                return storage
-        raise pickle.UnpicklingError("a persistent id that is no whole storage of a known type")
 
 
 def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
@@ -167,16 +106,20 @@ def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     if len(pickles) != 1:
         raise ValueError(f"the archive has {len(pickles)} members data.pkl, not one")
     root = pickles[0].removesuffix("data.pkl")
-    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+    if f"{root}byteorder" in archive.namelist() and _member(archive, f"{root}byteorder", 100) != b"little":
         raise ValueError("its numbers are not little-endian")
-    tensors = _tensors(_unpickle(io.BytesIO(archive.read(pickles[0])))[0])
+    tensors = _tensors(_unpickle(io.BytesIO(_member(archive, pickles[0], _PICKLE_BYTES)))[0])
     contents = {}
     for storage in {tensor.storage for tensor in tensors.values()}:
         member = archive.getinfo(f"{root}data/{storage.key}")
         if member.file_size != _nbytes(storage):
             raise ValueError(f"storage {storage.key} has {member.file_size} bytes, not {_nbytes(storage)}")
-        contents[storage.key] = archive.read(member)
+        contents[storage.key] = zips.read(archive, member, member.file_size)
     return {name: _view(name, tensor, contents[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    return zips.read(archive, archive.getinfo(name), limit)
 
 
 def read_legacy(content: bytes) -> dict[str, np.ndarray]:
@@ -193,7 +136,8 @@ def read_legacy(content: bytes) -> dict[str, np.ndarray]:
     loaded, storages = _unpickle(stream)
     tensors = _tensors(loaded)
     keys = _unpickle(stream)[0]
-    if not isinstance(keys, list) or len(keys) != len(storages) or set(keys) != set(storages):
+    are_names = isinstance(keys, list) and all(type(key) is str for key in keys)
+    if not are_names or len(keys) != len(storages) or set(keys) != set(storages):
         raise ValueError("its list of storages is not that of its tensors")
     contents = {key: _legacy_storage(stream, storages[key]) for key in keys}
     return {name: _view(name, tensor, contents[tensor.storage.key]) for name, tensor in tensors.items()}
@@ -211,15 +155,19 @@ def _legacy_storage(stream: IO[bytes], storage: _Storage) -> bytes:
 
 def _unpickle(stream: IO[bytes]) -> tuple[object, dict[str, _Storage]]:
     """Reads the next object of the stream, and the storages it mentions."""
-    start = stream.tell()
+    storages: dict[str, _Storage] = {}
+
+    def persistent(pid: object) -> _Storage:
+        match pid:
+            case ("storage", _StorageType(dtype), str(key), str(), int(size), *view) if size >= 0 and not any(view):
+                storage = _Storage(key, dtype, size)
+                if storages.setdefault(key, storage) != storage:
+                    raise pickle.UnpicklingError(f"storage {key} has two types or sizes")
+                return storage
+        raise pickle.UnpicklingError("a persistent id that is no whole storage of a known type")
+
     try:
-        for opcode, argument, position in pickletools.genops(stream):
-            # The unpickler would allocate its memo up to the largest index.
-            if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > (position or 0):
-                raise pickle.UnpicklingError(f"a memo index of {argument}")
-        stream.seek(start)
-        unpickler = _Unpickler(stream)
-        return unpickler.load(), unpickler.storages
+        return Machine(stream, _GLOBALS, persistent).load(), storages
     except Exception as error:  # from damaged opcodes: nearly any
         raise ValueError(f"its pickle cannot be read as a state dict: {error}") from error
 

@@ -1,22 +1,22 @@
 """Released weight files to NumPy arrays under the file's own names. No file is trusted; none needs its framework."""
 
-import collections
 import io
-import itertools
+import json
 import math
 import pathlib
-import re
+import tempfile
 import zipfile
 import zlib
 from typing import IO
 
-import h5py
 import ml_dtypes
 import msgpack
 import numpy as np
 import safetensors
 
 from segfusion_jax.models import torch_pickle
+from segfusion_jax.runtime import regular, zips
+from segfusion_jax.runtime.confined import Confined
 
 _FAULTS = (
     *(OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, MemoryError),
@@ -39,8 +39,12 @@ _SAFETENSORS_TYPES = {
     "BOOL": np.bool_,
 }
 
-_KERAS_STATE = {"seed_generator", "generator"}
-"""Attributes in which layers keep the state of their random numbers."""
+_BYTES = 1 << 32
+"""Size of the largest file that is read."""
+_NAME = 500
+"""Characters of the longest name of an array."""
+_SECONDS = 60
+"""Time for an HDF5 file."""
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -66,7 +70,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
       ValueError: if it is of another kind, damaged, without arrays, or asks for code to be run. None is ever run.
     """
     try:
-        arrays = {name: _as_number(name, array) for name, array in _read(path).items()}
+        arrays = {name: as_number(name, array) for name, array in _read(path).items()}
     except FileNotFoundError:
         raise
     except _FAULTS as error:
@@ -77,9 +81,11 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
+    with regular.opened(path) as file:
         head = file.read(9)
         size = file.seek(0, io.SEEK_END)
+        if size > _BYTES:
+            raise ValueError(f"{size} bytes; at most {_BYTES} are read")
         if head.startswith(b"\x89HDF\r\n\x1a\n"):
             return _read_hdf5(file, size)
         if head.startswith(b"PK\x03\x04"):
@@ -135,106 +141,74 @@ def _read_msgpack(content: bytes) -> dict[str, np.ndarray]:
 def _read_archive(file: IO[bytes], size: int) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
-        _check_expansion(sum(member.file_size for member in members), size)
+        check_expansion(sum(member.file_size for member in members), size)
         names = [member.filename for member in members]
         if "model.weights.h5" in names:
-            content = archive.read("model.weights.h5")
-            return _read_hdf5(io.BytesIO(content), len(content))
+            content = zips.read(archive, archive.getinfo("model.weights.h5"), _BYTES)
+            with tempfile.TemporaryFile() as unpacked:
+                unpacked.write(content)
+                unpacked.flush()
+                return _read_hdf5(unpacked, len(content))
         if any(name.split("/")[-1] == "data.pkl" for name in names):
             return torch_pickle.read_zip(archive)
-    if not all(name.endswith(".npy") for name in names):
-        raise ValueError("it is a zip archive, but not one of NumPy, PyTorch or Keras")
-    with np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        if not all(name.endswith(".npy") for name in names):
+            raise ValueError("it is a zip archive, but not one of NumPy, PyTorch or Keras")
+        return {
+            member.filename.removesuffix(".npy"): _npy(zips.read(archive, member, member.file_size))
+            for member in members
+        }
+
+
+def _npy(content: bytes) -> np.ndarray | bytes:
+    """Returns the array in a file of NumPy, which takes no more memory than the file; what is none, as it is."""
+    stream = io.BytesIO(content)
+    if not content.startswith(np.lib.format.MAGIC_PREFIX):
+        return content
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise ValueError(f"an array of NumPy's format {version}: must be (1, 0) or (2, 0)")
+    shape, is_fortran, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are not read: they are pickles")
+    if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ValueError(f"an array of shape {shape} and {dtype} in {len(content) - stream.tell()} bytes")
+    return np.ndarray(shape, dtype, content, stream.tell(), order="F" if is_fortran else "C")
 
 
 def _read_hdf5(file: IO[bytes], size: int) -> dict[str, np.ndarray]:
-    with h5py.File(file, "r") as content:
-        groups, datasets = _nodes(content)
-        _check_expansion(sum(dataset.nbytes for dataset in datasets.values()), size)
-        for root in ("/", "/model_weights/"):
-            if root in groups and _strings(groups[root], "layer_names"):
-                return _legacy_keras(root, groups, datasets)
-        return _keras(groups, datasets)
-
-
-def _nodes(content: h5py.File) -> tuple[dict[str, h5py.Group], dict[str, h5py.Dataset]]:
-    """Lists all groups, `/layers/`, and datasets, `/layers/conv2d/vars/0`; follows no link, maybe to elsewhere."""
-    groups: dict[str, h5py.Group] = {"/": content}
-    datasets: dict[str, h5py.Dataset] = {}
-
-    def add(path: str, node: object) -> None:
-        if isinstance(node, h5py.Group):
-            groups[f"/{path}/"] = node
-        elif isinstance(node, h5py.Dataset):
-            if node.external or node.is_virtual:
-                raise ValueError(f"{path} lies in another file")
-            datasets[f"/{path}"] = node
-
-    content.visititems(add)
-    return groups, datasets
-
-
-def _legacy_keras(root: str, groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    found: list[tuple[str, str, h5py.Dataset]] = []
-    for layer in [*_strings(groups[root], "layer_names"), "top_level_model_weights"]:
-        folder = f"{root}{layer}/"
-        for weight in _strings(groups[folder], "weight_names") if folder in groups else []:
-            path = f"{folder}{weight}"
-            if path not in datasets:
-                raise ValueError(f"it lists {weight} of layer {layer}, but does not hold it")
-            # A weight's name mostly repeats its layer's, at times after the model's.
-            variable = f"/{weight}".partition(f"/{layer}/")[2] or weight
-            found.append((layer, variable.removesuffix(":0"), datasets[path]))
-    nested = collections.Counter(name for layer, variable, _ in found for name in {variable, f"{layer}/{variable}"})
-    return {
-        variable if "/" in variable and nested[variable] == 1 else f"{layer}/{variable}": _values(dataset)
-        for layer, variable, dataset in found
-    }
-
-
-def _keras(groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for path in sorted(datasets, key=_numbered):
-        *layer, folder, index = path.split("/")
-        if folder != "vars":
-            raise ValueError(f"it is an HDF5 file, but not of Keras: {path} is in no group vars")
-        if layer[1:2] == ["optimizer"] or _KERAS_STATE & set(layer[-1:]):
-            continue
-        place = "/".join(layer[1:]).removeprefix("layers/")
-        own = groups[path.removesuffix(index)].attrs.get("name")
-        name = "/".join(filter(None, [own if isinstance(own, str) else place, index]))
-        if name in arrays:
-            raise ValueError(f"two of its layers are called {own}")
-        arrays[name] = _values(datasets[path])
+    child = Confined("segfusion_jax.models.hdf5_weights", file, memory=_expanded(size) + (1 << 26), seconds=_SECONDS)
+    try:
+        answer = child.ask(str(size))
+    finally:
+        child.close()
+    arrays, place = {}, answer.index(b"\n") + 1
+    for name, dtype, shape in json.loads(answer[:place]):
+        if np.dtype(dtype).kind not in "fiub":
+            raise ValueError(f"{name} is of type {dtype}, not a number")
+        arrays[name] = np.ndarray(shape, dtype, answer, place)
+        place += arrays[name].nbytes
     return arrays
 
 
-def _numbered(path: str) -> list[tuple[str, int]]:
-    """Returns a sort key that puts conv2d before conv2d_1, and conv2d_2 before conv2d_10."""
-    return [(name, int(number or 0)) for name, number in re.findall(r"([^/]*?)_?(\d*)(?:/|$)", path)]
-
-
-def _values(dataset: h5py.Dataset) -> np.ndarray:
-    array = np.asarray(dataset[()])
-    return array.view(ml_dtypes.bfloat16) if dataset.attrs.get("dtype") == "bfloat16" else array
-
-
-def _strings(group: h5py.Group, attribute: str) -> list[str]:
-    """Reads an attribute that Keras splits over numbered ones where it is longer than HDF5 allows."""
-    numbered = itertools.takewhile(group.attrs.__contains__, (f"{attribute}{i}" for i in itertools.count()))
-    names = [attribute] if attribute in group.attrs else list(numbered)
-    values = [value for name in names for value in np.ravel(np.asarray(group.attrs[name]))]
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def _check_expansion(declared: int, stored: int) -> None:
+def check_expansion(declared: int, stored: int) -> None:
     """Refuses, before memory is taken for it, what no file of weights compresses to."""
-    if declared > max(2**28, 100 * stored):
+    if declared > _expanded(stored):
         raise ValueError(f"its {stored} bytes declare {declared} bytes of arrays")
 
 
-def _as_number(name: str, array: object) -> np.ndarray:
+def _expanded(stored: int) -> int:
+    return max(2**28, 100 * stored)
+
+
+def as_number(name: str, array: object) -> np.ndarray:
+    """Returns an array of floats as float32, of whole numbers or booleans as it is.
+
+    Raises:
+      ValueError: it holds something else, or its name is too long.
+    """
+    if len(name) > _NAME:
+        raise ValueError(f"{name[:50]}... is a name of {len(name)} characters; at most {_NAME} are read")
     if not isinstance(array, np.ndarray) or (array.dtype.kind not in "fiub" and array.dtype != ml_dtypes.bfloat16):
         raise ValueError(f"{name} is of type {getattr(array, 'dtype', type(array).__name__)}, not a number")
     return array if array.dtype.kind in "iub" else array.astype(np.float32, copy=False)

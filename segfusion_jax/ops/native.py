@@ -24,12 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segfusion_jax.runtime.locations import cache_folder
+from segfusion_jax.runtime import caches, regular
+from segfusion_jax.runtime.atomic import write_bytes
 
 _log = logging.getLogger(__name__)
 
 _SOURCES = pathlib.Path(__file__).parent / "cpu"
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-w")
+_BYTES = 1 << 26
 PREFIX = "segfusion_"
 """What the names of all our kernels begin with in a compiled program."""
 
@@ -48,7 +50,7 @@ def available() -> bool:
     """Returns whether the kernels are there: compiles and registers them at the first call."""
     try:
         library = _library()
-    except (OSError, RuntimeError) as error:  # no folder to write to, no home, a disk from which nothing may be run
+    except (OSError, ValueError) as error:  # no folder to write to, or a disk from which nothing may be run
         _log.warning("our kernels cannot be kept, training on a CPU will be several times slower: %s", error)
         return False
     if library is None:
@@ -98,13 +100,29 @@ def _library() -> ctypes.CDLL | None:
     if compiler is None:
         _log.warning("no C++ compiler is found (c++, or CXX): training on a CPU will be several times slower")
         return None
-    path = cache_folder() / "native" / f"{_fingerprint(compiler)}.so"
-    if not path.exists():
-        error = _compile(compiler, path)
-        if error:
-            _log.warning("%s cannot compile our kernels, training on a CPU will be slower: %s", compiler, error)
-            return None
-    return ctypes.CDLL(str(path))
+    fingerprint = _fingerprint(compiler)
+    folder = caches.folder("native")
+    path = _kept(folder, fingerprint)
+    if path is None:
+        try:
+            path = _compile(compiler, folder, fingerprint)
+        except OSError as error:  # a full disk, or one that is read only
+            path = _compile(compiler, caches.temporary(str(error)), fingerprint)
+    return ctypes.CDLL(str(path)) if path else None
+
+
+def _kept(folder: pathlib.Path, fingerprint: str) -> pathlib.Path | None:
+    """Returns the library that was kept, whose name tells its content; removes one that is damaged."""
+    for path in sorted(folder.glob(f"{fingerprint}-*.so")):
+        if caches.is_own(path) and path.name == _name(fingerprint, regular.read(path, _BYTES)):
+            return path
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return None
+
+
+def _name(fingerprint: str, content: bytes) -> str:
+    return f"{fingerprint}-{hashlib.sha256(content).hexdigest()}.so"
 
 
 def _fingerprint(compiler: str) -> str:
@@ -119,14 +137,17 @@ def _fingerprint(compiler: str) -> str:
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
-def _compile(compiler: str, path: pathlib.Path) -> str:
-    """Writes the library; returns what the compiler has to say where it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = pathlib.Path(folder) / "kernels.so"
+def _compile(compiler: str, folder: pathlib.Path, fingerprint: str) -> pathlib.Path | None:
+    """Writes the library and returns its path; None where the compiler fails, which is warned of."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = pathlib.Path(scratch) / "kernels.so"
         command = [compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), "-o", str(made), str(_SOURCES / "kernels.cc")]
         result = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if result.returncode:
-            return result.stderr[:500]
-        made.rename(path)
-    return ""
+            told = result.stderr[:500]
+            _log.warning("%s cannot compile our kernels, training on a CPU will be slower: %s", compiler, told)
+            return None
+        content = made.read_bytes()
+    path = folder / _name(fingerprint, content)
+    write_bytes(path, content, private=True)
+    return path

@@ -6,7 +6,6 @@ than of new ones.
 
 import dataclasses
 import hashlib
-import json
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from segfusion_jax.datasets.unseen import SEEN
 from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.models.pretrained import stored_preprocessing
 from segfusion_jax.runtime import locations
-from segfusion_jax.serving.segfusion import METADATA, SPLIT, model_folder, read_metadata
+from segfusion_jax.serving.model_folder import SPLIT, find, open_folder, read_metadata
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class Base:
     @property
     def data(self) -> list[dict[str, str]]:
         """The collections that it learned from, as `metadata.json` has them."""
-        return read_metadata(self.folder / METADATA).get("data", []) if self.folder else []
+        return list(read_metadata(self.folder).data) if self.folder else []
 
 
 def bases(config: Config) -> list[Base]:
@@ -68,7 +67,7 @@ def maker_of_masks(config: Config) -> pathlib.Path:
     """
     named = config.bridge.released
     if path := locations.find(named):
-        return model_folder(path)
+        return find(path)
     raise FileNotFoundError(
         f"config.bridge.masks = {named!r}: no such folder, nor in those of SEGFUSION_DATA; give that of a released "
         "model, such as released/ham10000, a finished workdir, or 'predicted' or 'annotated'"
@@ -82,20 +81,19 @@ def unets(config: Config) -> list[pathlib.Path]:
       FileNotFoundError: as `maker_of_masks`.
       ValueError: the model has no U-Net.
     """
-    folder = maker_of_masks(config)
-    names = read_metadata(folder / METADATA)["unets"]
-    if not names:
+    opened = open_folder(maker_of_masks(config))
+    if not opened.metadata.unets:
         raise ValueError(
             f"config.bridge.masks = {config.bridge.masks!r}: this model has no U-Net that could make masks"
         )
-    return [folder / name for name in names]
+    return [opened.path / name for name in opened.metadata.unets]
 
 
 def resolved(config: Config) -> Config:
     """Returns the config with the section `segmenter` of the model whose U-Nets make the masks, if one is named."""
     if not config.bridge.released:
         return config
-    theirs = Config.from_json(json.dumps(read_metadata(maker_of_masks(config) / METADATA)["config"])).segmenter
+    theirs = read_metadata(maker_of_masks(config)).config.segmenter
     theirs = dataclasses.replace(theirs, pretrained="", pretrained_head="")
     if config.segmenter not in (theirs, Segmenter()):
         _log.info("masks are made by the U-Nets of %s: config.segmenter is theirs", config.bridge.masks)
@@ -140,7 +138,7 @@ def _folder_of(path: pathlib.Path) -> pathlib.Path | None:
     """Returns the released model, or that of the finished workdir, that a weight file is of; None if it is of none."""
     for folder in list(path.absolute().parents)[:3]:  # workdir/segment/fold_0/weights.safetensors
         try:
-            return model_folder(folder)
+            return find(folder)
         except FileNotFoundError:
             continue
     return None

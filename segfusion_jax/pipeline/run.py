@@ -1,6 +1,5 @@
 """A run: its config, what its stages share, and its workdir, of which only this module knows what files are called."""
 
-import csv
 import dataclasses
 import functools
 import importlib.metadata
@@ -25,7 +24,7 @@ from segfusion_jax.models.from_config import find_pretrained
 from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.networks import Networks
 from segfusion_jax.pipeline.split import Split
-from segfusion_jax.runtime.atomic import write_table, write_text
+from segfusion_jax.runtime.atomic import read_table, write_table, write_text
 from segfusion_jax.runtime.devices import Devices, make_devices
 from segfusion_jax.runtime.revision import revision
 from segfusion_jax.serving.ensembles import (
@@ -35,7 +34,7 @@ from segfusion_jax.serving.ensembles import (
     WholeImages,
     make_segmenters,
 )
-from segfusion_jax.serving.segfusion import NOVELTY
+from segfusion_jax.serving.model_folder import NOVELTY
 from segfusion_jax.training import metric_log
 from segfusion_jax.training.trainer import Trainer
 
@@ -340,7 +339,7 @@ class Run:
 
     def read_scores(self) -> list[dict[str, str]]:
         """Returns the table of `write_scores`."""
-        return _read_table(self.folder("score") / "segmentation.csv")
+        return read_table(self.folder("score") / "segmentation.csv")
 
     def write_scores(self, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
         """Writes how well predicted masks meet annotations, an image a row."""
@@ -356,7 +355,7 @@ class Run:
 
     def read_predictions(self, name: str = "predictions") -> list[dict[str, str]]:
         """Returns the table of `write_predictions`, as text."""
-        return _read_table(self.folder("evaluate") / f"{name}.csv")
+        return read_table(self.folder("evaluate") / f"{name}.csv")
 
     def write_predictions(self, name: str, columns: Sequence[str], rows: Iterable[Sequence]) -> None:
         """Writes what is predicted, an image a row: "predictions" of test images, or "validation"."""
@@ -370,11 +369,6 @@ class Run:
     def write_novelty(self, novelty: Novelty) -> None:
         """Writes by what unfamiliar images are told."""
         novelty.save(self.novelty)
-
-
-def _read_table(path: pathlib.Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _version_of(settings: Mapping[str, Any]) -> str:

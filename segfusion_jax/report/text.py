@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segfusion_jax.report import blocks, labels
+from segfusion_jax.runtime import sinks
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"} | {"\n": " ", "\r": " "})
 
@@ -102,4 +103,4 @@ def _cell(cell: blocks.Cell) -> str:
 
 def _plain(text: str) -> str:
     """Escapes text so that Markdown shows it as it is."""
-    return text.translate(_SPECIAL)
+    return sinks.page(text.translate(_SPECIAL))

@@ -135,7 +135,7 @@ def _download(remote: Remote, path: pathlib.Path) -> None:
             raise
         kept = f"{error.strerror}; the {_size(part) / 1e6:.1f} MB that came are kept, make room and start again"
         raise OSError(error.errno, kept, str(part)) from error
-    if fault := _fault(remote, part):
+    if fault := fault_of(remote, part):
         part.unlink()
         raise ValueError(f"{remote.url} {fault}; it was not kept")
     part.replace(path)
@@ -254,8 +254,8 @@ def _size(path: pathlib.Path) -> int:
         return 0
 
 
-def _fault(remote: Remote, path: pathlib.Path) -> str:
-    """Returns what is wrong with a downloaded file; "" if nothing is."""
+def fault_of(remote: Remote, path: pathlib.Path) -> str:
+    """Returns what is wrong with a downloaded file, as far as size and checksums are known; "" if nothing is."""
     if remote.size and _size(path) != remote.size:
         return f"has {_size(path)} bytes, expected {remote.size}"
     for name, algorithm, expected in (("SHA-256", "sha256", remote.sha256), ("MD5", "md5", remote.md5)):

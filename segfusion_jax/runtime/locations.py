@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+from segfusion_jax.runtime import caches
+
 
 def find(name: str) -> pathlib.Path | None:
     """Returns the file or folder called `name`: as a path, else as `find_data` finds it."""
@@ -18,9 +20,5 @@ def find_data(name: str) -> pathlib.Path | None:
 
 
 def cache_folder() -> pathlib.Path:
-    """Returns where this user's compiled programs, downloads and prepared data lie: $XDG_CACHE_HOME, else ~/.cache.
-
-    A relative $XDG_CACHE_HOME, which would be another folder in every directory, does not count, as its rules have it.
-    """
-    named = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "")).expanduser()
-    return (named if named.is_absolute() else pathlib.Path("~/.cache").expanduser()) / "segfusion_jax"
+    """Returns where this user's downloads and prepared data lie, as `caches.folder`: this user's alone."""
+    return caches.folder()

@@ -25,6 +25,24 @@ def locked(path: pathlib.Path, *, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def locked_folder(folder: pathlib.Path, *, what: str) -> Iterator[None]:
+    """Holds a folder, made if missing, in which it leaves nothing; otherwise as `locked`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.info("waiting for another process, which %s", what)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:  # of a file system that knows no locks
+            _log.warning("%s cannot be locked (%s): nothing else may write there meanwhile", folder, error)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def owned(path: pathlib.Path, *, what: str) -> Iterator[None]:
     """Holds the lock file `path`, made if missing; `what` is what it stands for.
 

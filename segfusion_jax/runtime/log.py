@@ -5,7 +5,9 @@ import logging
 import os
 import pathlib
 import sys
-from typing import IO
+from typing import IO, Any
+
+from segfusion_jax.runtime import sinks
 
 LOGGER = logging.getLogger("segfusion_jax")
 """Each module logs below it, by its own name."""
@@ -21,7 +23,7 @@ def show(logger: logging.Logger = LOGGER) -> None:
         LOGGER.setLevel(logging.INFO)
     if not LOGGER.hasHandlers():
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         handler.addFilter(_is_ours_or_serious)
         logger.addHandler(handler)
 
@@ -32,12 +34,23 @@ def say(text: object, *, error: bool = False) -> None:
     if stream is None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    shown = str(text).encode(encoding, errors="replace").decode(encoding)
+    clean = sinks.terminal(str(text)) if error else sinks.page(str(text))
+    shown = clean.encode(encoding, errors="replace").decode(encoding)
     try:
         print(shown, file=stream, flush=True)
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):  # what it still holds must not fail at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Formatter(logging.Formatter):
+    """Writes what a terminal shows and does not obey."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return sinks.terminal(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return sinks.page(super().formatException(ei))
 
 
 def _is_ours_or_serious(record: logging.LogRecord) -> bool:

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from jax.experimental import serialize_executable
 
+from segfusion_jax.runtime import caches
 from segfusion_jax.runtime.atomic import write_bytes
-from segfusion_jax.runtime.locations import cache_folder
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,12 @@ def keep() -> None:
     >>> programs.keep()
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        try:
+            folder = caches.folder("compiled")
+        except OSError as error:
+            _log.warning("what is compiled cannot be kept: %s", error)
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
@@ -114,7 +119,7 @@ def _processor() -> str:
 def _load(path: pathlib.Path, devices: Sequence[Any]) -> Callable | None:
     """Returns a kept program; None where there is none, it is not this user's own, or it does not fit."""
     try:
-        if not path.exists() or not _is_own(path) or not _is_own(path.parent):
+        if not path.exists() or not caches.is_own(path) or not caches.is_own(path.parent):
             return None
         content = path.read_bytes()
         if hashlib.sha256(content[_DIGEST_BYTES:]).digest() != content[:_DIGEST_BYTES]:
@@ -132,16 +137,10 @@ def _save(path: pathlib.Path, program: jax.stages.Compiled, devices: Sequence[An
         content = pickle.dumps(serialize_executable.serialize(program))
         outputs = program(*arguments), _deserialised(content, devices)(*arguments)
         jax.tree.map(np.testing.assert_array_equal, *outputs)
-        write_bytes(path, hashlib.sha256(content).digest() + content)
+        write_bytes(path, hashlib.sha256(content).digest() + content, private=True)
     except Exception as error:  # a full or read-only disk, or a device whose programs cannot be kept
         _log.debug("%s cannot be kept: %s", path, error)
 
 
 def _deserialised(content: bytes, devices: Sequence[Any]) -> jax.stages.Compiled:
     return serialize_executable.deserialize_and_load(*pickle.loads(content), execution_devices=devices)
-
-
-def _is_own(path: pathlib.Path) -> bool:
-    """Returns whether nobody else can have written a file: unpickling one runs what it says."""
-    status = path.stat()
-    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)

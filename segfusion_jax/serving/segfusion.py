@@ -1,10 +1,9 @@
 """A trained model, ready to predict: image, U-Nets, Data Processing Bridge, classifiers."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -26,16 +25,7 @@ from segfusion_jax.serving.ensembles import (
     class_probabilities,
     make_segmenters,
 )
-
-METADATA = "metadata.json"
-"""Name of the file in a model folder that says what the weights beside it are."""
-NOVELTY = "novelty.safetensors"
-"""Name of the file in a model folder by which unfamiliar images are told."""
-
-SPLIT = "split.csv"
-"""Name of the file beside it that says which images they learned from."""
-
-_NEEDED = tuple("config unets classifiers classes positive num_logits temperature shift prevalence threshold".split())
+from segfusion_jax.serving.model_folder import NOVELTY, ModelFolder, open_folder
 
 BATCH = 8
 """Images that a loaded model takes at once: a last batch is filled up, and one image alone must not cost too much."""
@@ -79,6 +69,7 @@ class SegFusion:
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability, at that prevalence, from which an image is called malignant.
       familiarity: tells by features of the first classifier which images are like those that it was trained on.
+      folder: where all of it was loaded from; None where it was put together.
     """
 
     def __init__(
@@ -91,8 +82,10 @@ class SegFusion:
         prevalence: float,
         threshold: float,
         familiarity: Novelty,
+        folder: ModelFolder | None = None,
     ):
         self.config = config
+        self.folder = folder
         self.calibration = calibration
         self.prevalence = prevalence
         self.threshold = threshold
@@ -115,27 +108,27 @@ class SegFusion:
 
         Raises:
           FileNotFoundError: there is no model in the folder, or a file of it is missing.
-          ValueError: its weights do not fit its config.
+          ValueError: a file of it was changed since the folder was made, a field of its metadata is out of its bounds,
+            or its weights are not finite or do not fit its config.
         """
-        folder = model_folder(folder)
-        metadata = read_metadata(folder / METADATA)
-        config = Config.from_json(json.dumps(metadata["config"]))
-        dtype = compute_dtype or config.compute_dtype
-        config = dataclasses.replace(config, input=Input(), compute_dtype=dtype)
+        opened = open_folder(folder)
+        metadata = opened.metadata
+        dtype = compute_dtype or metadata.config.compute_dtype
+        config = dataclasses.replace(metadata.config, input=Input(), compute_dtype=dtype)
         devices = make_devices(config.parallel)
-        segmenters = make_segmenters(config, devices, [folder / name for name in metadata["unets"]], batch_size=BATCH)
-        names, positive = tuple(metadata["classes"]), metadata["positive"]
-        classes = Classes(names, tuple(name in positive for name in names), metadata["num_logits"])
-        weights = [folder / name for name in metadata["classifiers"]]
-        classifiers = ClassifierEnsemble(config, devices, weights, classes, batch_size=BATCH)
+        unets, classifiers = (
+            [opened.path / name for name in names] for names in (metadata.unets, metadata.classifiers)
+        )
+        classes = Classes(metadata.classes, metadata.positive, metadata.num_logits)
         return cls(
             config,
-            segmenters,
-            classifiers,
-            calibration=Calibration(metadata["temperature"], tuple(metadata["shift"])),
-            prevalence=metadata["prevalence"],
-            threshold=metadata["threshold"],
-            familiarity=Novelty.load(folder / NOVELTY),
+            make_segmenters(config, devices, unets, batch_size=BATCH),
+            ClassifierEnsemble(config, devices, classifiers, classes, batch_size=BATCH),
+            calibration=metadata.calibration,
+            prevalence=metadata.prevalence,
+            threshold=metadata.threshold,
+            familiarity=Novelty.load(opened.path / NOVELTY),
+            folder=opened,
         )
 
     def predict(
@@ -157,8 +150,8 @@ class SegFusion:
           explain: whether the predictions bring their evidence.
 
         Raises:
-          ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single one, or
-            the prevalence is not in (0, 1).
+          ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single one, the
+            prevalence is not in (0, 1), or the networks return for an image what is not finite.
         """
         if prevalence is not None and not 0 < prevalence < 1:
             raise ValueError(f"prevalence = {prevalence!r}: must be in (0, 1)")
@@ -169,8 +162,8 @@ class SegFusion:
         bridged = self._bridged(loaded, masks)
         classified = self.classifiers.predict(bridged)
         predictions = [
-            self._prediction(resize(mask, image.shape[:2]), logits, fallback, prevalence, novelty)
-            for image, mask, (_, logits), fallback, novelty in zip(
+            self._prediction(resize(mask, image.shape[:2]), finite(logits, "logit", row), fallback, prevalence, novelty)
+            for image, mask, (row, logits), fallback, novelty in zip(
                 loaded, masks, classified, fallbacks, self.novelty(loaded), strict=True
             )
         ]
@@ -212,12 +205,12 @@ class SegFusion:
         if not loaded:
             return []
         described = self.classifiers.describe(arrays.Arrays(loaded, self.classifiers.novelty_size))
-        return self.familiarity.score(np.stack([features for _, features in described])).tolist()
+        return self.familiarity.score(np.stack([finite(found, "feature", row) for row, found in described])).tolist()
 
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Returns the cleaned mask of each image, uint8 of the U-Nets' size, and why it fell back."""
         probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
-        quantised = [to_levels(probability) for _, probability in probabilities]
+        quantised = [to_levels(finite(probability, "lesion probability", row)) for row, probability in probabilities]
         masks, fallbacks = zip(*(clean(mask, self.config.bridge) for mask in quantised), strict=True)
         return list(masks), list(fallbacks)
 
@@ -243,34 +236,15 @@ class SegFusion:
         )
 
 
-def model_folder(folder: str | pathlib.Path) -> pathlib.Path:
-    """Returns a folder that holds a model, or the folder `model` in it.
+def finite(values: np.ndarray, what: str, image: object) -> np.ndarray:
+    """Returns what a network says of an image, if all of it is finite.
 
     Raises:
-      FileNotFoundError: neither does.
+      ValueError: it is not, so that nothing may be decided by it; names the image.
     """
-    folder = pathlib.Path(folder).expanduser()
-    for path in (folder, folder / "model"):
-        if (path / METADATA).exists():
-            return path
-    where = f"{folder} holds no {METADATA}, nor does its folder 'model'"
-    raise FileNotFoundError(f"{where}: give the folder of a released model, or a finished workdir")
-
-
-def read_metadata(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what the file METADATA of a model folder says.
-
-    Raises:
-      ValueError: it is no such file.
-    """
-    try:
-        metadata = json.loads(path.read_text())
-        missing = [name for name in _NEEDED if name not in metadata] if isinstance(metadata, dict) else list(_NEEDED)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if missing:
-        raise ValueError(f"{path} describes no model of segfusion_jax: it holds no {', '.join(missing)}")
-    return metadata
+    if not np.isfinite(values).all():
+        raise ValueError(f"image {image}: the networks return a {what} that is not finite, so nothing is said of it")
+    return values
 
 
 def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:

@@ -93,8 +93,7 @@ def test_diagnoses_are_judged_where_they_are_among_the_models():
     model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
     probabilities = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.9, 0.1, 0.0]])
     found = classified([0, 1, 1, 1, 0], [0, 1, 1, -1, -1], probabilities)
-    shares = dict(zip(model.classes, (0.3, 0.6, 0.1), strict=True))  # of them all, nevus becomes likelier
-    stated = {"operating_points": [], "calibration": {"shares": shares}}
+    stated = mock.Mock(operating_points=(), shares=(0.3, 0.6, 0.1))  # of them all, nevus becomes likelier
     metrics = evaluate._metrics(model, found, [], stated, resamples=100)
     assert metrics["diagnosis"]["n"]["value"] == 3
     assert metrics["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx((1 + 0.5) / 2)
@@ -109,7 +108,7 @@ def test_melanoma_is_ranked_by_its_own_probability():
     model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"))
     model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
     probabilities = np.array([[0.6, 0.0, 0.4], [0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.1, 0.7]])
-    stated = {"operating_points": [], "calibration": {"shares": dict.fromkeys(model.classes, 1 / 3)}}
+    stated = mock.Mock(operating_points=(), shares=(1 / 3,) * 3)
     found = classified([0, 1, 1, 0], [-1, 1, 1, 0], probabilities, [0, 1, 1, 0])
     metrics = evaluate._metrics(model, found, [], stated, resamples=100)
     assert metrics["classification"]["roc_auc"]["value"] == 0.25  # malignancy: 0.5 beats 0.4, nothing beats 0.8
@@ -152,5 +151,5 @@ def test_of_one_class_only_the_masks_are_judged():
     found = classified([0, 0], [0, 0], np.array([[0.8, 0.2], [0.3, 0.7]]))
     score = segmentation.score(np.eye(4, dtype=bool), np.eye(4, dtype=bool))
     overlaps = [(one, score) for one in (row(0), dataclasses.replace(row(1), group="other"))]
-    metrics = evaluate._metrics(model, found, overlaps, {"operating_points": []}, resamples=100)
+    metrics = evaluate._metrics(model, found, overlaps, mock.Mock(operating_points=()), resamples=100)
     assert set(metrics) == {"segmentation"} and metrics["segmentation"]["dice"]["value"] == 1

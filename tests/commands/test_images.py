@@ -87,10 +87,16 @@ def test_files_are_read_in_order_a_few_ahead(tmp_path):
     assert len(asked) == 40
 
 
-def test_large_images_are_predicted_fewer_at_a_time():
-    small, large = np.zeros((100, 100, 3), np.uint8), np.zeros((5000, 6000, 3), np.uint8)
-    files = [images.Read(pathlib.Path(f"{number}"), large if number < 4 else small) for number in range(70)]
-    files[50] = images.Read(pathlib.Path("50"), error="no image")
-    batches = list(images.batches(files))
-    assert [len(batch) for batch in batches] == [3, 32, 32, 3]
-    assert [file for batch in batches for file in batch] == files
+def test_large_images_are_predicted_fewer_at_a_time(tmp_path):
+    paths = []
+    for number in range(70):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("L", (3000, 2000) if number < 4 else (10, 10)).save(paths[-1])
+    paths[50].write_bytes(b"no image")
+    batches = list(images.batches(paths, memory=500_000_000))
+    assert [len(batch.paths) for batch in batches] == [2, 32, 32, 4]
+    assert [path for batch in batches for path in batch.paths] == paths
+    assert all(batch.memory <= 250_000_000 for batch in batches)
+    assert [len(batch.paths) for batch in images.batches(paths, memory=500_000_000, explain=True)][:2] == [1, 1]
+    alone, *_ = images.batches(paths[:2], memory=1_000_000)
+    assert len(alone.paths) == 1 and alone.memory > 96_000_000

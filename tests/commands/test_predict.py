@@ -53,10 +53,9 @@ def run(model, monkeypatch, parse, photos, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def released(finished, monkeypatch):
-    """Where "--model released" lies."""
+def elsewhere(finished, monkeypatch):
+    """Runs where nothing is called "released"."""
     monkeypatch.chdir(finished)
-    monkeypatch.setattr(predict, "model_folder", lambda folder: finished / "model")
 
 
 def rows_of(folder: pathlib.Path, photos: pathlib.Path) -> dict[str, dict[str, str]]:

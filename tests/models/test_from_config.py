@@ -1,5 +1,7 @@
 """Models as a config asks for them."""
 
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,7 +215,8 @@ class TestPublished:
     def one_published(self, tmp_path, monkeypatch):
         np.savez(tmp_path / "published.npz", **lukemelas.arrays())
         theirs = preprocessing.CENTRED._replace(image_size=(300, 300))
-        entry = Published("http://127.0.0.1:9/published.npz", "0", "efficientnet_b0", "tensorflow", theirs)
+        digest = hashlib.sha256((tmp_path / "published.npz").read_bytes()).hexdigest()
+        entry = Published("http://127.0.0.1:9/published.npz", digest, "efficientnet_b0", "tensorflow", theirs)
         monkeypatch.setattr(published, "PUBLISHED", {"b0.ours": entry})
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.delenv("SEGFUSION_DATA", raising=False)

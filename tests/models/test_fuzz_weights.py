@@ -1,7 +1,7 @@
 """Damaged weight files: each is read or refused as no readable weight file, and runs nothing.
 
-A few of each kind in the suite; `pytest -n 0 -m fuzz tests/models/test_fuzz_weights.py` damages 2,000. HDF5 is not
-among them: its library can crash on damaged files.
+A few of each kind in the suite; `pytest -n 0 -m fuzz tests/models/test_fuzz_weights.py` damages 2,200. Of HDF5 there
+are fewer, since each is read in a process of its own, which the library may crash.
 """
 
 import warnings
@@ -23,7 +23,7 @@ def save_checkpoint(path):
     path.write_bytes(torch_files.zipped(value, {"0": KERNEL.tobytes()}))
 
 
-SAVED = {name: save for name, save in KINDS.items() if "keras" not in name} | {"checkpoint": save_checkpoint}
+SAVED = KINDS | {"checkpoint": save_checkpoint}
 
 
 def end_well(path, kind: str, seeds: range) -> None:
@@ -43,10 +43,10 @@ def end_well(path, kind: str, seeds: range) -> None:
 
 @pytest.mark.parametrize("kind", SAVED)
 def test_some_damaged_files(tmp_path, kind):
-    end_well(tmp_path / "w", kind, range(40))
+    end_well(tmp_path / "w", kind, range(3 if "keras" in kind else 40))
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("kind", SAVED)
 def test_many_damaged_files(tmp_path, kind):
-    end_well(tmp_path / "w", kind, range(40, 330))
+    end_well(tmp_path / "w", kind, range(40, 100 if "keras" in kind else 330))

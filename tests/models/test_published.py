@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from segfusion_jax.models.published import PUBLISHED, Published, fetch
+from segfusion_jax.models.published import PUBLISHED, Published, checked, fetch
 from segfusion_jax.runtime import downloads
 from tests import file_server
 
@@ -56,6 +56,21 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     check_success(tmp_path / "new" / "cache")
     check_success(tmp_path / "new" / "cache")
     assert server.requests == [None]
+
+
+def test_a_file_that_was_exchanged_in_the_cache_is_downloaded_again(server, tmp_path):
+    check_success(tmp_path)
+    (tmp_path / FILENAME).write_bytes(CONTENT[:-1] + b"?")
+    check_success(tmp_path)
+    assert server.requests == [None, None]
+
+
+def test_a_file_of_that_name_among_the_users_own_must_be_it(server, tmp_path):
+    (tmp_path / FILENAME).write_bytes(CONTENT)
+    assert checked(NAME, tmp_path / FILENAME) == tmp_path / FILENAME
+    (tmp_path / FILENAME).write_bytes(b"another")
+    with pytest.raises(ValueError, match=f"{FILENAME} is not {NAME}: it has SHA-256 .*; remove it"):
+        checked(NAME, tmp_path / FILENAME)
 
 
 def test_the_leading_digits_of_the_sum_are_enough(server, tmp_path, monkeypatch):

@@ -39,7 +39,8 @@ def test_a_damaged_file_gives_arrays_or_a_value_error(path, kind):
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(60):
+    tries = 6 if "keras" in kind else 60  # each in a process of its own
+    for _ in range(tries):
         damaged = np.frombuffer(content, np.uint8).copy()
         damaged[rng.integers(0, min(len(content), 1500), 8)] = rng.integers(0, 256, 8)
         path.write_bytes(damaged.tobytes())
@@ -50,7 +51,7 @@ def test_a_damaged_file_gives_arrays_or_a_value_error(path, kind):
             refused += 1
         else:
             assert all(array.dtype.kind in "fiub" for array in arrays.values())
-    assert refused > 10
+    assert refused > tries / 6
 
 
 @pytest.mark.parametrize(

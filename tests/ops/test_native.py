@@ -22,6 +22,7 @@ from segfusion_jax.ops.dropout import dropout
 from segfusion_jax.ops.excite import squeeze_excite
 from segfusion_jax.ops.normalization import channel_moments, scale_shift
 from segfusion_jax.ops.resampling import max_pool_2x2
+from segfusion_jax.runtime import caches
 
 ONE = ((1, 1), (1, 1))
 
@@ -205,25 +206,28 @@ def test_another_compiler_source_or_flag_makes_another_library(compiler, tmp_pat
     assert len(names) == 4
 
 
-@pytest.mark.parametrize("broken", ["a file where the folder should be", "no library"])
-def test_what_cannot_be_kept_or_loaded_is_a_warning(cache, compiler, warnings, broken):
-    if broken == "no library":
-        cache.mkdir(parents=True)
-        (cache / f"{native._fingerprint(os.environ['CXX'])}.so").write_bytes(b"half of it")
+@pytest.mark.parametrize("content", [b"", b"half of it", None], ids=["empty", "no library", "of another user"])
+def test_what_is_damaged_or_anothers_is_made_anew_and_never_loaded(cache, compiler, warnings, content):
+    cxx = os.environ["CXX"]
+    kept = native._compile(cxx, caches.folder("native"), native._fingerprint(cxx))
+    assert kept is not None and kept.parent == cache
+    whole = kept.read_bytes()
+    if content is None:
+        if os.geteuid():
+            pytest.skip("only root can give a file away")
+        os.chown(kept, 65534, 65534)
     else:
-        cache.parent.mkdir(parents=True)
-        cache.write_text("")
-    assert not native.available()
-    assert len(warnings) == 1 and str(cache) in warnings[0]
+        kept.write_bytes(content)
+    assert native._library() and warnings == []
+    assert kept.read_bytes() == whole and kept.stat().st_uid == os.geteuid() and kept.stat().st_mode & 0o777 == 0o600
+    assert len(compiler.read_text().splitlines()) == 2
 
 
-def test_without_a_home_there_is_a_warning(warnings, monkeypatch):
-    def no_home():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(native, "cache_folder", no_home)
-    assert not native.available()
-    assert len(warnings) == 1 and "home directory" in warnings[0]
+def test_where_nothing_can_be_kept_the_kernels_are_made_for_this_process(cache, compiler, warnings, tmp_path):
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file where the folder should be")
+    library = native._library()
+    assert library and not pathlib.Path(library._name).is_relative_to(tmp_path)
 
 
 def test_threads_that_ask_at_once_all_get_the_kernels(kernels, warnings):

@@ -73,7 +73,7 @@ def metrics() -> dict:
             {
                 "aim": aim,
                 "level": level,
-                "threshold": 0.4 - 0.1 * number,
+                "threshold": max(0.4 - 0.1 * number, 0.0),
                 **{name: entry(0.6 + 0.05 * number) for name in ("sensitivity", "specificity", "ppv", "npv")},
             }
             for number, (aim, level) in enumerate(aims)
@@ -238,7 +238,7 @@ def workdir(folder: pathlib.Path) -> pathlib.Path:
     splits = ("train", "train", "validation", "test")
     rows = [row(number, split=split, fold=int(split != "test") - 1) for number, split in enumerate(splits)]
     table.write_rows(folder / "prepare/splits.csv", rows)
-    (folder / "config.json").write_text(json.dumps({"layout": LAYOUT, "versions": {"jax": "0.10.2"}}))
+    (folder / "config.json").write_text(json.dumps({"layout": LAYOUT, "versions": {"segfusion_jax": "0.2.0", "jax": "0.10.2"}}))
     for name, lines in {"evaluate/predictions": predictions(), "score/segmentation": overlaps()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         with (folder / f"{name}.csv").open("w", newline="") as file:
@@ -252,6 +252,9 @@ def workdir(folder: pathlib.Path) -> pathlib.Path:
             weights = folder / stage / f"fold_{fold}" / "weights.safetensors"
             weights.parent.mkdir(parents=True)
             arrays = {"kernel": np.full((2, 3), fold, np.float32), "bias": np.full(3, fold, np.float32)}
-            stated = {"conventions": stage, "preprocessing": {"mean": [fold], "std": [1], "image_size": [16, 32]}}
+            stated = {
+                "conventions": stage,
+                "preprocessing": {"mean": [fold] * 3, "std": [1] * 3, "image_size": [16, 32]},
+            }
             safetensors.numpy.save_file(arrays, weights, {"segfusion_jax": json.dumps(stated)})
     return folder

@@ -1,5 +1,7 @@
 """Programs that another process finds again: here the same one, with functions that must not be traced."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +87,15 @@ def test_without_a_folder_nothing_is_kept(tmp_path):
     jax.config.update("jax_compilation_cache_dir", None)
     np.testing.assert_array_equal(programs.kept(doubled, "double", ONE, NUMBERS)(NUMBERS), [0, 2, 4, 6, 8, 10])
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_what_is_kept_is_found_again_whatever_the_umask(umask, folder):
+    before = os.umask(umask)
+    try:
+        programs.kept(doubled, "double", ONE, NUMBERS)
+        (path,) = files(folder)
+        assert path.stat().st_mode & 0o777 == 0o600
+        np.testing.assert_array_equal(programs.kept(untraceable, "double", ONE, NUMBERS)(NUMBERS), [0, 2, 4, 6, 8, 10])
+    finally:
+        os.umask(before)

@@ -22,6 +22,7 @@ from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import decode
 from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.pipeline.run import Run
+from segfusion_jax.serving import model_folder
 from segfusion_jax.serving.ensembles import Classes, ClassifierEnsemble
 from tests import tiny
 
@@ -179,6 +180,7 @@ def test_folders_without_a_model_are_named(finished, tmp_path):
     with pytest.raises((FileNotFoundError, ValueError), match="unet_1.safetensors"):
         sf.SegFusion.load(broken)
     (broken / "unet_1.safetensors").write_bytes((broken / "classifier.safetensors").read_bytes())
+    model_folder.write_manifest(broken)
     with pytest.raises(ValueError, match="unet_1.safetensors does not fit the model"):
         sf.SegFusion.load(broken)
 
@@ -200,6 +202,7 @@ def test_with_eight_views_it_is_the_same_however_an_image_lies(finished, model, 
     metadata = json.loads((folder / "metadata.json").read_text())
     metadata["config"]["segmenter"]["views"] = metadata["config"]["classifier"]["views"] = 8
     (folder / "metadata.json").write_text(json.dumps(metadata))
+    model_folder.write_manifest(folder)
     ways = [images[0], images[0][::-1], images[0][:, ::-1]]
     found, usual = (predictor.predict(ways) for predictor in (sf.SegFusion.load(folder), model))
     for way in (1, 2):
@@ -222,6 +225,7 @@ def test_probabilities_are_calibrated_and_move_with_the_prevalence_but_decisions
     middle = float(np.median(raw) / 2 + 0.7)
     changed = {"temperature": 2.0, "shift": [0.7], "prevalence": 0.2, "threshold": 1 / (1 + np.exp(-middle))}
     (folder / "metadata.json").write_text(json.dumps(metadata | changed))
+    model_folder.write_manifest(folder)
     model = sf.SegFusion.load(folder)
     at_own, at_other = model.predict(images), model.predict(images, prevalence=0.01)
     own, other = (log_odds(np.array([p.probability for p in found])) for found in (at_own, at_other))

@@ -16,11 +16,12 @@ from segfusion_jax.models.pretrained import release_weights, stored_preprocessin
 from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.runtime.atomic import write_text
-from segfusion_jax.serving.segfusion import METADATA, NOVELTY, SPLIT
+from segfusion_jax.serving.model_folder import METADATA, NOVELTY, SPLIT, write_manifest
 
 
 def release(run: Run, metrics: Mapping[str, Any]) -> None:
-    """Writes the folder `model`: weights with kernels in float16, what tells unfamiliar images, metadata and split.
+    """Writes the folder `model`: weights with kernels in float16, what tells unfamiliar images, metadata, split, and
+    the SHA-256 of all of them.
 
     Args:
       run: a run whose stages up to `evaluate` are done.
@@ -60,6 +61,7 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
         "use": "Research use only. Not a medical device.",
     }
     write_text(folder / METADATA, json.dumps(metadata, indent=2) + "\n")
+    write_manifest(folder)
 
 
 def _portable(config: Config) -> Config:

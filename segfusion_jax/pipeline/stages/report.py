@@ -2,7 +2,6 @@
 
 import collections
 import datetime
-import hashlib
 import os
 import platform
 
@@ -13,7 +12,7 @@ from segfusion_jax.pipeline.stages.release import release
 from segfusion_jax.report import contents, page, text
 from segfusion_jax.report.finished_run import FinishedRun
 from segfusion_jax.runtime.atomic import write_text
-from segfusion_jax.serving.segfusion import METADATA
+from segfusion_jax.serving.model_folder import MANIFEST, digests
 from segfusion_jax.training.choice import told
 
 
@@ -47,9 +46,9 @@ def _finished(run: Run) -> FinishedRun:
 
 
 def _provenance(run: Run) -> str:
-    digest = hashlib.sha256((run.model / METADATA).read_bytes()).hexdigest()
+    digest = digests(run.model)[MANIFEST]
     code = f"segfusion_jax {run.versions['segfusion_jax']}, commit {run.versions.get('commit', 'not known')}"
-    return f"Model {digest[:16]} (SHA-256 of its {METADATA}) · {code} · {datetime.date.today().isoformat()}"
+    return f"Model {digest[:16]} (SHA-256 of its {MANIFEST}) · {code} · {datetime.date.today().isoformat()}"
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -63,5 +62,6 @@ def _facts(run: Run) -> dict[str, str]:
         "Devices": run.devices.describe(),
         "Machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "Seconds by stage": ", ".join(f"{name} {seconds:g}" for name, seconds in run.seconds.items()),
+        "Model (SHA-256)": ", ".join(f"{name} {digest}" for name, digest in digests(run.model).items()),
         "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     }

@@ -1,7 +1,6 @@
 """The rungs of the ladder of leaks: which images a trained run is tested on, and what is said of them."""
 
 import collections
-import csv
 import dataclasses
 import logging
 import pathlib
@@ -21,7 +20,7 @@ from segfusion_jax.input.mask_store import MaskStore
 from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.bridge import masks_of
-from segfusion_jax.runtime.atomic import write_table
+from segfusion_jax.runtime.atomic import read_table, write_table
 from segfusion_jax.serving.ensembles import malignant_probability
 from segfusion_jax.training import steps
 from segfusion_jax.training.predict import predict
@@ -84,8 +83,7 @@ class Said:
     @classmethod
     def read(cls, path: pathlib.Path) -> Self:
         """Reads what `write` wrote."""
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
+        lines = read_table(path)
         return cls(
             [line["group"] for line in lines],
             np.array([line["label"] == "1" for line in lines]),

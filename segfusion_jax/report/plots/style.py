@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.typing import LegendLocType, LineStyleType
 
 BLUE, VERMILLION, SKY, YELLOW = "#0072B2", "#D55E00", "#56B4E9", "#F0E442"
@@ -92,6 +93,7 @@ def save_drawing(figure: Figure, path: Path) -> Figure:
     Raises:
       ValueError: `path` ends otherwise.
     """
+    _take_literally(figure)
     _settle(figure)
     _write(figure, path)
     with _settings, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "segfusion_jax"}):
@@ -109,8 +111,15 @@ def save_gallery(figure: Figure, path: Path) -> Figure:
     Raises:
       ValueError: `path` ends otherwise.
     """
+    _take_literally(figure)
     _write(figure, path, bbox_inches="tight", pad_inches=0.08)  # images of any aspect leave some of a figure empty
     return figure
+
+
+def _take_literally(figure: Figure) -> None:
+    """Shows texts as they are: in names of classes a dollar begins no formula, which could be a broken one."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def _settle(figure: Figure) -> None:

@@ -64,8 +64,8 @@ def test_failures_are_listed_missed_malignant_ones_first(finished, page):
 
 
 def test_the_summary_says_the_same(finished, page):
-    title, verdict, sample_line, *_ = (finished / "report/summary.md").read_text().split("\n\n")
-    assert title == "# SegFusion on synthetic lesions"
+    use, title, verdict, sample_line, *_ = (finished / "report/summary.md").read_text().split("\n\n")
+    assert (use, title) == ("**Research use only. Not a medical device.**", "# SegFusion on synthetic lesions")
     assert " ".join([verdict, sample_line]) in page.text
     assert "drawn by a program" in (finished / "report/summary.md").read_text()
 
@@ -78,6 +78,7 @@ def metadata(finished) -> dict:
 def test_the_model_folder_is_complete(finished, metadata):
     folder = finished / "model"
     assert {path.name for path in folder.iterdir()} == {
+        "manifest.json",
         "metadata.json",
         "novelty.safetensors",
         "split.csv",
@@ -165,7 +166,7 @@ def test_a_released_ensemble_has_all_its_classifiers_and_its_calibration(ensembl
             with safetensors.safe_open(ensemble / "model" / name, "numpy") as file:
                 assert json.loads(file.metadata()["segfusion_jax"])["conventions"] == conventions
                 assert (file.get_tensor("kernel") == fold).all()
-            assert metadata["preprocessing"][name]["mean"] == [fold]
+            assert metadata["preprocessing"][name]["mean"] == [fold] * 3
     calibration = {name: metadata[name] for name in ("temperature", "shift", "prevalence")}
     assert calibration == {"temperature": 1.73, "shift": [0.1, -0.2, 0.05], "prevalence": 0.194}
     assert metadata["test_time_augmentation"] == {"segmenter": 1, "classifier": 8}

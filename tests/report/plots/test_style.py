@@ -60,3 +60,11 @@ def test_drawing_in_threads_leaves_the_global_state_alone(tmp_path):
 def test_other_file_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"roc\.pdf: must end in \.png"):
         draw(tmp_path / "roc.pdf")
+
+
+@pytest.mark.parametrize("save", [style.save_drawing, style.save_gallery])
+def test_a_dollar_in_a_name_begins_no_formula(tmp_path, save):
+    figure = style.drawing(3, 2)
+    figure.subplots().set_title(r"class $\frac{ of 5$")
+    save(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0

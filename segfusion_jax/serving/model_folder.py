@@ -1,0 +1,288 @@
+"""The folder of a released model: which files it has, that they are as they were made, and what its metadata say.
+
+    manifest.json         SHA-256 of each of the files below
+    metadata.json         what the weights are, and all that must be known to use them
+    *.safetensors         weights, and `novelty.safetensors`, by which unfamiliar images are told
+    split.csv             which images they learned from
+
+It may come from anybody. So every field is typed and bounded before anything is built of it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from segfusion_jax.config import Config
+from segfusion_jax.datasets import table
+from segfusion_jax.evaluation.calibration import Calibration
+from segfusion_jax.runtime import regular, typed
+from segfusion_jax.runtime.atomic import write_text
+
+MANIFEST = "manifest.json"
+"""Name of the file in a model folder that has the SHA-256 of all others."""
+METADATA = "metadata.json"
+"""Name of the file that says what the weights are."""
+NOVELTY = "novelty.safetensors"
+"""Name of the file by which unfamiliar images are told."""
+SPLIT = "split.csv"
+"""Name of the file that says which images they learned from."""
+
+_BYTES = 1 << 30  # of one file
+_JSON_BYTES = 1 << 24
+_NETWORKS = 64  # of a kind
+_CLASSES = 1000
+_SIDE = 4096  # pixels of the images that a network takes
+_STORED_SIDE = 16384  # pixels of the images that are prepared for it
+_FILTERS = 256
+_DRAWN = 100_000  # synthetic images
+_NEEDED = (
+    *("config", "unets", "classifiers", "classes", "positive", "num_logits", "temperature", "shift", "prevalence"),
+    *("threshold", "metrics"),
+)
+_REMEDY = (
+    "take the model anew from where it came from; or, if you trust the files as they are, write their SHA-256 by "
+    "python -c \"from segfusion_jax.serving import model_folder; model_folder.write_manifest('FOLDER')\""
+)
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What metadata.json says, as far as the package uses it.
+
+    Attributes:
+      config: config of the run that trained the models.
+      unets: names of the U-Nets' weight files; none where the bridge takes whole images.
+      classifiers: names of the classifiers' weight files, at least one.
+      classes: names of what they tell apart, at least two.
+      positive: whether each class counts as malignant; some do, some do not.
+      num_logits: one a class, or 1 of two classes.
+      calibration: what is done to their logits.
+      prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
+      threshold: probability in [0, 1] from which an image is called malignant.
+      operating_points: aim, level and threshold of each, which `metrics` state.
+      shares: share of each class in training, for several diagnoses; else empty.
+      data: which collections the models learned from, where they are and under which licences.
+    """
+
+    config: Config
+    unets: tuple[str, ...]
+    classifiers: tuple[str, ...]
+    classes: tuple[str, ...]
+    positive: tuple[bool, ...]
+    num_logits: int
+    calibration: Calibration
+    prevalence: float
+    threshold: float
+    operating_points: tuple[dict[str, Any], ...]
+    shares: tuple[float, ...]
+    data: tuple[dict[str, str], ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that the model consists of, beside the manifest."""
+        return (METADATA, NOVELTY, SPLIT, *self.unets, *self.classifiers)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """A model folder whose files were found to be as its manifest says.
+
+    Attributes:
+      path: the folder.
+      digest: SHA-256 of the manifest, which tells the model, in hexadecimal digits.
+      files: SHA-256 of each file by its name.
+      metadata: what metadata.json says.
+    """
+
+    path: pathlib.Path
+    digest: str
+    files: Mapping[str, str]
+    metadata: Metadata
+
+    def read_parts(self) -> list[table.Part]:
+        """Returns what each image was used for.
+
+        Raises:
+          ValueError: split.csv is no such table.
+        """
+        return table.read_parts(self.path / SPLIT)
+
+
+def open_folder(folder: str | pathlib.Path) -> ModelFolder:
+    """Checks the folder of a released model, or the folder `model` in it, file by file.
+
+    Raises:
+      FileNotFoundError: neither is a model's, or a file that it consists of is missing.
+      ValueError: a file is not as the manifest says, or the metadata have a field out of its bounds; names it.
+    """
+    path = find(folder)
+    metadata = read_metadata(path)
+    content = _manifest(path)
+    listed = typed.Fields(typed.parse(content, path / MANIFEST), path / MANIFEST).section("files")
+    if not 0 < len(listed.values) <= 4 * _NETWORKS:
+        raise ValueError(f"{path / MANIFEST}: files has {len(listed.values)} entries: must be 1 to {4 * _NETWORKS}")
+    files = {_plain(name, path / MANIFEST): listed.text(name, 64) for name in listed.values}
+    if METADATA not in files:
+        raise ValueError(f"{path / MANIFEST} does not name {METADATA}: {_REMEDY}")
+    found = _digests(path, files)
+    differing = [name for name, digest in files.items() if found[name] != digest or not _DIGEST.fullmatch(digest)]
+    if differing:
+        raise ValueError(f"{path}: {', '.join(differing)} was changed since {MANIFEST} was written: {_REMEDY}")
+    unlisted = [name for name in metadata.files if name not in files]
+    if unlisted:
+        raise ValueError(f"{path / MANIFEST} does not name {', '.join(unlisted)}: {_REMEDY}")
+    return ModelFolder(path, hashlib.sha256(content).hexdigest(), files, metadata)
+
+
+def write_manifest(folder: str | pathlib.Path) -> None:
+    """Writes the SHA-256 of each file of a model, of which all others must be there.
+
+    Raises:
+      FileNotFoundError: one is not.
+      ValueError: the metadata have a field out of its bounds.
+    """
+    path = pathlib.Path(folder)
+    files = _digests(path, sorted(read_metadata(path).files))
+    write_text(path / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
+
+
+def digests(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the SHA-256 of the manifest, which tells the model, and of each file that it names.
+
+    Raises:
+      FileNotFoundError: one is missing.
+    """
+    opened = open_folder(folder)
+    return {MANIFEST: opened.digest, **opened.files}
+
+
+def read_metadata(folder: pathlib.Path) -> Metadata:
+    """Returns what metadata.json says.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: a field is missing, of another type or out of its bounds; names it.
+    """
+    path = folder / METADATA
+    fields = typed.Fields(typed.read(path, _JSON_BYTES), path)
+    lacking = [name for name in _NEEDED if name not in fields.values]
+    if lacking:
+        raise ValueError(f"{path} describes no model of segfusion_jax: it holds no {', '.join(lacking)}")
+    classes = fields.texts("classes", 2, _CLASSES)
+    positive = fields.texts("positive", 1, len(classes) - 1)
+    if not set(positive) < set(classes):
+        raise ValueError(f"{path}: positive = {list(positive)}: must be some of classes, {list(classes)}")
+    num_logits = fields.whole("num_logits", 1, len(classes))
+    if num_logits != len(classes) and (num_logits, len(classes)) != (1, 2):
+        raise ValueError(f"{path}: num_logits = {num_logits}: must be {len(classes)}, one a class, or 1 of two classes")
+    metrics = fields.section("metrics")
+    return Metadata(
+        config=_config(fields),
+        unets=tuple(_plain(name, path) for name in fields.texts("unets", 0, _NETWORKS)),
+        classifiers=tuple(_plain(name, path) for name in fields.texts("classifiers", 1, _NETWORKS)),
+        classes=classes,
+        positive=tuple(name in positive for name in classes),
+        num_logits=num_logits,
+        calibration=Calibration(
+            fields.number("temperature", 1e-3, 1e3), fields.numbers("shift", num_logits, -100, 100)
+        ),
+        prevalence=fields.number("prevalence", 1e-6, 1 - 1e-6),
+        threshold=fields.number("threshold", 0, 1),
+        operating_points=tuple(_operating_points(metrics)),
+        shares=_shares(metrics, classes),
+        data=tuple(_data(fields)),
+    )
+
+
+def find(folder: str | pathlib.Path) -> pathlib.Path:
+    """Returns a folder that holds a model, or the folder `model` in it, of which nothing is checked yet.
+
+    Raises:
+      FileNotFoundError: neither does.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    for path in (folder, folder / "model"):
+        if (path / METADATA).exists():
+            return path
+    where = f"{folder} holds no {METADATA}, nor does its folder 'model'"
+    raise FileNotFoundError(f"{where}: give the folder of a released model, or a finished workdir")
+
+
+def _manifest(path: pathlib.Path) -> bytes:
+    try:
+        return regular.read(path / MANIFEST, _JSON_BYTES)
+    except FileNotFoundError:
+        told = f"{path} has no {MANIFEST}, so nobody can tell whether its files are as they were made"
+        raise FileNotFoundError(f"{told}: {_REMEDY}") from None
+
+
+def _digests(path: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
+    digests = {}
+    for name in names:
+        with regular.opened(path / name) as file:
+            if file.seek(0, 2) > _BYTES:
+                raise ValueError(f"{path / name}: {file.tell()} bytes; at most {_BYTES} are read")
+            file.seek(0)
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _plain(name: str, path: pathlib.Path) -> str:
+    if not _PLAIN.fullmatch(name):
+        raise ValueError(
+            f"{path}: {name[:100]!r} is no plain file name: must be 1 to 100 of letters, digits, '_', '-' and '.', "
+            "not '-' or '.' first"
+        )
+    return name
+
+
+def _config(fields: typed.Fields) -> Config:
+    values = fields.section("config").values
+    try:
+        config = Config.from_json(json.dumps(values))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{fields.where}: {error}") from error
+    bounded = {
+        "data.size": (config.data.size, _STORED_SIDE),
+        "segmenter.image_size": (config.segmenter.image_size, _SIDE),
+        "classifier.image_size": (config.classifier.image_size, _SIDE),
+        "segmenter.filters": ((config.segmenter.filters,), _FILTERS),
+        "data.synthetic_images": ((config.data.synthetic_images,), _DRAWN),
+    }
+    for name, (sizes, most) in bounded.items():
+        if not all(1 <= size <= most for size in sizes):
+            shown = sizes if len(sizes) > 1 else sizes[0]
+            raise ValueError(
+                f"{fields.where}: config.{name} = {shown}: must be at most {most} in a model that is loaded"
+            )
+    return config
+
+
+def _operating_points(metrics: typed.Fields) -> Iterable[dict[str, Any]]:
+    if "operating_points" not in metrics.values:
+        return
+    for point in metrics.sections("operating_points", 100):
+        yield {
+            "aim": point.text("aim"),
+            "level": point.number("level", 0, 1),
+            "threshold": point.number("threshold", 0, 1),
+        }
+
+
+def _shares(metrics: typed.Fields, classes: tuple[str, ...]) -> tuple[float, ...]:
+    calibration = metrics.section("calibration") if "calibration" in metrics.values else metrics
+    if "shares" not in calibration.values:
+        return ()
+    shares = calibration.section("shares")
+    return tuple(shares.number(name, 1e-9, 1) for name in classes)
+
+
+def _data(fields: typed.Fields) -> Iterable[dict[str, str]]:
+    for entry in fields.sections("data", 100) if "data" in fields.values else ():
+        yield {name: entry.text(name, shortest=0) for name in entry.values}
