@@ -32,6 +32,7 @@ LONGEST = (
     "pipeline/stages/test_classify.py",
     "runtime/test_devices.py",
     "serving/test_released.py",
+    "serving/web/test_released_served.py",
 )
 """Files that take half a minute or more."""
 

@@ -220,6 +220,41 @@ def _export(export: argparse.ArgumentParser) -> None:
     )
 
 
+def _serve(serve: argparse.ArgumentParser) -> None:
+    """Serves a model at this machine's own address, http://127.0.0.1:8000/: a page to drop images on, and the same for
+    programs, POST /v1/predictions. Nothing is written to disk, no name of a file is logged, and other machines cannot
+    ask. Over a limit a request is refused by a status that says so. docs/serve.md shows requests and answers. Needs the
+    packages of segfusion_jax[serve].
+    """
+    serve.add_argument("--model", required=True, type=pathlib.Path, metavar="DIR", help="released model, or a workdir")
+    serve.add_argument("--port", type=int, default=8000, metavar="N", help="where it listens (8000); 0 = any free one")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="of the interface where it listens (127.0.0.1); any that others reach needs --token-file",
+    )
+    serve.add_argument(
+        "--token-file", metavar="FILE", help="holds what clients must send, in a header 'Authorization: Bearer TOKEN'"
+    )
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name by which clients call this server, as often as needed",
+    )
+    limits: list[tuple[str, Any, Any, str, str]] = [
+        ("--max-megabytes", float, 64, "MB", "of a request"),
+        ("--max-megapixels", float, 32, "MP", "of an image"),
+        ("--max-images", int, 16, "N", "of a request"),
+        ("--max-queue", int, 64, "N", "images of all requests that are under way together"),
+        ("--max-seconds", float, 60, "S", "from a request's arrival to its answer"),
+    ]
+    for name, kind, default, unit, told in limits:
+        serve.add_argument(name, type=kind, default=default, metavar=unit, help=f"{told} ({default})")
+
+
 _COMMANDS = {
     "train": ("an experiment, from the official files to the report", _train),
     "study": ("several variants of an experiment, and a page of them", _study),
@@ -229,6 +264,7 @@ _COMMANDS = {
     "predict": ("masks and probabilities of images", _predict),
     "evaluate": ("metrics on a labelled collection", _evaluate),
     "export": ("a model as one file, for serving", _export),
+    "serve": ("a page to drop images on, and HTTP for programs", _serve),
 }
 """What each command is about, and the function that adds its options, whose docstring is the command's help."""
 

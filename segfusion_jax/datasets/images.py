@@ -6,8 +6,10 @@ import io
 import logging
 import os
 import pathlib
+import sys
 import warnings
 from collections.abc import Mapping
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -120,14 +122,31 @@ def header(path: pathlib.Path) -> tuple[int, int]:
             size = os.fstat(file.fileno()).st_size
             head = file.read(132)
             file.seek(0)
-            if dicom.is_dicom(head):
-                return size, dicom.pixels(file)
-            with warnings.catch_warnings(), Image.open(file, formats=(*_FORMATS, *heic.formats(head))) as image:
-                warnings.simplefilter("ignore")  # of its size, which is judged when it is read
-                pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-                return size, 0 if (limit and pixels > limit) or max(image.size) > limits.SIDE else pixels
+            pixels, limit = _declared(file, head), Image.MAX_IMAGE_PIXELS or sys.maxsize - 1
+            return size, 0 if pixels > limit else pixels
     except Exception:  # of damage: nearly any; reading it will tell
         return 0, 0
+
+
+def declared_pixels(content: bytes) -> int:
+    """Returns the pixels that the header of an encoded image declares; 0 where it cannot be read, as decoding tells."""
+    try:
+        limits.check_content(content)
+        return _declared(io.BytesIO(content), content[:132])
+    except Image.DecompressionBombError:
+        return sys.maxsize
+    except Exception:  # of damage: nearly any
+        return 0
+
+
+def _declared(file: IO[bytes], head: bytes) -> int:
+    """Returns the pixels that a header declares; where a side is longer than is read, more than can be."""
+    if dicom.is_dicom(head):
+        return dicom.pixels(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its size, which is judged by whoever asks
+        with Image.open(file, formats=(*_FORMATS, *heic.formats(head))) as image:
+            return image.width * image.height if max(image.size) <= limits.SIDE else sys.maxsize
 
 
 def tell_profiles(profiles: Mapping[str, int]) -> None:

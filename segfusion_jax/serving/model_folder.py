@@ -47,6 +47,7 @@ _REMEDY = (
     "take the model anew from where it came from; or, if you trust the files as they are, write their SHA-256 by "
     "python -c \"from segfusion_jax.serving import model_folder; model_folder.write_manifest('FOLDER')\""
 )
+_ENDS = ("value", "low", "high")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -65,7 +66,9 @@ class Metadata:
       calibration: what is done to their logits.
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability in [0, 1] from which an image is called malignant.
-      operating_points: aim, level and threshold of each, which `metrics` state.
+      operating_points: aim, level and threshold of each, which `metrics` state, and `tested`.
+      tested: sensitivity and specificity at `threshold` on the model's own test images, each a value with the ends of
+        its interval, where `metrics` state them.
       shares: share of each class in training, for several diagnoses; else empty.
       data: which collections the models learned from, where they are and under which licences.
     """
@@ -80,6 +83,7 @@ class Metadata:
     prevalence: float
     threshold: float
     operating_points: tuple[dict[str, Any], ...]
+    tested: dict[str, dict[str, float]]
     shares: tuple[float, ...]
     data: tuple[dict[str, str], ...]
 
@@ -195,6 +199,7 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
         prevalence=fields.number("prevalence", 1e-6, 1 - 1e-6),
         threshold=fields.number("threshold", 0, 1),
         operating_points=tuple(_operating_points(metrics)),
+        tested=_tested(metrics.section("classification")) if "classification" in metrics.values else {},
         shares=_shares(metrics, classes),
         data=tuple(_data(fields)),
     )
@@ -272,7 +277,19 @@ def _operating_points(metrics: typed.Fields) -> Iterable[dict[str, Any]]:
             "aim": point.text("aim"),
             "level": point.number("level", 0, 1),
             "threshold": point.number("threshold", 0, 1),
+            "tested": _tested(point),
         }
+
+
+def _tested(metrics: typed.Fields) -> dict[str, dict[str, float]]:
+    stated = [name for name in ("sensitivity", "specificity") if isinstance(metrics.values.get(name), Mapping)]
+    sections = {name: metrics.section(name) for name in stated}
+    return {
+        name: {
+            end: section.number(end, 0, 1) for end in ("value", "low", "high") if section.values.get(end) is not None
+        }
+        for name, section in sections.items()
+    }
 
 
 def _shares(metrics: typed.Fields, classes: tuple[str, ...]) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from segfusion_jax.config import Bridge, Config, Input
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import arrays
+from segfusion_jax.input.examples import Batch
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.runtime.devices import make_devices
 from segfusion_jax.serving.ensembles import (
@@ -44,6 +45,8 @@ class Prediction(NamedTuple):
       familiar: whether `novelty` is at most 1, as of 99 % of the validation images. Of an image that is not, such as a
         picture of something else, nobody knows what the rest is worth.
       evidence: evidence in the image, as `SegFusion.explain` returns it, where it was asked for.
+      bridged: [height, width, 3] uint8, the image as the bridge shows it to the classifiers, where the evidence was
+        asked for.
     """
 
     mask: np.ndarray
@@ -54,6 +57,7 @@ class Prediction(NamedTuple):
     novelty: float
     familiar: bool
     evidence: np.ndarray | None = None
+    bridged: np.ndarray | None = None
 
 
 class SegFusion:
@@ -170,8 +174,11 @@ class SegFusion:
         if not explain:
             return predictions
         return [
-            prediction._replace(evidence=_placed(evidence, image.shape[:2], mask, self.config.bridge))
-            for prediction, image, mask, (_, evidence) in zip(
+            prediction._replace(
+                evidence=_placed(evidence, image.shape[:2], mask, self.config.bridge),
+                bridged=_shown(bridged[row], self.config.bridge),
+            )
+            for prediction, image, mask, (row, evidence) in zip(
                 predictions, loaded, masks, self.classifiers.explain(bridged), strict=True
             )
         ]
@@ -226,14 +233,25 @@ class SegFusion:
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
         malignant = bool(malignancy(shares, positive) >= self.threshold)
         if prevalence is not None:
-            own = self.prevalence
-            shares = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
-            shares = shares / shares.sum()
+            shares = at_prevalence(shares, positive, own=self.prevalence, prevalence=prevalence)
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
         probability = float(malignancy(shares, positive))
         return Prediction(
             is_lesion(mask, self.config.bridge), probability, malignant, fallback, probabilities, novelty, novelty <= 1
         )
+
+
+def at_prevalence(shares: np.ndarray, positive: np.ndarray, *, own: float, prevalence: float) -> np.ndarray:
+    """Returns probabilities of classes as they are at another prevalence of malignant images.
+
+    Args:
+      shares: [classes] probabilities, which add up to 1, at the prevalence `own`.
+      positive: [classes] bool, whether each counts as malignant.
+      own: prevalence in (0, 1) for which `shares` hold.
+      prevalence: the other one, in (0, 1).
+    """
+    shifted = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
+    return shifted / shifted.sum()
 
 
 def finite(values: np.ndarray, what: str, image: object) -> np.ndarray:
@@ -245,6 +263,12 @@ def finite(values: np.ndarray, what: str, image: object) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError(f"image {image}: the networks return a {what} that is not finite, so nothing is said of it")
     return values
+
+
+def _shown(example: Batch, bridge: Bridge) -> np.ndarray:
+    """Returns what the classifiers see of an example, uint8 RGB."""
+    image, mask = (np.float32(example[name]) / 255 for name in ("image", "mask"))
+    return np.round(255 * masked.apply(image, mask, bridge)[..., :3]).astype(np.uint8)
 
 
 def _placed(evidence: np.ndarray, size: tuple[int, int], mask: np.ndarray, bridge: Bridge) -> np.ndarray:

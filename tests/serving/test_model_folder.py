@@ -95,6 +95,8 @@ BAD = {
     "config": [[], None, 7],
     "metrics": [None, []],
     "metrics.operating_points": [[{"aim": "sensitivity", "level": 0.9}], {}, [7]],
+    "metrics.classification": [7, []],
+    "metrics.classification.sensitivity": [{"value": 7}, {"value": 0.5, "low": "x"}],
     "metrics.calibration.shares": [{}, [0.1] * 7],
     "data": [[{"licence": ["a"]}], "x"],
 }
