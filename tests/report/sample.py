@@ -238,7 +238,9 @@ def workdir(folder: pathlib.Path) -> pathlib.Path:
     splits = ("train", "train", "validation", "test")
     rows = [row(number, split=split, fold=int(split != "test") - 1) for number, split in enumerate(splits)]
     table.write_rows(folder / "prepare/splits.csv", rows)
-    (folder / "config.json").write_text(json.dumps({"layout": LAYOUT, "versions": {"segfusion_jax": "0.2.0", "jax": "0.10.2"}}))
+    (folder / "config.json").write_text(
+        json.dumps({"layout": LAYOUT, "versions": {"segfusion_jax": "0.2.0", "jax": "0.10.2"}})
+    )
     for name, lines in {"evaluate/predictions": predictions(), "score/segmentation": overlaps()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         with (folder / f"{name}.csv").open("w", newline="") as file:
