@@ -273,7 +273,9 @@ class Run:
         self._write({**(self.read_settings() or {}), "longer": kept})
 
     def _write(self, settings: Mapping[str, Any]) -> None:
-        write_text(self._settings, json.dumps(settings, indent=2) + "\n")
+        content = json.dumps(settings, indent=2) + "\n"
+        if not self._settings.exists() or self._settings.read_text() != content:
+            write_text(self._settings, content)
 
     def _located(self) -> Config:
         """Returns the config with the folder of the records as it is found from wherever a command is started."""

@@ -95,7 +95,9 @@ def test_forty_drawn_images_can_be_divided(tmp_path):
         prepared.prepare(data, splits, tmp_path / "records", tmp_path / str(seed))
         dealt = prepared.read_rows(tmp_path / str(seed))
         whole = Config(data=data, splits=splits)
-        Split(whole, dealt).check(np.array([0, 1]), ("benign", "malignant"))
+        split = Split(whole, dealt)
+        split.check_classes(np.array([0, 1]), ("benign", "malignant"))
+        split.check_masks()
 
 
 def test_classes_stay_in_train():

@@ -8,11 +8,17 @@ from segfusion_jax.datasets.prepared import load_dataset
 from tests.datasets import official
 
 
-def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot be written .*--records.* or set XDG_CACHE_HOME"):
+        load_dataset("synthetic", synthetic_images=20, records=str(tmp_path / "file/records"))
+
+
+def test_where_the_cache_cannot_be_written_a_temporary_folder_serves(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(OSError, match="cannot be written .*--records.* or set XDG_CACHE_HOME"):
-        load_dataset("synthetic", synthetic_images=20)
+    assert len(load_dataset("synthetic", synthetic_images=40).rows) == 40
+    assert caplog.text.count("the cache cannot be used, a temporary folder stands for it") == 1
 
 
 def test_what_was_not_read_is_in_the_audit_and_in_the_log(tmp_path, caplog):

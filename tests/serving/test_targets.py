@@ -43,6 +43,9 @@ def diagnosing(finished, tmp_path_factory):
         shutil.rmtree(workdir / folder)
     for marker in workdir.glob("*/done.json"):
         marker.unlink()
+    settings = json.loads((workdir / "config.json").read_text())  # as if it had been stopped after its U-Nets
+    settings["config"] = json.loads(CONFIG.to_json())
+    (workdir / "config.json").write_text(json.dumps(settings))
     experiment.run(CONFIG, workdir)
     return workdir
 
