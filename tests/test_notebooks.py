@@ -23,7 +23,9 @@ def test_there_are_no_others():
     assert {path.stem for path in FOLDER.iterdir()} == set(SAYS)
 
 
-@pytest.mark.parametrize("name", ["judge", "predict", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["judge", *(pytest.param(name, marks=pytest.mark.slow) for name in ("predict", "train"))]
+)
 def test_they_run_and_say_what_they_should(name, tmp_path):
     code = [cell for cell in cells(name) if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)

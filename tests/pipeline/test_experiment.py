@@ -350,6 +350,7 @@ def test_masks_are_the_same_by_pmap(finished, copied):
     assert (copied / "bridge/masks.csv").read_bytes() == (finished / "bridge/masks.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_training_images_that_live_on_the_devices(finished, tmp_path):
     """The same order, geometry and steps: only interpolation rounds otherwise."""
     config = changed(
