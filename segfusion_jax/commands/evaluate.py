@@ -30,6 +30,7 @@ from segfusion_jax.pipeline.stages.metrics import of_masks
 from segfusion_jax.pipeline.stages.score import Overlaps, overlap
 from segfusion_jax.pipeline.stages.score import table as table_of_scores
 from segfusion_jax.report import text
+from segfusion_jax.runtime import caches
 from segfusion_jax.runtime.atomic import write_table, write_text
 from segfusion_jax.runtime.locks import locked_folder
 from segfusion_jax.runtime.log import say
@@ -115,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_table(arguments.output / "segmentation.csv", *table_of_scores(overlaps))
     say(_summary(title, metrics, rows, classified))
     say(f"\n{arguments.output / 'metrics.json'}\nResearch use only: not a medical device.")
+    if not arguments.records and caches.is_temporary(caches.folder()):
+        say("The checked images were not kept: name a folder for them as --records, or a cache as XDG_CACHE_HOME.")
     return 0
 
 

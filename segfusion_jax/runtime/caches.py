@@ -49,7 +49,11 @@ def _temporary() -> pathlib.Path:
 
 @functools.cache
 def _warn(reason: str) -> None:
-    _log.warning("the cache cannot be used, a temporary folder stands for it until the program ends: %s", reason)
+    _log.warning(
+        "the cache cannot be used, a temporary folder stands for it until the program ends: %s; "
+        "XDG_CACHE_HOME names another place",
+        reason,
+    )
 
 
 def temporary(reason: str) -> pathlib.Path:
@@ -61,6 +65,11 @@ def temporary(reason: str) -> pathlib.Path:
     path = _temporary()
     _warn(reason)
     return path
+
+
+def is_temporary(path: pathlib.Path) -> bool:
+    """Returns whether what lies there is gone when the program ends, since the cache cannot be used."""
+    return bool(_temporary.cache_info().currsize) and path.is_relative_to(_temporary())
 
 
 def _root() -> pathlib.Path:

@@ -83,6 +83,8 @@ def test_what_cannot_be_trusted_or_made_is_replaced_by_a_temporary_folder_with_o
     spoil(tmp_path, monkeypatch)
     found = [caches.folder("native") for _ in range(3)]
     assert len(set(found)) == 1 and not found[0].is_relative_to(tmp_path)
+    assert caches.is_temporary(found[0]) and not caches.is_temporary(tmp_path)
+    assert "XDG_CACHE_HOME names another place" in caplog.text
     assert found[0].is_dir() and found[0].stat().st_mode & 0o777 == 0o700 and caches.is_own(found[0].parent)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "the cache cannot be used, a temporary folder stands for it until the program ends"
