@@ -81,6 +81,7 @@ def prepare(
     download_config: tfds.download.DownloadConfig | None = None,
     for_training: bool = True,
     saw: Mapping[str, Sequence[Part]] | None = None,
+    digests: identity.Digests | None = None,
 ) -> None:
     """Writes the record store, unless it is complete for the same input, and the files of the split.
 
@@ -96,13 +97,14 @@ def prepare(
       download_config: options of TFDS; with a `beam_runner` in it, shards are made on Apache Beam (extra [beam]).
       for_training: whether every split must hold the classes that training and testing need.
       saw: images that models have seen, by what a model is called: they and their relatives take no part.
+      digests: those of files that were read already; None = as `known_digests` knows them.
 
     Raises:
       FileNotFoundError: a folder or table is missing; says where it is published and how to name it.
       ValueError: images cannot be used and `data.on_error` is "raise"; or a split lacks a class; or nothing is
         left that no model saw.
     """
-    collection, digests = collect(data), known_digests(records_folder)
+    collection, digests = collect(data), digests or known_digests(records_folder)
     found = identity.identify(data, collection, digests)
     store = records_folder / store_name(found)
     if not (store / "images.csv").exists():  # else nothing is written, so that the folder may be read-only

@@ -110,7 +110,7 @@ class _Lead:
 
     def __init__(self, run: Run):
         self._run = run
-        self._digests = prepared.known_digests(run.records)
+        self._digests = run.digests
         self._contents = prepared.contents(run.config.data, self._digests)
         self._files = files(run.config, self._contents.fingerprint)
 

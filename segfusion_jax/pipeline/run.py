@@ -14,6 +14,7 @@ from segfusion_jax import __version__
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import prepared
 from segfusion_jax.datasets.classes import Told
+from segfusion_jax.datasets.identity import Digests
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation.novelty import Novelty
@@ -82,6 +83,11 @@ class Run:
     def devices(self) -> Devices:
         """All devices of all processes."""
         return make_devices(self.config.parallel)
+
+    @functools.cached_property
+    def digests(self) -> Digests:
+        """What is known of the content of the images' files, so that each is read once."""
+        return prepared.known_digests(self.records)
 
     @functools.cached_property
     def prepared(self) -> Prepared:

@@ -93,6 +93,16 @@ def test_the_same_images_under_another_spelling_are_the_same(tmp_path, data, mon
     )
 
 
+def test_each_file_is_read_once_before_it_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    official.write_ham10000(tmp_path / "official", 60)
+    read = []
+    digest = identity._digest
+    monkeypatch.setattr(identity, "_digest", lambda file: read.append(file.path) or digest(file))
+    prepare(tmp_path)
+    assert len(read) == len(set(read)) > 60
+
+
 def test_unchanged_files_are_not_read_again(tmp_path, data, monkeypatch):
     read = []
     digest = identity._digest

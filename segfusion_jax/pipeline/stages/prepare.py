@@ -17,7 +17,8 @@ def prepare(run: Run) -> None:
     """
     if run.devices.is_lead:
         saw = {base.named: base.saw for base in released.bases(run.config)}
-        prepared.prepare(run.config.data, run.config.splits, run.records, run.folder("prepare"), saw=saw)
+        folders = run.records, run.folder("prepare")
+        prepared.prepare(run.config.data, run.config.splits, *folders, saw=saw, digests=run.digests)
     run.devices.wait_for_all("images dealt")
     run.split.check_classes(run.classes.judged, run.classes.binary_names)
     if set(run.stages) - {"prepare"}:
