@@ -10,7 +10,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = pathlib.Path(__file__).parents[1]
-SUBCOMMANDS = ("train", "study", "compare", "plan", "check", "predict", "evaluate", "export")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -34,11 +33,13 @@ def on_page_markdown(markdown: str, page: Page, **_) -> str:
 
 def commands() -> str:
     """Returns the page of all commands, as they describe themselves."""
+    from segfusion_jax.commands.parser import COMMANDS
+
     parts = [
         "# Commands",
         "What each command takes, as `segfusion COMMAND --help` prints it; the fields are [here](fields.md).",
     ]
-    for name in SUBCOMMANDS:
+    for name in COMMANDS:
         told = subprocess.run(
             [sys.executable, "-m", "segfusion_jax.commands.main", name, "--help"],
             text=True,

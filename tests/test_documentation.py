@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from segfusion_jax.commands.parser import COMMANDS
+
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("released/*/README.md")]
 
@@ -45,4 +47,5 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     pages = {page.name: page.read_text() for page in (tmp_path / "site").rglob("*.html")}
     assert "classifier.training.learning_rate" in pages["fields.html"]
+    assert all(f"segfusion {name}" in pages["commands.html"] for name in COMMANDS)
     assert not [name for name, page in pages.items() if re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)]

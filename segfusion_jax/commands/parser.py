@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     program.add_argument("--version", action="version", version=segfusion_jax.__version__)
     commands = program.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (summary, add_options) in _COMMANDS.items():
+    for name, (summary, add_options) in COMMANDS.items():
         options: dict[str, Any] = dict(help=summary, description=inspect.getdoc(add_options), allow_abbrev=False)
         add_options(commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **options))
     return program
@@ -255,7 +255,7 @@ def _serve(serve: argparse.ArgumentParser) -> None:
         serve.add_argument(name, type=kind, default=default, metavar=unit, help=f"{told} ({default})")
 
 
-_COMMANDS = {
+COMMANDS = {
     "train": ("an experiment, from the official files to the report", _train),
     "study": ("several variants of an experiment, and a page of them", _study),
     "compare": ("finished runs side by side", _compare),

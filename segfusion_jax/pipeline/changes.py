@@ -132,7 +132,7 @@ def _files_told(
             what = identity.differences(before, images or {}) if before else ""
             told[name] = f"the images changed: {what or 'what is known of them, or of their duplicates'}"
         else:
-            told[name] = f"the file of {name} changed"
+            told[name] = f"{released.DIGESTS.get(name, f'the file of {name}')} changed"
     return told
 
 

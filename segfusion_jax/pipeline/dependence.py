@@ -55,7 +55,7 @@ def stage_of(field: str) -> str | None:
 def values(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a config, nested as in JSON, that some stage depends on, by their dotted names."""
     bound = {name: value for name, value in flatten(dict(config)).items() if stage_of(name)}
-    if "/" in bound["bridge.masks"]:
+    if "/" in bound.get("bridge.masks", ""):
         bound["bridge.masks"] = "released"  # which model it is, its digests tell
     return {name: value for name, value in bound.items() if name not in PLACES and not _is_root(name)}
 

@@ -22,8 +22,8 @@ from segfusion_jax.serving.model_folder import SPLIT, find, open_folder, read_me
 
 _log = logging.getLogger(__name__)
 
-DIGESTS = ("segmenter.", "splits.saw")
-"""What `digests` names them by: the U-Nets that make masks, and what the bases saw; each like the fields of a stage."""
+DIGESTS = {"segmenter.": "the U-Nets of bridge.masks", "splits.saw": "what the models saw that the run starts from"}
+"""What `digests` gives, by names that are like the fields of the first stage that depends on it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +107,9 @@ def digests(config: Config) -> dict[str, str]:
     """
     parts = {}
     if config.bridge.released:
-        parts[DIGESTS[0]] = b"".join(path.read_bytes() for path in unets(config))
-    if saw := {base.named: base.saw for base in bases(config)}:
-        parts[DIGESTS[1]] = repr(saw).encode()
+        parts["segmenter."] = b"".join(path.read_bytes() for path in unets(config))
+    if saw := {base.named.partition(" = ")[0]: base.saw for base in bases(config)}:
+        parts["splits.saw"] = repr(saw).encode()
     return {field: hashlib.sha256(content).hexdigest() for field, content in parts.items()}
 
 

@@ -9,7 +9,7 @@ from segfusion_jax.report.blocks import percent
 from segfusion_jax.report.finished_run import FinishedRun
 
 SPREAD = 0.05
-"""Distance of the 5th from the 95th percentile of probabilities, below which a model says nearly the same of all."""
+"""Distance of the least from the largest probability, below which a model says nearly the same of every image."""
 HALF_WIDTH = 0.05
 """Half of a sensitivity's interval with which one can work; of a wider one it is told how many images would do."""
 UNFAMILIAR = 0.05
@@ -47,10 +47,10 @@ def _constant(run: FinishedRun) -> Iterator[str]:
     probabilities = np.array([float(row["probability"]) for row in run.predictions])
     if not probabilities.size:
         return
-    low, high = np.percentile(probabilities, [5, 95])
+    low, high = probabilities.min(), probabilities.max()  # where few are positive, most are rightly alike
     if high - low < SPREAD:
         yield (
-            f"The model says nearly the same of every image: 90 % of the probabilities lie between {low:.3f} and "
+            f"The model says nearly the same of every image: all probabilities lie between {low:.3f} and "
             f"{high:.3f}. They may rank images, but do not tell one from another."
         )
 
@@ -70,7 +70,7 @@ def few(run: FinishedRun) -> Iterator[str]:
     """Yields how many positive images the interval of the sensitivity would need: its width falls by their root."""
     measured = run.metrics["classification"]["sensitivity"]
     if "low" not in measured or not run.num_positive:
-        yield f"Only {run.num_positive} test images are {run.binary_names[1]}: sensitivity has no interval."
+        yield f"Sensitivity has no interval, of {run.num_positive} test images that are {run.binary_names[1]}."
         return
     half = (measured["high"] - measured["low"]) / 2
     if half > HALF_WIDTH:

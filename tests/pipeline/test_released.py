@@ -18,6 +18,7 @@ from segfusion_jax.pipeline.stages.release import release
 from segfusion_jax.pipeline.timing import Pace
 from segfusion_jax.pipeline.workload import workload
 from segfusion_jax.runtime.footprint import Footprint
+from segfusion_jax.serving.model_folder import write_manifest
 from segfusion_jax.training.state import TrainState
 from tests import tiny
 
@@ -58,6 +59,21 @@ def test_no_image_that_the_model_saw_takes_part(finished, masked):
     (line,) = (line for line in told if "take no part" in line)
     assert line.startswith(f"{len(out)} of 140 images take no part, since the model of bridge.masks = ")
     assert run.audit["seen"] == [line]
+
+
+def test_a_model_is_known_by_its_content_and_not_by_its_path(finished, masked, tmp_path):
+    run, _ = masked
+    stages = ("prepare", "segment", "score", "bridge")
+    same = shutil.copytree(finished / "model", tmp_path / "moved")
+    again = experiment.run(config(same), run.workdir, stages)
+    assert all(again.done(stage) for stage in stages)
+    weights = same / "unet_0.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    write_manifest(same)
+    with pytest.raises(ValueError, match="was made of other files: the U-Nets of bridge.masks changed"):
+        experiment.run(config(same), run.workdir, stages)
 
 
 def test_masks_are_the_mean_of_the_models_unets_and_no_unet_is_trained(finished, masked):

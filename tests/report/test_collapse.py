@@ -52,12 +52,16 @@ def test_validation_near_chance_is_told_however_good_the_test_is(run, value, low
 
 @pytest.mark.parametrize(("width", "said"), [(0.001, 1), (0.049, 1), (0.2, 0)])
 def test_constant_probabilities_are_told(run, width, said):
-    ends = 0.333, 0.333 + width / 0.9  # of uniform values 90 % lie within `width`
-    rows = [{"probability": f"{p:.6f}"} for p in np.linspace(*ends, 1001)]
+    rows = [{"probability": f"{p:.6f}"} for p in np.linspace(0.333, 0.333 + width, 1001)]
     found = told(dataclasses.replace(run, predictions=rows), "nearly the same of every image")
     assert len(found) == said
     if said:
-        assert f"between {0.333 + 0.05 * width / 0.9:.3f} and {0.333 + 0.95 * width / 0.9:.3f}" in found[0]
+        assert f"between 0.333 and {0.333 + width:.3f}" in found[0]
+
+
+def test_a_model_of_few_positive_images_is_not_called_constant(run):
+    rows = [{"probability": "0.004"}] * 980 + [{"probability": "0.7"}] * 20
+    assert not told(dataclasses.replace(run, predictions=rows), "nearly the same of every image")
 
 
 def test_what_is_never_called_or_named_is_told(run):

@@ -63,7 +63,7 @@ class Rle(BaseModel):
 
 
 class Measurements(BaseModel):
-    """Of the lesion, in pixels of the image."""
+    """How large the lesion is, in pixels of the image."""
 
     area: int
     diameter: float = Field(description="The longest distance between two pixels of the lesion, both included.")

@@ -11,13 +11,13 @@ import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
 from segfusion_jax.datasets import images
+from segfusion_jax.datasets.files import MemoryFile
 from segfusion_jax.serving.web import answers, problems, schema, uploads
 from segfusion_jax.serving.web.device import Device, Predict
 from segfusion_jax.serving.web.facts import Facts
 from segfusion_jax.serving.web.limits import Budget, Limits
 from segfusion_jax.serving.web.metrics import Metrics
 from segfusion_jax.serving.web.problems import Problem
-from segfusion_jax.serving.web.uploads import Upload
 
 _FORMATS = "JPEG, PNG, BMP, TIFF, WebP, HEIC or DICOM"
 _OVERSIZED = "oversized"  # how `datasets.images` begins what it says of an image that is too large
@@ -84,7 +84,7 @@ class Service:
         finally:
             self.metrics.under_way -= count
 
-    async def _answered(self, files: Sequence[Upload], asked: answers.Asked) -> schema.Predictions:
+    async def _answered(self, files: Sequence[MemoryFile], asked: answers.Asked) -> schema.Predictions:
         tasks = (self._predicted(file, asked) for file in files)
         found = await asyncio.gather(*tasks, return_exceptions=True)
         wrong = {number: one for number, one in enumerate(found) if isinstance(one, BaseException)}
@@ -95,7 +95,7 @@ class Service:
             raise self._together(files, wrong)
         return schema.Predictions(model=self.facts.digest, predictions=found)
 
-    async def _predicted(self, file: Upload, asked: answers.Asked) -> schema.Prediction:
+    async def _predicted(self, file: MemoryFile, asked: answers.Asked) -> schema.Prediction:
         self._check_pixels(pixels := await self._work(images.declared_pixels, file.content))
         async with self._pixels.taken(pixels):
             image = await self._decoded(file)
@@ -107,7 +107,7 @@ class Service:
                 raise Problem(500, f"the image cannot be predicted ({type(error).__name__})") from error
             return await self._work(answers.answer, file.name, image, said, self.facts, asked)
 
-    async def _decoded(self, file: Upload) -> np.ndarray:
+    async def _decoded(self, file: MemoryFile) -> np.ndarray:
         try:
             image = await self._work(images.read, file)
         except ValueError as error:
@@ -124,7 +124,7 @@ class Service:
     async def _work(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
-    def _together(self, files: Sequence[Upload], wrong: dict[int, Problem]) -> Problem:
+    def _together(self, files: Sequence[MemoryFile], wrong: dict[int, Problem]) -> Problem:
         """Returns one problem for those of some files."""
         statuses = {problem.status for problem in wrong.values()}
         return Problem(

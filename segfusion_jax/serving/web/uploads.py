@@ -1,11 +1,11 @@
 """Images out of a request's body, multipart/form-data, which is held in memory and never written to a file."""
 
-import dataclasses
 from collections.abc import AsyncIterator
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from segfusion_jax.datasets.files import MemoryFile
 from segfusion_jax.serving.web.limits import Limits
 from segfusion_jax.serving.web.problems import Problem
 
@@ -15,30 +15,6 @@ FIELD = "images"
 _ACCEPTED = f"multipart/form-data with 1 or more files in the field '{FIELD}'."
 _NAME = 255  # characters of a file's name that are kept
 _LONGEST_BOUNDARY = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Upload:
-    """A file that was uploaded, as `datasets.files.File` has it.
-
-    Attributes:
-      name: name that the client gave it.
-      content: its bytes.
-      stamp: 0, as nothing is known of its age.
-    """
-
-    name: str
-    content: bytes
-    stamp: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self.content)
-
-    def read(self) -> bytes:
-        """Returns all bytes."""
-        return self.content
 
 
 def boundary(content_type: str) -> bytes:
@@ -71,7 +47,7 @@ def length(header: str | None, limits: Limits) -> int:
     return int(header)
 
 
-async def read(chunks: AsyncIterator[bytes], parting: bytes, limits: Limits) -> list[Upload]:
+async def read(chunks: AsyncIterator[bytes], parting: bytes, limits: Limits) -> list[MemoryFile]:
     """Returns the files of a body.
 
     Args:
@@ -104,7 +80,7 @@ class _Parts:
     """What a parser finds, part by part."""
 
     def __init__(self, limits: Limits):
-        self.uploads: list[Upload] = []
+        self.uploads: list[MemoryFile] = []
         self.ended = False
         self._limits = limits
         self._begin()
@@ -143,7 +119,7 @@ class _Parts:
             raise Problem(413, f"There are more than {self._limits.images} images.", "Fewer in one request.")
 
     def _part(self) -> None:
-        self.uploads.append(Upload(self._name, bytes(self._content)))
+        self.uploads.append(MemoryFile(self._name, bytes(self._content)))
         self._content = bytearray()
 
     def _end(self) -> None:
