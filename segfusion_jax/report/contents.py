@@ -215,7 +215,8 @@ def _operating_points(run: FinishedRun) -> Section:
     ]
     headings = ("Aim", "Threshold", *map(labels.label, names))
     note = (
-        "Each threshold reaches its aim on validation images; what it reaches on test images stands here. Predictive "
+        "Each threshold reaches its aim on validation images, of several collections in each that has enough; what it "
+        "reaches on test images stands here. Predictive "
         f"values hold at the prevalence of the test images, {percent(run.prevalence)}."
     )
     if any(_defined(point) != point for point in points):

@@ -14,6 +14,8 @@ from segfusion_jax.report import text
 
 LEVELS = (0.8, 0.9, 0.95)
 """Sensitivities and specificities at which the model is judged too."""
+FEWEST = 30
+"""Images, malignant ones for a sensitivity and benign ones for a specificity, by which a collection has a say."""
 
 
 _MAIN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "segmentation")
@@ -143,10 +145,21 @@ def of_evidence(
 
 
 def _operating_point(aim: str, level: float, validation: Predicted, test: Predicted, resamples: int) -> dict[str, Any]:
-    choose = {
-        "sensitivity": classification.threshold_for_sensitivity,
-        "specificity": classification.threshold_for_specificity,
-    }[aim]
-    threshold = choose(validation.labels, validation.malignancy, level)
+    threshold = _threshold(aim, level, validation)
     section = sections.operating_point(test.labels, test.malignancy, test.groups, threshold, resamples=resamples)
     return {"aim": aim, "level": level, "threshold": threshold} | section
+
+
+def _threshold(aim: str, level: float, validation: Predicted) -> float:
+    """Returns the threshold that reaches the aim on all validation images and in each collection of at least FEWEST.
+
+    A collection is better recognised than another, and one that nobody has seen is rather like the worst of them.
+    """
+    choose, of_all, counted = {
+        "sensitivity": (classification.threshold_for_sensitivity, min, True),
+        "specificity": (classification.threshold_for_specificity, max, False),
+    }[aim]
+    sources = np.array([row.source for row in validation.rows])
+    collections = [validation.where(sources == source) for source in sorted(set(sources.tolist()))]
+    enough = [one for one in collections if len(set(one.labels)) == 2 and (one.labels == counted).sum() >= FEWEST]
+    return of_all(choose(part.labels, part.malignancy, level) for part in [validation, *enough])

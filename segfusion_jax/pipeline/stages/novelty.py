@@ -15,14 +15,32 @@ from segfusion_jax.serving.ensembles import ClassifierEnsemble
 
 MOST_IMAGES = 2000
 """That the Gaussian is fitted on: ten times as many as it has features, and soon done."""
+FEWEST = 100
+"""Validation images by which a collection has a say in the limit."""
 
 
 def fit(run: Run) -> novelty.Novelty:
-    """Fits the Gaussian to images that train the first classifier; its limit is of those that chose its weights."""
+    """Fits the Gaussian to images that train the first classifier; its limit is of those that chose its weights.
+
+    The limit lets pass the share `KEPT` of all of these and of each collection that has at least `FEWEST` of them.
+    """
     train = evenly_spaced(run.split.training[0], MOST_IMAGES)
     _, validation = run.split.validation[0]
     fitted = novelty.fit(_features(run.prepared, run.classifiers, train))
-    return fitted.limited(_features(run.prepared, run.classifiers, validation))
+    return limited(fitted, _features(run.prepared, run.classifiers, validation), [row.source for row in validation])
+
+
+def limited(fitted: novelty.Novelty, features: np.ndarray, collections: Sequence[str]) -> novelty.Novelty:
+    """Returns the Gaussian with the largest of the limits of all images and of each collection that has enough.
+
+    Args:
+      fitted: the Gaussian.
+      features: [n, features] of validation images.
+      collections: [n] names of their collections.
+    """
+    names, counts = np.unique(collections, return_counts=True)
+    parts = [features[np.array(collections) == name] for name in names[counts >= FEWEST]]
+    return max((fitted.limited(part) for part in [features, *parts]), key=lambda one: one.limit)
 
 
 def score(

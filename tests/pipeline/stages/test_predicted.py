@@ -1,5 +1,7 @@
 """What the classifiers say of images, as probabilities."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,22 @@ def test_metrics_of_images_of_all_grains():
     assert found["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx((1 + 1 / 2) / 2)
     assert found["melanoma"]["roc_auc"]["value"] == pytest.approx(3 / 4)  # .7 above .2, .1 and .4, not above .8
     assert found["calibration"]["fitted_on"] == 6
+
+
+def test_an_operating_point_holds_in_each_collection_that_has_enough_images(monkeypatch):
+    """By hand: one collection is told apart with ease, one is not, and one has too few images to have a say."""
+    monkeypatch.setattr(metrics, "FEWEST", 2)
+    easy, hard, few = ([0.9] * 8, [0.1] * 8), ([0.6, 0.3], [0.5, 0.25]), ([0.22], [0.7])
+    malignancy, targets, sources = [], [], []
+    for source, (malignant, benign) in {"easy": easy, "hard": hard, "few": few}.items():
+        malignancy += [*malignant, *benign]
+        targets += [0] * len(malignant) + [2] * len(benign)
+        sources += [source] * len(malignant + benign)
+    images = labelled(targets, np.array([[p, 0.0, 1 - p, 0.0] for p in malignancy]) + 1e-9)
+    rows = tuple(dataclasses.replace(row, source=source) for row, source in zip(images.rows, sources, strict=True))
+    found = metrics.of_decisions(dataclasses.replace(images, rows=rows), images, 0.5, resamples=10)
+    points = {(point["aim"], point["level"]): point["threshold"] for point in found["operating_points"]}
+    # nine of all eleven would do from 0.55 on, but that is only one of the two hard ones
+    assert points["sensitivity", 0.8] == pytest.approx((0.25 + 0.3) / 2)
+    # nine of all eleven lie below 0.275, but again only one of the two hard ones
+    assert points["specificity", 0.8] == pytest.approx((0.5 + 0.6) / 2)
