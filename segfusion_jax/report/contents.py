@@ -24,6 +24,7 @@ from segfusion_jax.report.blocks import (
 )
 from segfusion_jax.report.cautions import cautions
 from segfusion_jax.report.checklist import ANSWERED, AUTHORS, PARTLY, checklist
+from segfusion_jax.report.collection_table import by_collection
 from segfusion_jax.report.finished_run import FinishedRun, headlines, sample, verdict
 
 NUM_FAILURES = 50
@@ -49,6 +50,7 @@ def page(run: FinishedRun) -> Page:
             _diagnoses(run),
             _segmentation(run),
             _pictures(run),
+            by_collection(run),
             _subgroups(run),
             _failures(run),
             Section("Training", figures.training(run.figures)),

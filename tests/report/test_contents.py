@@ -333,3 +333,13 @@ def test_sides_are_called_what_they_are(run, tmp_path):
     shown = HtmlPage((tmp_path / "index.html").read_text()).text
     assert "Other against melanoma on" in shown and "Probability of 'melanoma'" in shown
     assert re.search(r"ISIC_\d+ ISIC_\d+ other 0\.\d", shown)
+
+
+def test_what_each_collection_reaches_stands_beside_the_others(run):
+    full = {"classification": {"roc_auc": sample.entry(0.91), "sensitivity": sample.entry(0.8)}}
+    found = {"isic2017": full | {"segmentation": {"dice": sample.entry(0.92)}}, "isic2020": {}}
+    table = tables(changed(run, collections=found))["By collection"]
+    row = dict(zip(table.headings, table.rows[0], strict=True))
+    assert row["Collection"] == "isic2017" and row["ROC-AUC, malignant"].value == 0.91 and row["Dice"].value == 0.92
+    assert row["ROC-AUC, melanoma"] is None and table.rows[1] == ("isic2020", *[None] * (len(table.headings) - 1))
+    assert "By collection" not in tables(run)

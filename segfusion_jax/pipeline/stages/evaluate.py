@@ -13,6 +13,7 @@ from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import figures, metrics, novelty, predicted
+from segfusion_jax.pipeline.stages.by_collection import by_collection, sensitive_threshold
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.pipeline.stages.score import Overlaps, read_overlaps
 
@@ -30,7 +31,7 @@ class Evaluated:
       source: the test images as the classifiers see them.
       evidence: evidence in each test image, as `ClassifierEnsemble.explain` yields it.
       familiar: what tells unfamiliar images.
-      novelties: novelty of each test image, float64 [n].
+      novelties: novelty of each held-out image, float64 [n].
       overlaps: annotated test images and the scores of their masks.
       overlays: galleries of these by their names, as `figures.overlays` returns them.
     """
@@ -75,7 +76,7 @@ def _predict(run: Run) -> Evaluated:
     source = run.bridged(test.rows)
     evidence = [evidence for _, evidence in run.classifiers.explain(source)]
     familiar = novelty.fit(run)
-    novelties = novelty.score(run.prepared, run.classifiers, familiar, test.rows)
+    novelties = novelty.score(run.prepared, run.classifiers, familiar, everything.rows)
     overlaps = read_overlaps(run)
     overlays = figures.overlays(run, overlaps)
     return Evaluated(validation, everything, test, source, evidence, familiar, novelties, overlaps, overlays)
@@ -85,14 +86,17 @@ def _measure(run: Run, found: Evaluated, shares: Sequence[tuple[float, float]]) 
     """Returns what `metrics.json` holds."""
     options, test, threshold = run.config.evaluation, found.test, found.threshold
     resamples, masks = options.resamples, {row.image_id: row for row in run.masks.rows}
-    return metrics.of_decisions(found.validation, found.everything, threshold, resamples=resamples) | {
+    decisions = metrics.of_decisions(found.validation, found.everything, threshold, resamples=resamples)
+    points = {"own": threshold, "sensitive": sensitive_threshold(decisions["operating_points"])}
+    return decisions | {
         "validation": metrics.of_validation(found.validation, resamples=resamples),
         "segmentation": metrics.of_masks(found.overlaps, resamples=resamples),
         "subgroups": metrics.of_subgroups(
             test, threshold, masks, found.overlaps, min_size=options.min_subgroup, resamples=resamples
         ),
         "explanation": metrics.of_evidence(test, shares, places=found.evidence[0].size, resamples=resamples),
-        "novelty": novelty.metrics(found.novelties, test.groups, resamples=resamples),
+        "novelty": novelty.metrics(found.novelties, found.everything.groups, resamples=resamples),
+        "collections": by_collection(found.everything, found.novelties, found.overlaps, points, resamples=resamples),
     }
 
 

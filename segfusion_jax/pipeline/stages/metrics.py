@@ -33,8 +33,7 @@ def of_decisions(validation: Predicted, test: Predicted, threshold: float, *, re
     class; and `melanoma`, where it is one, of those whose label says whether it is one. The others are of those whose
     label says whether they are malignant.
     """
-    everything = test
-    test, chosen = test.judged, validation.judged
+    everything, test, chosen = test, test.judged, validation.judged
     labels, probabilities, groups = test.labels, test.malignancy, test.groups
     before = sections.classification(labels, test.uncalibrated, groups, 0.5, resamples=resamples)
     low, high = calibration.calibrated_ece(probabilities, groups)
@@ -52,10 +51,14 @@ def of_decisions(validation: Predicted, test: Predicted, threshold: float, *, re
         },
         "operating_points": [_operating_point(*aim, chosen, test, resamples) for aim in aims],
     }
-    if test.classes.num_logits > 1:
-        metrics |= _diagnoses(everything.diagnosed, resamples=resamples)
-        metrics |= _melanoma(everything, resamples=resamples)
-    return metrics
+    return metrics | of_classes(everything, resamples=resamples)
+
+
+def of_classes(test: Predicted, *, resamples: int) -> dict[str, Any]:
+    """Returns the sections of diagnoses and of melanoma, as `of_decisions` has them; nothing of two classes alone."""
+    if test.classes.num_logits == 1:
+        return {}
+    return _diagnoses(test.diagnosed, resamples=resamples) | _melanoma(test, resamples=resamples)
 
 
 def _diagnoses(test: Predicted, *, resamples: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def predictions(finished):
 
 
 def test_metrics_have_their_names_and_intervals(metrics):
-    assert set(metrics) == {*SECTIONS, "calibration", "operating_points", "subgroups"}
+    assert set(metrics) == {*SECTIONS, "calibration", "operating_points", "subgroups", "collections"}
     for section, names in SECTIONS.items():
         assert set(metrics[section]) == set(names.split())
         for name, entry in metrics[section].items():
