@@ -32,7 +32,7 @@ def by_collection(run: FinishedRun) -> Section:
         rows.append((name, *(labels.estimate(metric, entry) if entry else None for (_, metric, _), entry in named)))
     note = (
         "Held-out images of each. A dash: its labels or masks do not say, or images of one kind are missing. "
-        "Sensitivity and specificity are at the model's threshold; the sensitive point was chosen for a sensitivity of 95 % on "
-        "validation images, in each collection that has enough."
+        "Sensitivity and specificity are at the model's threshold; the sensitive point was chosen for a sensitivity of "
+        "95 % on validation images, in each collection that has enough."
     )
     return Section("Collections", [Table("By collection", ("Collection", *(h for *_, h in _COLUMNS)), rows, note)])
