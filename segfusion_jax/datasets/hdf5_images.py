@@ -27,8 +27,9 @@ def _listed() -> bytes:
 
 def _bytes(name: str, memory: int) -> bytes:
     dataset = _file()[_own(name)]
-    is_whole = isinstance(dataset, h5py.Dataset) and not dataset.external and not dataset.is_virtual
-    if not is_whole or dataset.shape is None or len(dataset.shape) > 1:
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise ValueError("it is no row of bytes in this file")
+    if dataset.shape is None or len(dataset.shape) > 1:
         raise ValueError("it is no row of bytes in this file")
     if dataset.nbytes > memory:
         raise ValueError(f"it holds {dataset.nbytes} bytes; at most {memory} are read")

@@ -123,7 +123,7 @@ class Part(NamedTuple):
     perceptual_hash: str
 
 
-def write_parts(path: pathlib.Path, rows: Iterable[Row]) -> None:
+def write_parts(path: pathlib.Path, rows: "Iterable[Row | Part]") -> None:
     """Writes which image is in which split; `splits.table` may name such a file."""
     parts = [[str(getattr(row, name)) for name in Part._fields] for row in rows]
     write_table(path, Part._fields, sorted(parts))
@@ -163,7 +163,7 @@ def _part(number: int, line: dict[Any, Any]) -> Part:
     return Part(row["image_id"], row["split"], int(row["fold"]), row["perceptual_hash"])
 
 
-def split_digest(rows: Iterable[Row]) -> str:
+def split_digest(rows: "Iterable[Row | Part]") -> str:
     """Returns the SHA-256 of a split: of the sorted lines "image_id split", joined by line feeds, in hexadecimal
     digits.
     """

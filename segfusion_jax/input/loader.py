@@ -173,7 +173,7 @@ def _released() -> Iterator[Callable[[Batch], Batch]]:
         yield watch
     finally:
         for array in (reference() for reference in watched):
-            if array is not None:
+            if array is not None and array.shm is not None:
                 array._unlink_on_del = False
                 with contextlib.suppress(FileNotFoundError):
                     array.shm.unlink()  # the name; what is mapped stays until its last use

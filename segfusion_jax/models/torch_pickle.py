@@ -136,8 +136,9 @@ def read_legacy(content: bytes) -> dict[str, np.ndarray]:
     loaded, storages = _unpickle(stream)
     tensors = _tensors(loaded)
     keys = _unpickle(stream)[0]
-    are_names = isinstance(keys, list) and all(type(key) is str for key in keys)
-    if not are_names or len(keys) != len(storages) or set(keys) != set(storages):
+    if not isinstance(keys, list) or not all(type(key) is str for key in keys):
+        raise ValueError("its list of storages is not that of its tensors")
+    if len(keys) != len(storages) or set(keys) != set(storages):
         raise ValueError("its list of storages is not that of its tensors")
     contents = {key: _legacy_storage(stream, storages[key]) for key in keys}
     return {name: _view(name, tensor, contents[tensor.storage.key]) for name, tensor in tensors.items()}

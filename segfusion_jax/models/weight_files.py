@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import IO
 
 import ml_dtypes
@@ -80,7 +81,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read(path: pathlib.Path) -> Mapping[str, np.ndarray | bytes]:
     with regular.opened(path) as file:
         head = file.read(9)
         size = file.seek(0, io.SEEK_END)
@@ -138,7 +139,7 @@ def _read_msgpack(content: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_archive(file: IO[bytes], size: int) -> dict[str, np.ndarray]:
+def _read_archive(file: IO[bytes], size: int) -> Mapping[str, np.ndarray | bytes]:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         check_expansion(sum(member.file_size for member in members), size)

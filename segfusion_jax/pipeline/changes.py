@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import identity, prepared
 from segfusion_jax.pipeline import released
@@ -67,7 +69,7 @@ def changes(
         )
     told = {
         name: f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here"
-        for name in sorted(theirs | ours)
+        for name in sorted({*theirs, *ours})
         if theirs.get(name) != ours.get(name)
     }
     told |= _files_told(run, written["files"], files, images)
@@ -103,7 +105,7 @@ def schedule_told(config: Config, stage: str, before: int) -> str:
     training = getattr(config, section).training
     old = dataclasses.replace(training, epochs=before, warmup_epochs=min(training.warmup_epochs, before))
     parts = 1000  # of an epoch, each as if it were a step
-    had, has = (float(make_schedule(one, parts)(before * parts)) for one in (old, training))
+    had, has = (float(np.asarray(make_schedule(one, parts)(before * parts))) for one in (old, training))
     then = "stays" if abs(had - has) < 1e-3 * has else f"goes from {had:.3g} to {has:.3g}"
     return (
         f"stage {stage} goes on from its last state, after {before} epochs, to {training.epochs}: its learning rate "
@@ -124,7 +126,7 @@ def _files_told(
     if ours is None:
         return {}
     told = {}
-    for name in sorted(theirs | ours):
+    for name in sorted({*theirs, *ours}):
         if theirs.get(name) == ours.get(name):
             continue
         if name == "data.root":

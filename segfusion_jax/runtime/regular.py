@@ -5,10 +5,10 @@ them. So a path is opened without waiting, and what was opened is looked at, not
 """
 
 import errno
+import io
 import os
 import pathlib
 import stat
-from typing import IO
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -18,7 +18,7 @@ _KINDS = (
 )
 
 
-def opened(path: pathlib.Path) -> IO[bytes]:
+def opened(path: pathlib.Path) -> io.BufferedReader:
     """Opens a regular file for reading.
 
     Raises:

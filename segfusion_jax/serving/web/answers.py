@@ -108,7 +108,7 @@ def _pictures(image: np.ndarray, said: segfusion.Prediction) -> schema.Pictures:
 def _evidence(values: np.ndarray) -> np.ndarray:
     """Returns evidence [height, width] as colours, BGR and opacity, uint8; the strongest is the least transparent."""
     relative = values / (float(np.abs(values).max()) or 1.0)
-    colours = np.where(relative[..., None] > 0, np.uint8(_FOR[::-1]), np.uint8(_AGAINST[::-1]))
+    colours = np.where(relative[..., None] > 0, np.array(_FOR[::-1], np.uint8), np.array(_AGAINST[::-1], np.uint8))
     opacity = np.round(255 * _OPACITY * np.abs(relative)).astype(np.uint8)
     return np.concatenate([colours, opacity[..., None]], axis=2)
 

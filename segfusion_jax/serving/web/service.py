@@ -87,13 +87,14 @@ class Service:
     async def _answered(self, files: Sequence[MemoryFile], asked: answers.Asked) -> schema.Predictions:
         tasks = (self._predicted(file, asked) for file in files)
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        wrong = {number: one for number, one in enumerate(found) if isinstance(one, BaseException)}
-        for one in wrong.values():
-            if not isinstance(one, Problem):
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, Problem):
                 raise one
+        wrong = {number: one for number, one in enumerate(found) if isinstance(one, Problem)}
         if wrong:
             raise self._together(files, wrong)
-        return schema.Predictions(model=self.facts.digest, predictions=found)
+        predictions = [one for one in found if isinstance(one, schema.Prediction)]
+        return schema.Predictions(model=self.facts.digest, predictions=predictions)
 
     async def _predicted(self, file: MemoryFile, asked: answers.Asked) -> schema.Prediction:
         self._check_pixels(pixels := await self._work(images.declared_pixels, file.content))

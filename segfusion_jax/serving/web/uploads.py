@@ -1,6 +1,7 @@
 """Images out of a request's body, multipart/form-data, which is held in memory and never written to a file."""
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -8,6 +9,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from segfusion_jax.datasets.files import MemoryFile
 from segfusion_jax.serving.web.limits import Limits
 from segfusion_jax.serving.web.problems import Problem
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks  # which is not there when the program runs
 
 FIELD = "images"
 """Name of the form's field, which may stand several times."""
@@ -85,7 +89,7 @@ class _Parts:
         self._limits = limits
         self._begin()
 
-    def callbacks(self) -> dict:
+    def callbacks(self) -> "MultipartCallbacks":
         """Returns what a parser calls."""
         return {
             "on_part_begin": self._begin,
