@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from segfusion_jax.config import Data, Splits
 from segfusion_jax.datasets import classes
+from segfusion_jax.datasets.groups import joined
 from segfusion_jax.datasets.images import Stored
 from segfusion_jax.datasets.record import Problem, Record
-from segfusion_jax.datasets.splits import deal, joined
+from segfusion_jax.datasets.splits import deal
 from segfusion_jax.datasets.table import Row
 
 _FACTS = {field.name for field in dataclasses.fields(Row)}

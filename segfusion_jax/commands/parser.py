@@ -119,6 +119,20 @@ def _check(check: argparse.ArgumentParser) -> None:
     _add_reading(check)
 
 
+def _splits(splits: argparse.ArgumentParser) -> None:
+    """Makes the published splits of HAM10000, ISIC 2019 and ISIC 2020 anew, from their official tables in the folders
+    of SEGFUSION_DATA: a table a collection and README.md, which says what is in them. What images look like comes from
+    the published list of relatives by content, or from a run that has the images.
+    """
+    splits.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
+    splits.add_argument(
+        "--prepared",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="workdir of a run whose images are prepared: they are compared by content; without it, as published",
+    )
+
+
 def _predict(predict: argparse.ArgumentParser) -> None:
     """Segments and classifies images of skin lesions. Writes into the folder --output:
 
@@ -261,6 +275,7 @@ COMMANDS = {
     "compare": ("finished runs side by side", _compare),
     "plan": ("what an experiment will need of this machine", _plan),
     "check": ("what is understood of a folder of images", _check),
+    "splits": ("the published splits, made anew", _splits),
     "predict": ("masks and probabilities of images", _predict),
     "evaluate": ("metrics on a labelled collection", _evaluate),
     "export": ("a model as one file, for serving", _export),

@@ -19,9 +19,10 @@ from segfusion_jax import config
 from segfusion_jax.datasets import both_kinds, builder, classes, identity, own_split, table
 from segfusion_jax.datasets.audit import audit, union
 from segfusion_jax.datasets.causes import refuse_indivisible
+from segfusion_jax.datasets.groups import joined
 from segfusion_jax.datasets.joining import Collection, UnusableImages, collect
 from segfusion_jax.datasets.record import Problem
-from segfusion_jax.datasets.splits import deal, joined
+from segfusion_jax.datasets.splits import deal
 from segfusion_jax.datasets.table import Part
 from segfusion_jax.datasets.table import Row as Row
 from segfusion_jax.datasets.unseen import without_seen

@@ -1,4 +1,4 @@
-"""Images that belong together (groups), and the dealing of groups to test, validation and cross-fitting folds.
+"""The dealing of groups (images that belong together) to test, validation and cross-fitting folds.
 
 A group's place is a hash of the seed and its name. In each stratum (collections, class) the groups whose hash is below
 a cut are chosen. The cut is the share that is wanted or, where chance would miss that share by more than a tenth, the
@@ -9,65 +9,18 @@ an earlier table none moves.
 import collections
 import dataclasses
 import hashlib
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from segfusion_jax import config
-from segfusion_jax.datasets import own_split, taxonomy
-from segfusion_jax.datasets.collections import official
-from segfusion_jax.datasets.components import components
-from segfusion_jax.datasets.cuts import cut_pairs
-from segfusion_jax.datasets.files import DiskFile
-from segfusion_jax.datasets.near_duplicates import near_duplicates
+from segfusion_jax.datasets import earlier_split, own_split, taxonomy
 from segfusion_jax.datasets.table import Row
-from segfusion_jax.runtime import sinks
 
 PAPER_COPIES = 10
 """Augmented copies that the paper's code makes of every image before it splits them."""
 
-_SPLITS = ("train", "validation", "test", "official_test", "unused")
 _TOLERANCE = 0.1  # of a part
-
-
-def joined(
-    rows: Sequence[Row],
-    duplicate_pairs: Iterable[tuple[str, str]] = (),
-    lesion_pairs: Iterable[tuple[str, str]] = (),
-    cuts: Sequence[bytes] | None = None,
-) -> list[Row]:
-    """Returns the rows with `picture`, `lookalike`, `cut` and `group`.
-
-    Rows show the same picture if their content or their image id is equal (an ISIC 2019 `_downsampled` id counts as its
-    original's) or if they are published as duplicates. They look alike if `near_duplicates` says so. They are
-    cuts if `cut_pairs` does. They are of one group if a chain of equal pictures, looks, cuts, lesions or patients joins
-    them. Unknown ids ("") join nothing.
-
-    Args:
-      rows: all images.
-      duplicate_pairs: image ids that show the same picture; ids that no row has are passed over.
-      lesion_pairs: image ids that are published as showing the same lesion.
-      cuts: the `cut_hashes` of each row; None: no image is looked for in the middle of another.
-    """
-    place = {row.image_id: number for number, row in enumerate(rows)}
-    published, same_lesion = (
-        [(place[first], place[second]) for first, second in pairs if {first, second} <= place.keys()]
-        for pairs in (duplicate_pairs, lesion_pairs)
-    )
-    same = _alike([row.sha256 for row in rows]) + _alike([row.image_id.removesuffix("_downsampled") for row in rows])
-    looks = [bytes.fromhex(row.perceptual_hash) for row in rows]
-    near, cut = near_duplicates(looks), cut_pairs(looks, cuts) if cuts else []
-    related = _alike([row.lesion_id for row in rows]) + _alike([row.patient_id for row in rows]) + same_lesion
-    ids = [row.image_id for row in rows]
-    pictures, lookalikes = _clusters(ids, same + published), _clusters(ids, near)
-    groups = _clusters(ids, same + published + near + cut + related)
-    return [
-        dataclasses.replace(row, picture=picture, lookalike=lookalike, cut=cut, group=group)
-        for row, picture, lookalike, cut, group in zip(
-            rows, pictures, lookalikes, _clusters(ids, cut), groups, strict=True
-        )
-    ]
 
 
 def deal(
@@ -91,7 +44,7 @@ def deal(
     followed, see `own_split`.
 
     Args:
-      rows: rows as `joined` returns them, with targets.
+      rows: rows as `groups.joined` returns them, with targets.
       splits: fractions are of the images of each stratum.
       sources: the collections by name, of which `use` counts; none: all are for all splits.
       possible: as in `classes.Told`; None where no target leaves several classes possible.
@@ -146,24 +99,8 @@ def _by_protocol(
     return [_placed(row, places[row.image_id]) for row in rows]
 
 
-def find_table(splits: config.Splits) -> pathlib.Path:
-    """Returns the path of the file `splits.table`.
-
-    Raises:
-      FileNotFoundError: it is not there.
-    """
-    path = pathlib.Path(splits.table).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"splits.table = {splits.table!r}: no such file")
-    return path
-
-
 def _grouped(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str], possible: np.ndarray) -> list[Row]:
-    earlier = _read_table(splits) if splits.table else {}
-    if earlier and earlier.keys().isdisjoint(row.image_id for row in rows):
-        raise ValueError(
-            f"splits.table = {splits.table!r} has none of the images; an id of it is {next(iter(earlier))!r}"
-        )
+    earlier = earlier_split.read(rows, splits)
     left_out = {image_id for image_id, (split, _) in earlier.items() if split == "unused"}
     own = own_split.named(rows)
     left_out |= {image_id for image_id, part in own.items() if part == "unused"}
@@ -173,7 +110,10 @@ def _grouped(rows: Sequence[Row], splits: config.Splits, uses: Mapping[str, str]
         groups[row.group].append(row)
     wanted = {"test": splits.test_fraction, "validation": splits.validation_fraction}
     fractions = [0.0 if part in own.values() else fraction for part, fraction in wanted.items()]
-    kept = _kept(groups, earlier, splits)
+    kept = {
+        name: (split, drawn_fold(name, splits) if split in ("train", "validation") and fold < 0 else fold)
+        for name, (split, fold) in earlier_split.kept(groups, earlier, splits).items()
+    }
     tested = {row.group for row in rows if uses.get(row.source) == "test"}
     apart = {row.group for row in rows if row.partition == "test" and row.image_id not in own} - tested
     if own:
@@ -305,60 +245,10 @@ def _needed(members: Sequence[Row], possible: np.ndarray) -> set[str]:
     return {best.image_id, *(row.image_id for row in masked[:1])}
 
 
-def _kept(
-    groups: Mapping[str, Sequence[Row]], earlier: Mapping[str, tuple[str, int]], splits: config.Splits
-) -> dict[str, tuple[str, int]]:
-    """Returns split and fold of the groups of which `earlier`, read from `splits.table`, has images."""
-    kept = {}
-    for name, members in groups.items():
-        named = {row.image_id: earlier[row.image_id] for row in members if row.image_id in earlier}
-        places = set(named.values()) - {("unused", -1)}
-        if len(places) > 1:
-            listed = ", ".join(f"{image_id} in {split}, fold {fold}" for image_id, (split, fold) in named.items())
-            raise ValueError(
-                f"splits.table = {splits.table!r} parts one lesion, patient or picture: {listed}. "
-                "Give all of them the same split there, or 'unused' to those that shall take no part"
-            )
-        for split, fold in places:
-            unfolded = split in ("train", "validation") and fold < 0
-            kept[name] = (split, drawn_fold(name, splits) if unfolded else fold)
-    return kept
-
-
 def drawn_fold(name: str, splits: config.Splits) -> int:
     """Returns the fold of a group that is not dealt with others."""
     return int(_uniform(f"{splits.seed}/fold", name) * splits.num_folds)
 
 
-def _read_table(splits: config.Splits) -> dict[str, tuple[str, int]]:
-    """Reads split and fold (-1 = not said, or outside train and validation) of each image of `splits.table`."""
-    path, places = find_table(splits), {}
-    for line in official.rows(DiskFile(path, path.stat().st_size), ("image_id", "split"), optional=("fold",)):
-        image_id, split, fold = sinks.plain(line["image_id"]), line["split"].lower(), line.get("fold", "")
-        split = "validation" if split == "val" else split
-        if not image_id or split not in _SPLITS or (fold or "-1") not in map(str, range(-1, splits.num_folds)):
-            accepted = f"an image_id, a split of {', '.join(_SPLITS)}, a fold below {splits.num_folds} or none"
-            raise ValueError(f"splits.table = {splits.table!r} has the row {line}; it must have {accepted}")
-        place = split, int(fold or -1) if split in ("train", "validation") else -1
-        if places.setdefault(image_id, place) != place:
-            raise ValueError(f"splits.table = {splits.table!r} has {image_id} in {places[image_id]} and in {place}")
-    return places
-
-
 def _placed(row: Row, place: tuple[str, int]) -> Row:
     return dataclasses.replace(row, split=place[0], fold=place[1])
-
-
-def _alike(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Links that join the places of each name; "" joins nothing."""
-    first: dict[str, int] = {}
-    return [(first.setdefault(name, place), place) for place, name in enumerate(names) if name]
-
-
-def _clusters(ids: Sequence[str], links: Sequence[tuple[int, int]]) -> list[str]:
-    """Returns the smallest id in the connected component of each place."""
-    labels = components(links, len(ids))
-    names: dict[int, str] = {}
-    for label, image_id in zip(labels.tolist(), ids, strict=True):
-        names[label] = min(names.get(label, image_id), image_id)
-    return [names[label] for label in labels.tolist()]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segfusion_jax.config import Config, flatten
-from segfusion_jax.datasets.splits import find_table
+from segfusion_jax.datasets import earlier_split
 from segfusion_jax.models.from_config import pretrained_digest
 from segfusion_jax.pipeline import released
 
@@ -72,7 +72,8 @@ def files(config: Config, images: str) -> dict[str, str]:
     """
     found = {"data.root": images}
     if config.splits.table:
-        found["splits.table"] = hashlib.sha256(find_table(config.splits).read_bytes()).hexdigest()
+        content = b"".join(path.read_bytes() for path in earlier_split.find(config.splits))
+        found["splits.table"] = hashlib.sha256(content).hexdigest()
     for name, section in (("segmenter", config.segmenter), ("classifier", config.classifier)):
         if section.pretrained:
             found[f"{name}.pretrained"] = pretrained_digest(section)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from segfusion_jax import config
-from segfusion_jax.datasets import audit, splits
+from segfusion_jax.datasets import audit, groups, splits
 from segfusion_jax.datasets.classes import Told
 from segfusion_jax.datasets.collections import ham10000, isic2020
 from segfusion_jax.datasets.collections import official as published
@@ -165,11 +165,11 @@ def test_real_isic2020_leaks_by_patient_and_has_duplicates():
     ]
     pairs = isic2020.duplicate_pairs(root)
     assert len(pairs) == 425
-    original, splits.near_duplicates = splits.near_duplicates, lambda _: []
+    original, groups.near_duplicates = groups.near_duplicates, lambda _: []
     try:
-        joined = splits.joined(rows, pairs)
+        joined = groups.joined(rows, pairs)
     finally:
-        splits.near_duplicates = original
+        groups.near_duplicates = original
     kept = [one for one in splits.deal(joined, config.Splits()) if one.split != "unused"]
     assert len({one.picture for one in joined}) == len(kept) == 32_701
     assert sum(one.target for one in kept) == 581

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segfusion_jax.datasets import splits
+from segfusion_jax.datasets import groups
 from segfusion_jax.datasets.cuts import cut_pairs
 from segfusion_jax.datasets.hashes import NUM_CUTS, cut_hashes, perceptual_hash
 from segfusion_jax.datasets.near_duplicates import near_duplicates
@@ -52,6 +52,6 @@ def test_pictures_and_their_copies_are_no_cuts(pictures):
 def test_cuts_join_groups(pictures):
     several = [*pictures[:3], np.ascontiguousarray(CUTS["two thirds"](pictures[1]))]
     rows = [row(i, perceptual_hash=perceptual_hash(one).hex()) for i, one in enumerate(several)]
-    joined = splits.joined(rows, cuts=[cut_hashes(one) for one in several])
+    joined = groups.joined(rows, cuts=[cut_hashes(one) for one in several])
     assert [one.group for one in joined] == [one.cut for one in joined] == ["I0000", "I0001", "I0002", "I0001"]
     assert [one.lookalike for one in joined] == [one.picture for one in joined] == [f"I000{i}" for i in range(4)]

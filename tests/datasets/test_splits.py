@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from segfusion_jax import config
-from segfusion_jax.datasets import splits, table
+from segfusion_jax.datasets import groups, splits, table
 from tests.datasets.rows import row
 
 LESIONS = st.sampled_from(["", "L1", "L2", "L3", "L4"])
@@ -28,7 +28,7 @@ def no_looks(monkeypatch):
     def equal(hashes):
         return [(i, j) for j in range(len(hashes)) for i in range(j) if hashes[i] == hashes[j] != b""]
 
-    monkeypatch.setattr(splits, "near_duplicates", equal)
+    monkeypatch.setattr(groups, "near_duplicates", equal)
 
 
 def dealt(rows, options=SPLITS) -> dict[str, tuple[str, int]]:
@@ -56,7 +56,7 @@ def test_groups_are_the_connected_components(facts, pairs):
         row(i, lesion_id=lesion, patient_id=patient, sha256=content, perceptual_hash=looks.encode().hex())
         for i, (lesion, patient, content, looks) in enumerate(facts)
     ]
-    named = splits.joined(rows, [(f"I{a:04d}", f"I{b:04d}") for a, b in pairs])
+    named = groups.joined(rows, [(f"I{a:04d}", f"I{b:04d}") for a, b in pairs])
     published = {(a, b) for a, b in pairs if max(a, b) < len(facts)}
     for column, kinds in (("picture", [2]), ("lookalike", [3]), ("group", [0, 1, 2, 3])):
         edges = [(i, i) for i in range(len(facts))] + (sorted(published) if column != "lookalike" else [])
@@ -71,7 +71,7 @@ def test_groups_are_the_connected_components(facts, pairs):
 
 
 def test_a_downsampled_copy_is_its_original():
-    original, copy = splits.joined([row(0, image_id="ISIC_1"), row(1, image_id="ISIC_1_downsampled")])
+    original, copy = groups.joined([row(0, image_id="ISIC_1"), row(1, image_id="ISIC_1_downsampled")])
     assert copy.picture == copy.group == original.group == "ISIC_1" and copy.lookalike == "ISIC_1_downsampled"
 
 
@@ -170,7 +170,7 @@ def test_a_table_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([("image_id", "split"), ("I0000", "holdout")], "'holdout'.*a split of train"),
+        ([("image_id", "split"), ("I0000", "holdout")], "'holdout'.*a split of test"),
         ([("name", "split"), ("I0000", "test")], "no column.* image_id"),
         ([("image_id", "split"), ("", "test")], "an image_id"),
         ([("image_id", "split", "fold"), ("I0000", "train", "4")], "a fold below 4"),
