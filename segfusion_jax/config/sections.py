@@ -40,7 +40,7 @@ class Splits(Section):
     official_test: bool = field(False)
     """Test on the collection's own test set, which otherwise takes no part."""
     table: str = field("")
-    """CSV with columns image_id and split (and fold), or "published:isic2019-v1": its images stay where it puts them."""
+    """CSV with columns image_id and split (and fold), or "published:isic2019-v1": its images stay there."""
 
     def __post_init__(self):
         super().__post_init__()
