@@ -59,6 +59,7 @@ FIELDS = {
     "data.size": ((32, 48), (31, 32)),
     "data.aspect": ("letterbox", "pad"),
     "data.resampling": ("lanczos", "nearest"),
+    "data.illumination": ("even", "grey"),
     "data.mask_lesion": ("above_128", "256"),
     "data.mask_ignored": (255, 256),
     "data.synthetic_images": (20, 19),

@@ -79,8 +79,10 @@ def _study(study: argparse.ArgumentParser) -> None:
       bridge       does the bridge help? every mode, on the same splits, masks and seeds
       protocols    by how much does leakage flatter? the paper's protocol, and rung by rung to an honest one, with its
                    bridge, without one and with the config's
+      origins      does it hold elsewhere? each collection, or centre, left out of training in turn, and tested on
     """
-    study.add_argument("study", choices=("bridge", "protocols"), metavar="STUDY", help="bridge or protocols")
+    names = ("bridge", "protocols", "origins")
+    study.add_argument("study", choices=names, metavar="STUDY", help="bridge, protocols or origins")
     _add_config(study, "runs/CONFIG_STUDY or runs/CONFIG_VARIANT_STUDY")
     study.add_argument(
         "--repeats",
@@ -88,6 +90,12 @@ def _study(study: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="of bridge: classifiers of each mode, with other seeds; of protocols: draws of the pool (1)",
+    )
+    study.add_argument(
+        "--by",
+        choices=("collection", "centre"),
+        metavar="WHAT",
+        help="of origins: what is left out, a collection or a centre, as far as tables name one (collection)",
     )
 
 

@@ -66,6 +66,8 @@ class Data(Section):
     """Fit within data.size; or fill it: "stretch", "letterbox" (black borders), "crop" (the centre)."""
     resampling: str = field("area", one_of("area", "bilinear", "bicubic", "lanczos"))
     """Filter that resizes."""
+    illumination: str = field("as_is", one_of("as_is", "even"))
+    """Colours as they are; or "even", as under white light (shades of grey)."""
     mask_lesion: str = field("auto", _READING)
     """What of a mask is lesion, where "auto" cannot tell: "inverted": what is dark; "1": this level."""
     mask_ignored: int = field(-1, in_range(-1, 255))

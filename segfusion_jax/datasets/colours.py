@@ -17,6 +17,7 @@ _LATTICE = np.stack(np.meshgrid(*[np.linspace(0, 255, 9).astype(np.uint8)] * 3, 
 _SAME = 2  # levels, which sRGB's own profiles of several makers differ by at most
 _WHITE_IS_ZERO = 262, 0  # TIFF: PhotometricInterpretation
 _12_BITS = 4095
+_NORM = 6  # 1 would be the mean, which a large lesion moves; infinity the brightest pixel
 
 
 def foreign_profile(image: Image.Image) -> str:
@@ -44,6 +45,20 @@ def to_srgb(image: Image.Image) -> Image.Image:
     converted = ImageCms.applyTransform(source, conversion[1])
     assert converted is not None  # as it is not in place
     return converted
+
+
+def even(pixels: np.ndarray) -> np.ndarray:
+    """Returns a picture as it would be under white light, uint8 RGB [height, width, 3] like the one given.
+
+    The light is taken to be what the channels' 6-norms are ("shades of grey", G. D. Finlayson and E. Trezzi, Color
+    Imaging Conference 2004): each channel is multiplied by what makes its norm the mean of the three.
+    """
+    counts = np.stack([np.bincount(pixels[..., channel].ravel(), minlength=256) for channel in range(3)])
+    light = (counts @ (np.arange(256) / 255) ** _NORM / counts.sum(1)) ** (1 / _NORM)
+    if not light.all():  # without a colour there is nothing to be made even
+        return pixels
+    levels = np.clip(np.rint(np.outer(light.mean() / light, np.arange(256))), 0, 255).astype(np.uint8)
+    return np.stack([levels[channel][pixels[..., channel]] for channel in range(3)], axis=-1)
 
 
 def _profiled_mode(image: Image.Image) -> str:

@@ -105,6 +105,7 @@ def identify(data: config.Data, collection: Collection, digests: Digests) -> Con
         for record in collection.records
     }
     how = data.size, data.aspect, data.resampling, data.mask_lesion, data.mask_ignored
+    how += () if data.illumination == "as_is" else (data.illumination,)
     pairs = collection.duplicate_pairs, collection.lesion_pairs
     problems = [(problem.image_id, problem.kind) for problem in collection.problems]
     everything = FORMAT, data.name, how, [(name, *one) for name, one in images.items()], problems, pairs

@@ -73,7 +73,7 @@ def store(record: Record, data: config.Data) -> Stored | Problem:
 
     Args:
       record: the image.
-      data: config, of which `size`, `aspect`, `resampling`, `mask_lesion` and `mask_ignored` count.
+      data: config, of which `size`, `aspect`, `resampling`, `illumination`, `mask_lesion` and `mask_ignored` count.
 
     Returns:
       What is kept, or why the image cannot be used: absent, empty, damaged or no image, too large, of more than 16 bits
@@ -186,13 +186,15 @@ def _kept(image: Image.Image, content: bytes, size: tuple[int, int], data: confi
     """Returns bytes to keep of an image, and its pixels, perhaps at a lower resolution."""
     plain = image.format in ("JPEG", "PNG") and image.mode == "RGB" and "transparency" not in image.info
     fits = data.aspect == "keep" and max(size[0] / data.size[1], size[1] / data.size[0]) <= 1
-    if plain and fits and _orientation(image) == 1 and not colours.foreign_profile(image):
+    as_is = data.illumination == "as_is" and not colours.foreign_profile(image)
+    if plain and fits and _orientation(image) == 1 and as_is:
         return content, np.asarray(_loaded(image, "image"))
     needed = _decoded_size(size, data)
     image.draft(None, (needed[1], needed[0]) if _orientation(image) >= 5 else needed)
     upright = _coloured(_loaded(image, "image"))
+    shown = Image.fromarray(colours.even(np.asarray(upright))) if data.illumination == "even" else upright
     buffer = io.BytesIO()
-    fit(upright, data).save(buffer, "JPEG", quality=95)
+    fit(shown, data).save(buffer, "JPEG", quality=95)
     return buffer.getvalue(), np.asarray(upright)
 
 

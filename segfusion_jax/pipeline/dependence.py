@@ -1,5 +1,6 @@
 """What each stage of a run depends on: fields of the config, and the content of the files that they name."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ TRAINED = {"segment": "segmenter.training.epochs", "classify": "classifier.train
 """The stages that train, and the field that says for how long."""
 
 
+@functools.cache
 def stage_of(field: str) -> str | None:
     """Returns the first stage whose result depends on a field; None for none.
 

@@ -90,10 +90,20 @@ def unets(config: Config) -> list[pathlib.Path]:
 
 
 def resolved(config: Config) -> Config:
-    """Returns the config with the section `segmenter` of the model whose U-Nets make the masks, if one is named."""
+    """Returns the config with the section `segmenter` of the model whose U-Nets make the masks, if one is named.
+
+    Raises:
+      ValueError: it learned from images in another light.
+    """
     if not config.bridge.released:
         return config
-    theirs = read_metadata(maker_of_masks(config)).config.segmenter
+    made = read_metadata(maker_of_masks(config)).config
+    if made.data.illumination != config.data.illumination:
+        raise ValueError(
+            f"config.bridge.masks = {config.bridge.masks!r}: its U-Nets learned from images of data.illumination = "
+            f"{made.data.illumination!r}, and config.data.illumination = {config.data.illumination!r}: must be the same"
+        )
+    theirs = made.segmenter
     theirs = dataclasses.replace(theirs, pretrained="", pretrained_head="")
     if config.segmenter not in (theirs, Segmenter()):
         _log.info("masks are made by the U-Nets of %s: config.segmenter is theirs", config.bridge.masks)

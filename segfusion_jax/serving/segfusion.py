@@ -12,6 +12,7 @@ from segfusion_jax.bridge.clean import clean
 from segfusion_jax.bridge.levels import is_lesion, to_levels
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Bridge, Config, Input
+from segfusion_jax.datasets import colours
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import arrays
@@ -159,7 +160,7 @@ class SegFusion:
         """
         if prevalence is not None and not 0 < prevalence < 1:
             raise ValueError(f"prevalence = {prevalence!r}: must be in (0, 1)")
-        loaded = arrays.load(images)
+        loaded = self._loaded(images)
         if not loaded:
             return []
         masks, fallbacks = self._masks(loaded)
@@ -168,7 +169,7 @@ class SegFusion:
         predictions = [
             self._prediction(resize(mask, image.shape[:2]), finite(logits, "logit", row), fallback, prevalence, novelty)
             for image, mask, (row, logits), fallback, novelty in zip(
-                loaded, masks, classified, fallbacks, self.novelty(loaded), strict=True
+                loaded, masks, classified, fallbacks, self._novelty(loaded), strict=True
             )
         ]
         if not explain:
@@ -208,7 +209,14 @@ class SegFusion:
         Raises:
           ValueError: as `predict`.
         """
+        return self._novelty(self._loaded(images))
+
+    def _loaded(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> Sequence[np.ndarray]:
+        """Returns images as those of training were stored: in even light, where `data.illumination` is "even"."""
         loaded = arrays.load(images)
+        return [colours.even(image) for image in loaded] if self.config.data.illumination == "even" else loaded
+
+    def _novelty(self, loaded: Sequence[np.ndarray]) -> list[float]:
         if not loaded:
             return []
         described = self.classifiers.describe(arrays.Arrays(loaded, self.classifiers.novelty_size))

@@ -156,7 +156,8 @@ def _elsewhere(run: Run) -> tuple[Prepared, tuple[Row, ...]] | None:
     if name is None:
         return None
     try:
-        other = load_dataset(name, records=str(run.records), target=data.target, on_error="skip")
+        same = {"target": data.target, "illumination": data.illumination}
+        other = load_dataset(name, records=str(run.records), on_error="skip", **same)
     except FileNotFoundError as error:
         _log.warning("no images of another origin: %s", error)
         return None

@@ -43,7 +43,8 @@ def save(
       The files.
 
     Raises:
-      ValueError: an unknown format, a size that is none, or a model that computes in another dtype.
+      ValueError: an unknown format, a size that is none, a model that computes in another dtype, or one of images
+        whose light is made even.
       ModuleNotFoundError: StableHLO needs the package `flatbuffers`, ONNX `onnx`: the extra [export].
     """
     if image_size is not None and min(image_size) < 1:
@@ -53,6 +54,11 @@ def save(
         raise ValueError(f"formats = {list(formats)}: must be one or more of {', '.join(FORMATS)}")
     if model.config.compute_dtype not in ("float32", "auto"):
         raise ValueError(f"compute_dtype = {model.config.compute_dtype!r}: must be 'float32' to be exported")
+    if model.config.data.illumination != "as_is":
+        raise ValueError(
+            f"data.illumination = {model.config.data.illumination!r}: an exported chain takes pixels as they are; "
+            "models of images 'as_is' can be exported"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     shape = symbolic_shape(image_size)
     chain, metadata = make_chain(model), describe(model, image_size, data)
