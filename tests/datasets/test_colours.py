@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from segfusion_jax.datasets import images
+from segfusion_jax.datasets import colours, images
 from segfusion_jax.datasets.files import MemoryFile
 from tests.datasets.test_images import encoded, pixels, refused, store
 
@@ -120,3 +120,28 @@ def test_grey_of_fewer_bits_in_16_is_refused_with_the_remedy(largest):
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_numbers_without_a_range_are_refused(dtype):
     assert "whose range is not known" in refused(encoded(np.full((60, 80), 70000, dtype), "TIFF"))
+
+
+def norms(picture: np.ndarray) -> np.ndarray:
+    return ((picture / 255.0) ** 6).mean((0, 1)) ** (1 / 6)
+
+
+def test_in_even_light_channels_have_one_norm_and_pictures_of_another_light_are_the_same():
+    picture = np.asarray(skin())
+    tinted = (picture * np.array([1.0, 0.8, 0.6])).astype(np.uint8)
+    assert np.ptp(norms(tinted)) > 0.1 > 0.01 > np.ptp(norms(colours.even(tinted)))
+    assert norms(colours.even(tinted)).mean() == pytest.approx(norms(tinted).mean(), abs=0.01)
+    brightness = norms(picture).mean() / norms(tinted).mean()
+    apart = colours.even(tinted) * brightness - colours.even(picture)
+    assert np.abs(apart).mean() < 2  # grey levels, of rounding
+    grey = np.full((4, 4, 3), 90, np.uint8)
+    assert np.array_equal(colours.even(grey), grey)
+    assert np.array_equal(colours.even(0 * grey), 0 * grey)
+
+
+def test_images_are_stored_in_even_light_where_it_is_asked_for():
+    content = encoded(skin(), "PNG")
+    as_is, even = store(content), store(content, illumination="even")
+    assert as_is.image == content
+    assert np.ptp(norms(pixels(content))) > 0.02 > np.ptp(norms(pixels(even.image)))
+    assert even.perceptual_hash == as_is.perceptual_hash  # pictures are known again by what they were

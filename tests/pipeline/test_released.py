@@ -130,6 +130,11 @@ def test_weights_of_ours_bring_what_they_saw_along(finished, tmp_path):
     assert released.bases(tiny.config(classifier__pretrained=str(tmp_path / "theirs.npz"))) == []
 
 
+def test_images_in_another_light_than_the_models_are_refused(finished):
+    with pytest.raises(ValueError, match="learned from images of data.illumination = 'as_is'"):
+        released.resolved(config(finished / "model", data__illumination="even"))
+
+
 def test_what_is_planned_has_no_unet(masked, tmp_path, monkeypatch):
     run, _ = masked
     made = []

@@ -17,6 +17,7 @@ from scipy import special
 import segfusion_jax as sf
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.config import Bridge
+from segfusion_jax.datasets import colours
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
 from segfusion_jax.input import decode
@@ -101,6 +102,18 @@ def test_images_of_different_sizes_in_one_call(model, images, predictions):
     for one, other in zip(alone, together[1:], strict=True):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
         np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_a_model_that_learned_in_even_light_sees_images_in_it(model, images, monkeypatch):
+    tinted = [(image * np.array([1.0, 0.7, 0.8])).astype(np.uint8) for image in images[:3]]
+    expected = model.predict([colours.even(image) for image in tinted])
+    plain = model.predict(tinted)
+    data = dataclasses.replace(model.config.data, illumination="even")
+    monkeypatch.setattr(model, "config", dataclasses.replace(model.config, data=data))
+    found = model.predict(tinted)
+    assert [one.novelty for one in found] == [one.novelty for one in expected] == model.novelty(tinted)
+    assert [one.probability for one in found] == [one.probability for one in expected]
+    assert [one.probability for one in found] != [one.probability for one in plain]
 
 
 def test_loading_compiles_nothing(finished):

@@ -177,7 +177,8 @@ def test_the_verdict_of_two_origins_has_no_rung_of_one():
     found = {"gains": {"augmentation": {"roc_auc": {"value": 0.02}}, "gap": entries}, "origins": {"a": {}, "b": {}}}
     assert origins_page.verdict(found) == (
         "On images of an origin that it never saw a model's ROC-AUC is lower by 0.050 (0.010 to 0.090) than that of "
-        "one trained on it, too, as the mean over 2 origins. On the way there: Stronger augmentation +0.020 (no interval)."
+        "one trained on it, too, as the mean over 2 origins. On the way there: Stronger augmentation +0.020 (no "
+        "interval)."
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from segfusion_jax.bridge.traced_clean import FALLBACKS
 from segfusion_jax.ops import native
 from segfusion_jax.ops.resampling import max_pool_2x2
+from segfusion_jax.pipeline.studies.variants import changed
 from segfusion_jax.serving.export import artefacts
 from segfusion_jax.serving.export.chain import make_chain
 from segfusion_jax.serving.segfusion import SegFusion
@@ -138,3 +139,6 @@ def test_what_cannot_be_exported_is_named(plain, tmp_path):
     half = mock.Mock(config=dataclasses.replace(plain.config, compute_dtype="bfloat16"))
     with pytest.raises(ValueError, match="compute_dtype = 'bfloat16': must be 'float32'"):
         artefacts.save(half, tmp_path)
+    even = mock.Mock(config=changed(plain.config, "data", illumination="even"))
+    with pytest.raises(ValueError, match="data.illumination = 'even': an exported chain takes pixels as they are"):
+        artefacts.save(even, tmp_path)
