@@ -98,14 +98,15 @@ def measured(
     for origin, rungs in said.items():
         ids[origin] = [one for one in sorted(rungs["inside"].labels) if origin_of[one] == origin]
         differences[origin] = {
-            gain: _difference(*(rungs[rung] for rung in pair), ids[origin])
-            for gain, pair in GAINS.items()
-            if set(pair) <= rungs.keys()
+            gain: _difference(rungs[more], rungs[less], ids[origin])
+            for gain, (more, less) in GAINS.items()
+            if {more, less} <= rungs.keys()
         }
         found[origin] = _of_origin(origin, rungs, ids[origin], origin_of, resamples)
         groups = [rungs["inside"].groups[one] for one in ids[origin]]
         found[origin]["gains"] = {
-            gain: bootstrap.entries(*parts, groups, resamples=resamples) for gain, parts in differences[origin].items()
+            gain: bootstrap.entries(values, statistics, groups, resamples=resamples)
+            for gain, (values, statistics) in differences[origin].items()
         }
     groups = [said[origin]["inside"].groups[one] for origin in said for one in ids[origin]]
     sizes = [len(some) for some in ids.values()]
@@ -113,7 +114,10 @@ def measured(
     means = {gain: _mean([of[gain] for of in differences.values()], sizes) for gain in shared}
     return {
         "origins": found,
-        "gains": {gain: bootstrap.entries(*parts, groups, resamples=resamples) for gain, parts in means.items()},
+        "gains": {
+            gain: bootstrap.entries(values, statistics, groups, resamples=resamples)
+            for gain, (values, statistics) in means.items()
+        },
     }
 
 

@@ -60,8 +60,8 @@ _CLOSES = (
     "better, and there is no interval."
 )
 _EVERYWHERE = (
-    "The model of all other origins: on every image of the origin that it never saw, and on held-out images of those "
-    "that it was trained on."
+    "The model of all other origins: on every image of the origin that it never saw, and on the held-out images of all "
+    "others."
 )
 
 
