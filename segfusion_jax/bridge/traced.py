@@ -24,15 +24,28 @@ def frame(images: jax.Array, masks: jax.Array, bridge: Bridge, size: tuple[int, 
     Returns:
       uint8 [batch, *size, 3] and [batch, *size, 1].
     """
-    mode = MODES[bridge.mode]
-    if mode.dilates:
-        masks = dilate(masks, bridge)
+    masks = _grown(masks, bridge)
     parts = images, masks.astype(jnp.float32)[..., None]
-    if mode.crops:
+    if MODES[bridge.mode].crops:
         parts = [crop(part, *box(masks, bridge, part.shape[1:3]), size) for part in parts]
     else:
         parts = [resize(part, size) for part in parts]
     return parts[0].astype(jnp.uint8), parts[1].astype(jnp.uint8)
+
+
+def place(masks: jax.Array, bridge: Bridge, size: tuple[int, int]) -> jax.Array:
+    """Finds what `frame` takes of images of `size` (height, width): int32 [batch, 4], top, left, bottom and right, of
+    which the latter two are not in it.
+    """
+    whole = [jnp.zeros(masks.shape[:1], jnp.int32) + side for side in (0, 0, *size)]
+    if MODES[bridge.mode].crops:
+        (top, bottom), (left, right) = box(_grown(masks, bridge), bridge, size)
+        whole = [top, left, bottom, right]
+    return jnp.stack(whole, axis=-1)
+
+
+def _grown(masks: jax.Array, bridge: Bridge) -> jax.Array:
+    return dilate(masks, bridge) if MODES[bridge.mode].dilates else masks
 
 
 def dilate(masks: jax.Array, bridge: Bridge) -> jax.Array:

@@ -144,6 +144,7 @@ def _splits(splits: argparse.ArgumentParser) -> None:
 def _predict(predict: argparse.ArgumentParser) -> None:
     """Segments and classifies images of skin lesions. Writes into the folder --output:
 
+      index.html          a gallery of all that follows, to sort and to filter
       predictions.csv     a row an image: probability, decision, share of the image that is lesion
       masks/NAME.png      the lesion, 255, of the image's own size
       overlays/NAME.png   the image with the lesion's contour and what the model says
@@ -227,11 +228,15 @@ def _export(export: argparse.ArgumentParser) -> None:
       segfusion.onnx         for ONNX Runtime and others that read ONNX
       segfusion.json         inputs, outputs, classes, threshold, licences of the data behind the weights
 
-    docs/export.md shows how they are used. Needs the packages of segfusion_jax[export].
+    With --format web, static files that are the page of 'segfusion serve' without a server: the model runs in the
+    visitor's browser. docs/export.md shows how all are used. Needs the packages of segfusion_jax[export].
     """
     _add_model_and_output(export)
     export.add_argument(
-        "--format", action="append", choices=("stablehlo", "onnx"), help="may be given twice; without it, both"
+        "--format",
+        action="append",
+        choices=("stablehlo", "onnx", "web"),
+        help="the first two may both be given; without it, both of them",
     )
     export.add_argument(
         "--image-size",
@@ -239,6 +244,13 @@ def _export(export: argparse.ArgumentParser) -> None:
         type=int,
         metavar=("HEIGHT", "WIDTH"),
         help="of all images that it will take, in pixels; without it, images of any size",
+    )
+    export.add_argument(
+        "--runtime",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="of web: folder with onnxruntime-web-1.30.0.tgz, which is downloaded from registry.npmjs.org if it is not "
+        "there; without it, the cache's",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segfusion_jax.commands import annotations, dicom_seg, images, pictures
+from segfusion_jax.commands import annotations, dicom_seg, gallery, images, pictures
 from segfusion_jax.commands.journal import TABLE, Journal
 from segfusion_jax.datasets.images import tell_profiles
 from segfusion_jax.report.blocks import percent
@@ -76,6 +76,7 @@ def _run(model: SegFusion, paths: Sequence[pathlib.Path], arguments: argparse.Na
         journal.close()
     if arguments.annotations:
         annotations.write(arguments.output)
+    gallery.write(arguments.output, model.classifiers.classes.binary_names)
     _summarise(arguments.output, counts, len(paths) - len(left), time.monotonic() - start)
     return 1 if counts["error"] else 0
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from segfusion_jax.runtime import interruption, regular
 from segfusion_jax.runtime.log import say
+from segfusion_jax.serving.facts import USE, Facts
 from segfusion_jax.serving.segfusion import Prediction, SegFusion
 
 _TOKEN = (16, 4096)  # characters
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     token, hosts = _token(arguments), _hosts(arguments)
     try:
-        from segfusion_jax.serving.web import app, device, facts, server
+        from segfusion_jax.serving.web import app, device, server
         from segfusion_jax.serving.web.limits import Limits
     except ModuleNotFoundError as error:
         raise OSError(f"{error}: pip install 'segfusion_jax[serve]'") from error
@@ -50,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     def predict(images: Sequence[np.ndarray], explain: bool) -> list[Prediction]:
         return model.predict(images, explain=explain)
 
-    served = app.make_app(predict, facts.Facts.of(model), limits, hosts=hosts, token=token)
-    say(f"{server.address(listening)}\n{app.USE} Ctrl-C ends it.")
+    served = app.make_app(predict, Facts.of(model), limits, hosts=hosts, token=token)
+    say(f"{server.address(listening)}\n{USE} Ctrl-C ends it.")
     try:
         with interruption.deferred():
             server.serve(served, listening)

@@ -53,6 +53,7 @@ class Remote:
       url: http or https.
       filename: what it is called here; "" stands for the last part of the URL.
       sha256: hex digits, all 64 or the leading ones; "" = unknown.
+      sha512: hex digits; "" = unknown.
       md5: hex digits; "" = unknown.
       size: bytes; 0 = unknown.
 
@@ -63,6 +64,7 @@ class Remote:
     url: str
     filename: str = ""
     sha256: str = ""
+    sha512: str = ""
     md5: str = ""
     size: int = 0
 
@@ -258,13 +260,14 @@ def fault_of(remote: Remote, path: pathlib.Path) -> str:
     """Returns what is wrong with a downloaded file, as far as size and checksums are known; "" if nothing is."""
     if remote.size and _size(path) != remote.size:
         return f"has {_size(path)} bytes, expected {remote.size}"
-    for name, algorithm, expected in (("SHA-256", "sha256", remote.sha256), ("MD5", "md5", remote.md5)):
+    known = {"SHA-256": remote.sha256, "SHA-512": remote.sha512, "MD5": remote.md5}
+    for name, expected in known.items():
         if expected:
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, algorithm).hexdigest()
+                found = hashlib.file_digest(file, name.replace("-", "").lower()).hexdigest()
             if not found.startswith(expected.lower()):
                 return f"has {name} {found}, expected {expected}"
-    if remote.filename.endswith(".zip") and not remote.sha256 and not remote.md5:
+    if remote.filename.endswith(".zip") and not any(known.values()):
         return _zip_fault(path)
     return ""
 

@@ -140,8 +140,8 @@ def make_segmenters(
 
 
 class ClassifierEnsemble(_Ensemble):
-    """The classifier, or those of an ensemble. `classify`, a pure function, takes their `variables` and a batch to
-    logits.
+    """The classifier, or those of an ensemble. Pure functions take their `variables` and a batch: `classify` to logits,
+    `attribute` to what `explain` yields, and `characterise`, of whole images, to what `describe` yields.
 
     Args:
       config: config of the run that trained them; `classifier.test_time_augmentation` counts.
@@ -168,14 +168,14 @@ class ClassifierEnsemble(_Ensemble):
         self.classify = steps.make_ensemble(
             steps.make_classify(members[0], config.bridge, config.classifier.test_time_augmentation)
         )
-        explain = steps.make_explain(members[0], config.bridge, classes.positive)
-        describe = steps.make_describe(members[0], config.bridge)
+        self.attribute = steps.make_ensemble(steps.make_explain(members[0], config.bridge, classes.positive))
+        self.characterise = steps.make_ensemble(steps.make_describe(members[0], config.bridge))
         self.classes = classes
         self._classify = devices.compile_predict(self.classify, identity=_identity("classify", config, members))
         identity = _identity(f"explain {classes.positive}", config, members)
-        self._explain = devices.compile_predict(steps.make_ensemble(explain), identity=identity)
+        self._explain = devices.compile_predict(self.attribute, identity=identity)
         identity = _identity("describe", config, members)
-        self._describe = devices.compile_predict(steps.make_ensemble(describe), identity=identity)
+        self._describe = devices.compile_predict(self.characterise, identity=identity)
         batch_size = batch_size or config.classifier.training.batch_size
         super().__init__(members, config, devices, batch_size=batch_size)
 

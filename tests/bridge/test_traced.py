@@ -72,6 +72,16 @@ def test_boxes_end_where_the_hosts_end_in_images_of_any_size(size, margin, mask)
     ]
 
 
+@pytest.mark.parametrize("mode", ["none", "dilate", "crop", "crop_dilate"])
+def test_the_part_that_is_taken_is_the_hosts(mode):
+    bridge, size = Bridge(mode=mode, dilation=0.04, margin=0.1), (40, 61)
+    batch = np.stack([EMPTY, FULL, EDGE, MIDDLE])
+    found = compiled(traced.place, bridge=bridge, size=size)(batch.astype(np.int32))
+    numbers = np.arange(size[0] * size[1]).reshape(size)
+    for (top, left, bottom, right), mask in zip(found.tolist(), batch, strict=True):
+        np.testing.assert_array_equal(numbers[top:bottom, left:right], masked.frame(numbers, mask, bridge)[0])
+
+
 @pytest.mark.parametrize("mode", BRIDGE_MODES)
 @pytest.mark.parametrize("size", IMAGES)
 def test_what_the_classifier_sees_is_what_it_sees_on_the_host(mode, size):

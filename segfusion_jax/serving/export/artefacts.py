@@ -16,6 +16,7 @@ from segfusion_jax.ops import native
 from segfusion_jax.runtime.atomic import write_bytes, write_text
 from segfusion_jax.serving.export.chain import Chain, make_chain
 from segfusion_jax.serving.export.onnx_file import save_onnx
+from segfusion_jax.serving.facts import USE
 from segfusion_jax.serving.segfusion import SegFusion
 
 FORMATS = ("stablehlo", "onnx")
@@ -112,6 +113,7 @@ def describe(model: SegFusion, image_size: tuple[int, int] | None, data: Sequenc
             "fallback": "[batch] int32: why the whole image is taken, a number in fallbacks",
             "probabilities": "[batch, classes] float32: calibrated, at the prevalence below",
             "malignant": "[batch] float32: sum of the probabilities of the positive classes",
+            "novelty": "[batch] float32: how unlike the training images; above 1 nobody knows what the rest is worth",
         },
         "classes": list(classes.names),
         "positive": [name for name, positive in zip(classes.names, classes.positive, strict=True) if positive],
@@ -124,5 +126,5 @@ def describe(model: SegFusion, image_size: tuple[int, int] | None, data: Sequenc
         "classifier_size": list(config.classifier.image_size),
         "data": list(data),
         "versions": {name: importlib.metadata.version(name) for name in ("segfusion_jax", "jax")},
-        "use": "Research use only. Not a medical device.",
+        "use": USE,
     }

@@ -251,6 +251,7 @@ RULES: dict[str, Rule] = {
         for name, operator in {
             "abs": "Abs",
             "add": "Add",
+            "add_any": "Add",
             "and": "And",
             "div": "Div",
             "eq": "Equal",

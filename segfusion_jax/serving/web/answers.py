@@ -9,8 +9,8 @@ import numpy as np
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.serving import segfusion
+from segfusion_jax.serving.facts import Facts, OperatingPoint
 from segfusion_jax.serving.web import schema
-from segfusion_jax.serving.web.facts import Facts, OperatingPoint
 
 _SIDE = 1024  # pixels of the longer side of pictures
 _FOR, _AGAINST = (178, 24, 43), (33, 102, 172)  # RGB; distinct under every kind of colour blindness
@@ -53,7 +53,7 @@ def answer(file: str, image: np.ndarray, said: segfusion.Prediction, facts: Fact
         height=image.shape[0],
         probability=float(malignancy(shares, positive)),
         decision=facts.decisions[int(said.probability >= asked.point.threshold)],
-        operating_point=point(asked.point),
+        operating_point=schema.Point(**asked.point.told()),
         prevalence=facts.prevalence if asked.prevalence is None else asked.prevalence,
         probabilities=dict(zip(facts.classes, shares.tolist(), strict=True)),
         novelty=said.novelty,
@@ -64,12 +64,6 @@ def answer(file: str, image: np.ndarray, said: segfusion.Prediction, facts: Fact
         mask=_mask(said.mask, asked.mask),
         pictures=_pictures(image, said) if asked.pictures else None,
     )
-
-
-def point(one: OperatingPoint) -> schema.Point:
-    """Returns an operating point as it is sent."""
-    tested = {name: schema.Interval(**ends) for name, ends in one.tested.items() if "value" in ends}
-    return schema.Point(name=one.name, threshold=one.threshold, **tested)
 
 
 def measure(mask: np.ndarray) -> schema.Measurements:

@@ -13,16 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 import segfusion_jax
+from segfusion_jax.serving.facts import OWN, USE, Facts
 from segfusion_jax.serving.web import answers, problems, schema, uploads
 from segfusion_jax.serving.web.device import Predict
-from segfusion_jax.serving.web.facts import OWN, Facts
 from segfusion_jax.serving.web.guard import Guard
 from segfusion_jax.serving.web.limits import Limits
 from segfusion_jax.serving.web.metrics import Metrics
 from segfusion_jax.serving.web.problems import Problem
 from segfusion_jax.serving.web.service import Service
 
-USE = "Research use only. Not a medical device."
 OPENAPI = "/v1/openapi.json"
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -30,6 +29,7 @@ PAGE = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/cards.js": ("cards.js", "text/javascript; charset=utf-8"),
     "/numbers.js": ("numbers.js", "text/javascript; charset=utf-8"),
+    "/predictor.js": ("server/predictor.js", "text/javascript; charset=utf-8"),
 }
 """Paths of the page: their files in the package, and their types."""
 
@@ -126,20 +126,7 @@ def _add_predictions(app: FastAPI, facts: Facts) -> None:
 
 
 def _add_model(app: FastAPI, facts: Facts, limits: Limits) -> None:
-    model = schema.Model(
-        digest=facts.digest,
-        use=USE,
-        classes=[
-            schema.Class(name=name, malignant=positive)
-            for name, positive in zip(facts.classes, facts.positive, strict=True)
-        ],
-        decisions=facts.decisions,
-        prevalence=facts.prevalence,
-        operating_points=[answers.point(one) for one in facts.points.values()],
-        data=[dict(one) for one in facts.data],
-        limits=schema.Accepted(**dataclasses.asdict(limits)),
-        version=segfusion_jax.__version__,
-    )
+    model = schema.Model(**facts.told(), limits=schema.Accepted(**dataclasses.asdict(limits)))
 
     @app.get("/v1/model", summary="What is served, and what is accepted", responses=_refusals(401, 403, 421))
     async def described() -> schema.Model:
@@ -168,7 +155,7 @@ def _add_state(app: FastAPI, metrics: Metrics) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    folder = importlib.resources.files("segfusion_jax.serving.web") / "page"
+    folder = importlib.resources.files("segfusion_jax.serving") / "page"
     for path, (name, kind) in PAGE.items():
         app.add_route(path, _static((folder / name).read_bytes(), kind), methods=["GET"])
 

@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from segfusion_jax.datasets import images
 from segfusion_jax.datasets.files import MemoryFile
+from segfusion_jax.serving.facts import Facts
 from segfusion_jax.serving.web import answers, problems, schema, uploads
 from segfusion_jax.serving.web.device import Device, Predict
-from segfusion_jax.serving.web.facts import Facts
 from segfusion_jax.serving.web.limits import Budget, Limits
 from segfusion_jax.serving.web.metrics import Metrics
 from segfusion_jax.serving.web.problems import Problem

@@ -1,13 +1,16 @@
 """Tiny models with weights that nobody trained, but whose masks are decided."""
 
 import pathlib
+from unittest import mock
 
 import jax
 import numpy as np
 
 from segfusion_jax.config import Config
+from segfusion_jax.evaluation import novelty
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
+from segfusion_jax.input import arrays
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.pretrained import save_weights
@@ -47,7 +50,10 @@ def make_model(folder: pathlib.Path, classes: Classes = SIGMOID, members: int = 
         threshold=0.3,
         familiarity=Novelty(np.zeros(1, np.float32), np.eye(1, dtype=np.float32)),
     )
-    model.novelty = lambda images: [0.0] * len(images)  # is not exported, and would have to be compiled
+    known = images(16, model.classifiers.novelty_size)
+    described = model.classifiers.describe(arrays.Arrays(list(known), known.shape[1:3]))
+    features = np.stack([found for _, found in described])
+    model.familiarity = novelty.fit(features).limited(features, 0.5)
     return model
 
 
@@ -70,3 +76,10 @@ def images(number: int, size: tuple[int, int] = (32, 32)) -> np.ndarray:
         (row, column), radius = rng.uniform(0.3, 0.7, 2) * size, rng.uniform(0.15, 0.35) * min(size)
         image[np.hypot(rows - row, columns - column) < radius] *= rng.uniform(0.2, 0.6, 3)
     return drawn.clip(0, 255).astype(np.uint8)
+
+
+def foldered(model: SegFusion) -> SegFusion:
+    """The model as if it had been loaded from a folder."""
+    told = {"tested": {"sensitivity": {"value": 0.8}}, "operating_points": [], "data": [{"title": "Drawn"}]}
+    model.folder = mock.Mock(digest="ab" * 32, metadata=mock.Mock(**told))
+    return model

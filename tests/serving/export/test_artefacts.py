@@ -52,6 +52,7 @@ def agree(outputs, model: SegFusion, batch: np.ndarray, pixels: float = 0.0, ato
         assert ((outputs["mask"][number] >= limit) != prediction.mask).mean() <= pixels
         assert FALLBACKS[outputs["fallback"][number]] == prediction.fallback
         np.testing.assert_allclose(outputs["malignant"][number], prediction.probability, atol=atol)
+        np.testing.assert_allclose(outputs["novelty"][number], prediction.novelty, rtol=max(1e-4, 10 * atol))
         np.testing.assert_allclose(outputs["probabilities"][number], list(prediction.probabilities.values()), atol=atol)
     limits = (outputs["mask"] >= limit).mean((1, 2)).min(), np.ptp(outputs["malignant"])
     assert len(batch) == 1 or (limits[0] < 0.9 and limits[1] > 0.01)  # else any chain would agree

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from segfusion_jax.serving.facts import Facts, OperatingPoint
 from segfusion_jax.serving.segfusion import Prediction
 from segfusion_jax.serving.web.app import make_app
-from segfusion_jax.serving.web.facts import Facts, OperatingPoint
 from segfusion_jax.serving.web.limits import Limits
 
 REACHED = {"sensitivity": {"value": 0.8, "low": 0.7, "high": 0.9}, "specificity": {"value": 0.85}}

@@ -11,8 +11,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import segfusion_jax as sf
+from segfusion_jax.serving.facts import Facts
 from segfusion_jax.serving.web.app import make_app
-from segfusion_jax.serving.web.facts import Facts
 from segfusion_jax.serving.web.limits import Limits
 from tests.serving.web.conftest import encoded, post
 

@@ -62,17 +62,11 @@ export class Card {
     }
   }
 
-  // Takes what the server says of the image.
-  async answer(said) {
+  // Takes what is said of the image; its pictures and mask are what can be drawn, which the card then keeps.
+  answer(said) {
     this.said = said;
-    const [image, bridged, evidence, mask] = await Promise.all([
-      loaded(said.pictures.image),
-      loaded(said.pictures.bridged),
-      loaded(said.pictures.evidence),
-      loaded(`data:image/png;base64,${said.mask}`),
-    ]);
-    Object.assign(this, { image, bridged, evidence });
-    this.mask = onCanvas(said.width, said.height, (context) => context.drawImage(mask, 0, 0));
+    Object.assign(this, said.pictures);
+    this.mask = onCanvas(said.width, said.height, (context) => context.drawImage(said.mask, 0, 0));
     this.warn(warnings(said));
     this.find(".waiting").hidden = true;
     this.find(".said").hidden = false;
@@ -155,12 +149,12 @@ export class Card {
 
   drawn(view) {
     const { image } = this;
-    const scale = Math.max(1, SIDE / Math.max(image.naturalWidth, image.naturalHeight));
-    const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.round(scale * side));
+    const scale = Math.max(1, SIDE / Math.max(image.width, image.height));
+    const [width, height] = [image.width, image.height].map((side) => Math.round(scale * side));
     if (view === "mask") return this.mask.canvas;
     if (view === "bridged") {
       const { bridged } = this;
-      return onCanvas(bridged.naturalWidth, bridged.naturalHeight, (context) => context.drawImage(bridged, 0, 0)).canvas;
+      return onCanvas(bridged.width, bridged.height, (context) => context.drawImage(bridged, 0, 0)).canvas;
     }
     return onCanvas(width, height, (context) => {
       context.filter = view === "evidence" ? "grayscale(1)" : "none";
@@ -233,13 +227,6 @@ function onCanvas(width, height, draw) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   draw(context);
   return context;
-}
-
-async function loaded(address) {
-  const image = new Image();
-  image.src = address;
-  await image.decode();
-  return image;
 }
 
 function element(tag, text) {

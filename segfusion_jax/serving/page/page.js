@@ -1,52 +1,43 @@
-// Images in, cards out: what is chosen, dropped or pasted goes to this page's own server, a few at a time.
+// Images in, cards out: of what is chosen, dropped or pasted the predictor is asked, a few at a time.
 
 import { Card, saveBlob } from "./cards.js";
 import { csv, logistic, logit, percent, pointName, pointNote } from "./numbers.js";
-
-const AT_ONCE = 4; // requests, so that the server has several to predict together
-const ATTEMPTS = 20; // of an image while the server is busy
+import { AT_ONCE, connect, FORMATS, PLACE, predict } from "./predictor.js";
 
 const find = (id) => document.getElementById(id);
 const queue = [];
 let cards = [];
 let model = null;
-let token = "";
 let running = 0;
 let prevalence = 0;
 
-async function ask(path, options = {}) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  return fetch(path, { ...options, headers, credentials: "omit", cache: "no-store" });
-}
-
 async function begin() {
-  const response = await ask("v1/model").catch(() => null);
-  if (response?.status === 401) {
-    find("token-form").hidden = false;
-    find("token-note").textContent = token ? "That token is not the one." : "";
-    find("token").focus();
+  find("place").textContent = PLACE;
+  try {
+    model = await connect(tell);
+  } catch (error) {
+    tell(error.message);
     return;
   }
-  if (!response?.ok) {
-    find("status").textContent = "The server does not answer. Reload this page when it does.";
-    return;
-  }
-  model = await response.json();
-  find("token-form").hidden = true;
+  tell("");
   find("controls").hidden = false;
   describe();
   setPrevalence(model.prevalence);
   work();
 }
 
+function tell(text) {
+  find("status").textContent = text;
+}
+
 function describe() {
   const { limits } = model;
   find("point").replaceChildren(...model.operating_points.map((point) => new Option(pointName(point), point.name)));
-  find("accepted").textContent = "JPEG, PNG, BMP, TIFF, WebP, HEIC, DICOM; at most "
+  find("accepted").textContent = `${FORMATS}; at most `
     + `${Math.floor(limits.bytes / 1e6)} MB and ${Math.floor(limits.pixels / 1e6)} megapixels each.`;
   const data = model.data.map((one) => [one.title, one.licence && `licence ${one.licence}`].filter(Boolean).join(", "));
   find("model").textContent = `Model ${model.digest.slice(0, 12)}, segfusion_jax ${model.version}. `
-    + (data.length ? `It learned from ${data.join("; ")}.` : "");
+    + (data.length ? `It learned from ${data.join("; ")}. ` : "") + (model.computed ?? "");
 }
 
 function point() {
@@ -89,8 +80,8 @@ function sort() {
   for (const id of ["csv", "print"]) find(id).disabled = answered === 0;
   find("clear").disabled = cards.length === 0;
   const waiting = queue.length + running;
-  find("status").textContent = cards.length === 0 ? ""
-    : `${answered} of ${cards.length} images answered${waiting ? `, ${waiting} waiting` : ""}.`;
+  tell(cards.length === 0 ? ""
+    : `${answered} of ${cards.length} images answered${waiting ? `, ${waiting} waiting` : ""}.`);
 }
 
 function add(files) {
@@ -119,7 +110,7 @@ function work() {
     const { file, card } = queue.shift();
     if (!cards.includes(card)) continue;
     running++;
-    predict(file, card).catch((error) => card.fail(error.message)).finally(() => {
+    answered(file, card).catch((error) => card.fail(error.message)).finally(() => {
       running--;
       update();
       work();
@@ -127,41 +118,15 @@ function work() {
   }
 }
 
-async function predict(file, card) {
+async function answered(file, card) {
   const { bytes } = model.limits;
   if (file.size > bytes) throw new Error(`The file has ${file.size} bytes; at most ${bytes} are taken.`);
-  const response = await posted(file, card);
-  const body = await response.json();
-  if (response.ok) {
-    await card.answer(body.predictions[0]);
-    return;
-  }
-  const details = (body.files ?? []).map((one) => one.detail);
-  const said = details.length ? `${details.join("; ")}.` : body.detail;
-  throw new Error(body.accepted ? `${said} Accepted: ${body.accepted}` : said);
-}
-
-async function posted(file, card) {
-  for (let attempt = 1; ; attempt++) {
-    const form = new FormData();
-    form.append("images", file, file.name);
-    const response = await ask("v1/predictions?mask=png&pictures=true", { method: "POST", body: form }).catch(() => {
-      throw new Error("The server does not answer");
-    });
-    const seconds = Number(response.headers.get("Retry-After"));
-    if (!seconds || attempt === ATTEMPTS || !cards.includes(card)) return response;
-    await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-  }
+  card.answer(await predict(file, () => cards.includes(card)));
 }
 
 find("files").addEventListener("change", (event) => {
   add(event.target.files);
   event.target.value = ""; // or the same file could not be chosen again
-});
-find("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = find("token").value;
-  begin();
 });
 find("point").addEventListener("change", update);
 find("order").addEventListener("change", sort);

@@ -1,11 +1,13 @@
-"""What a server says of its model: classes, prevalence, operating points, and where it comes from."""
+"""What the page and a server say of a model: classes, prevalence, operating points, and where it comes from."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import segfusion_jax
 from segfusion_jax.serving.segfusion import SegFusion
 
+USE = "Research use only. Not a medical device."
 OWN = "own"
 """Name of the operating point that the model was released with."""
 
@@ -24,6 +26,12 @@ class OperatingPoint:
     name: str
     threshold: float
     tested: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """Returns it as answers have it: what is not known is null."""
+        known = {name: ends for name, ends in self.tested.items() if "value" in ends}
+        reached = {name: {end: ends.get(end) for end in ("value", "low", "high")} for name, ends in known.items()}
+        return {"name": self.name, "threshold": self.threshold, "sensitivity": None, "specificity": None} | reached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +71,22 @@ class Facts:
             points={point.name: point for point in points},
             data=metadata.data,
         )
+
+    def told(self) -> dict[str, Any]:
+        """Returns them as `GET /v1/model` has them, which the page reads; what is accepted is the server's to add."""
+        return {
+            "digest": self.digest,
+            "use": USE,
+            "classes": [
+                {"name": name, "malignant": positive}
+                for name, positive in zip(self.classes, self.positive, strict=True)
+            ],
+            "decisions": list(self.decisions),
+            "prevalence": self.prevalence,
+            "operating_points": [point.told() for point in self.points.values()],
+            "data": [dict(one) for one in self.data],
+            "version": segfusion_jax.__version__,
+        }
 
 
 def _point(stated: Mapping[str, Any]) -> OperatingPoint:
