@@ -73,7 +73,7 @@ def write(folder: pathlib.Path, decisions: Sequence[str]) -> None:
 <section id="controls" class="controls" aria-label="Settings" hidden>
 <div><label for="order">Sorted by</label><select id="order">{_options(_ORDERS)}</select></div>
 <div><label for="kind">Shown</label><select id="kind">{_options(kinds)}</select></div>
-<div><label for="text">Names that hold</label><input id="text" type="search" autocomplete="off"></div>
+<div><label for="text">Name contains</label><input id="text" type="search" autocomplete="off"></div>
 </section>
 <p id="status" class="note" role="status"></p>
 <section id="cards" aria-label="Results" tabindex="-1">
