@@ -109,6 +109,7 @@ FIELDS = {
     "classifier.test_time_augmentation": (8, 0),
     "evaluation.resamples": (100, 99),
     "evaluation.min_subgroup": (1, 0),
+    "release.perceptual_hashes": (True, 1),
     "parallel.api": ("pmap", "pjit"),
     "parallel.sync_batch_norm": (False, 1),
     "input.num_threads": (1, 0),

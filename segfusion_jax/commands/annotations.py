@@ -19,16 +19,23 @@ NAME = "annotations.json"
 def write(folder: pathlib.Path) -> None:
     """Writes the masks in an output folder as a COCO file beside them.
 
-    Images are called by their paths below the folder that holds all of them. An image without a usable mask has no
-    annotation, so that nobody learns from a mask of all of it.
+    Images are called by their paths below the folder that holds all of them; of several that are called alike, the
+    further ones by their results' names. An image without a usable mask has no annotation, so that nobody learns from a
+    mask of all of it.
     """
     rows = [row for row in read_rows(folder) if not row["error"]]
     above = os.path.commonpath([os.path.dirname(row["image"]) for row in rows]) if rows else ""
+
+    taken: set[str] = set()
 
     def masks() -> Iterator[tuple[str, np.ndarray]]:
         for row in rows:
             with Image.open(folder / "masks" / f"{row['name']}.png") as mask:
                 lesion = np.asarray(mask) > 0
-            yield os.path.relpath(row["image"], above).replace(os.sep, "/"), lesion & (not row["fallback"])
+            called = os.path.relpath(row["image"], above).replace(os.sep, "/")
+            if called in taken:
+                called = row["name"] + pathlib.PurePath(row["image"]).suffix
+            taken.add(called)
+            yield called, lesion & (not row["fallback"])
 
     write_text(folder / NAME, json.dumps(coco.document(masks())))

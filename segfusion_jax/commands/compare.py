@@ -1,6 +1,7 @@
 """`segfusion compare`: finished runs side by side."""
 
 import argparse
+import os
 
 from segfusion_jax.config import Config
 from segfusion_jax.pipeline import comparison
@@ -24,7 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     if Run(Config(), arguments.output).read_settings():
         raise ValueError(f"--output = {arguments.output}: must be another folder than the workdir of a run")
     short = len({path.name for path in paths}) == len(paths)
-    names = {path: path.name if short else str(run) for path, run in zip(paths, arguments.runs, strict=True)}
+    above = os.path.commonpath(paths)
+    names = {path: path.name if short else path.relative_to(above).as_posix() for path in paths}
     compared = comparison.compare({name: [Run.open(path)] for path, name in names.items()}, names[reference])
     comparison.write(arguments.output, compared, names[reference], title="Comparison of runs")
     say(arguments.output / "index.html")

@@ -24,6 +24,7 @@ MOST = 5000
 
 _VIEWS = {"overlays": "Outline", "masks": "Mask", "evidence": "Evidence"}  # folders of pictures
 _CLASS = "probability of "  # how columns of classes begin
+_SENSITIVITY = "sensitivity "  # how columns begin that say how often decisions are right
 _UNFAMILIAR = "This image is unlike those that the model was trained on: nobody knows what the rest is worth."
 _ORDERS = {
     "number": "order of the table",
@@ -68,6 +69,7 @@ def write(folder: pathlib.Path, decisions: Sequence[str]) -> None:
 <h1>Predictions</h1>
 <p class="verdict">{len(rows):,} images.{left}{prevalence} All numbers are in
 <a href="predictions.csv">predictions.csv</a>.</p>
+{_reached(rows)}
 </header>
 <main>
 <section id="controls" class="controls" aria-label="Settings" hidden>
@@ -86,6 +88,17 @@ def write(folder: pathlib.Path, decisions: Sequence[str]) -> None:
 </html>
 """
     write_text(folder / NAME, page)
+
+
+def _reached(rows: Sequence[Row]) -> str:
+    """Says how often such decisions are right, where that is known."""
+    said = next((row for row in rows if row["probability"]), {})
+    places = [column.removeprefix(_SENSITIVITY) for column in said if column.startswith(_SENSITIVITY)]
+    reached = "; ".join(
+        f"{where} sensitivity {said[f'{_SENSITIVITY}{where}']}, specificity {said[f'specificity {where}']}"
+        for where in places
+    )
+    return f'<p class="note">Such decisions: {_text(reached)}.</p>' if reached else ""
 
 
 def _text(text: str) -> str:

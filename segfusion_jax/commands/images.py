@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from segfusion_jax.commands.journal import SETTINGS, TABLE
 from segfusion_jax.datasets.collections.official import IMAGE_SUFFIXES
 from segfusion_jax.datasets.files import DiskFile, Folder, walk
 from segfusion_jax.datasets.images import header, read_with_profile
+from segfusion_jax.runtime import regular
 from segfusion_jax.runtime.threads import work_ahead
 
 RESULTS = ("masks", "overlays", "evidence", "segmentations")
@@ -33,12 +35,14 @@ class Read:
     Attributes:
       path: path of the file.
       image: [height, width, 3] uint8 RGB, upright and in sRGB; None = it cannot be read.
+      sha256: of the file, in hexadecimal digits; "" where it cannot be read.
       profile: name of the colour profile that it was brought to sRGB from; "" = none.
       error: why.
     """
 
     path: pathlib.Path
     image: np.ndarray | None = None
+    sha256: str = ""
     profile: str = ""
     error: str = ""
 
@@ -56,8 +60,11 @@ class Batch:
     memory: int
 
 
-def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
+def find(named: Sequence[str], *, without: pathlib.Path) -> dict[pathlib.Path, str]:
     """Returns the files that a command line names, as absolute paths, each once, in its order.
+
+    With each stands what it is called where others see it, which says nothing of where it lies: its path from the last
+    folder that was named, or its name alone.
 
     Args:
       named: files, of any name; folders, in which image files are looked for at any depth, by their endings and in the
@@ -70,7 +77,7 @@ def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
       ValueError: there is no image in the folders.
     """
     without = pathlib.Path(os.path.abspath(without))
-    found: dict[str, pathlib.Path] = {}
+    found: dict[str, tuple[pathlib.Path, str]] = {}
     for name in named:
         path = pathlib.Path(name).expanduser()
         if path.exists():
@@ -79,24 +86,27 @@ def find(named: Sequence[str], *, without: pathlib.Path) -> list[pathlib.Path]:
             hits = _matches(str(path), without)
         if not hits and not path.exists():
             raise FileNotFoundError(f"{name}: no such file or folder, and no pattern that meets an image")
+        fixed = _fixed(path)
+        above = fixed if str(fixed) == os.path.expanduser("~") else fixed.parent  # which bears a user's name
         for file in hits:
-            found.setdefault(os.path.realpath(file), file)
+            found.setdefault(os.path.realpath(file), (file, file.relative_to(above).as_posix()))
     if not found:
         raise ValueError(f"no image in {', '.join(named)}: looked for files that end in {', '.join(IMAGE_SUFFIXES)}")
-    return list(found.values())
+    return dict(found.values())
 
 
-def names(paths: Iterable[pathlib.Path], given: Mapping[str, str]) -> list[str]:
+def names(paths: Iterable[pathlib.Path], given: Mapping[pathlib.Path, str], taken: Iterable[str]) -> list[str]:
     """Returns what the results of images are called: file names without endings; "a-2" and so on where "a" is taken.
 
     Args:
       paths: paths of the images.
       given: path to name, of images that have theirs already.
+      taken: names that others have.
     """
-    taken = {name.casefold() for name in given.values()}  # some file systems know no cases
+    taken = {name.casefold() for name in taken}  # some file systems know no cases
     result = []
     for path in paths:
-        if (name := given.get(str(path))) is None:
+        if (name := given.get(path)) is None:
             number, name = 1, path.stem
             while name.casefold() in taken:
                 number += 1
@@ -104,6 +114,30 @@ def names(paths: Iterable[pathlib.Path], given: Mapping[str, str]) -> list[str]:
             taken.add(name.casefold())
         result.append(name)
     return result
+
+
+def digest(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file in hexadecimal digits; "" where it cannot be read."""
+    try:
+        with regular.opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (ValueError, OSError):
+        return ""
+
+
+def pathless(told: str, *folders: pathlib.Path) -> str:
+    """Returns a message without where `folders` lie, which concerns nobody who reads a table."""
+    for folder in (spelled for one in folders for spelled in (one.absolute(), one)):
+        told = told.replace(f"{folder}{os.sep}", "")
+    return told
+
+
+def read(batch: Batch, memory: int) -> list[Read]:
+    """Reads the files of a batch, unless it is a single one that takes more than `memory`, in bytes."""
+    if batch.memory > memory and len(batch.paths) == 1:
+        told = f"{batch.memory / 1e9:.1f} GB of memory are needed for it; --memory allows {memory / 1e9:g}"
+        return [Read(batch.paths[0], error=f"oversized image: {told}")]
+    return list(read_ahead(batch.paths))
 
 
 def read_ahead(paths: Iterable[pathlib.Path]) -> Iterator[Read]:
@@ -136,6 +170,12 @@ def batches(paths: Iterable[pathlib.Path], memory: int, *, explain: bool = False
         yield Batch(tuple(batch), taken)
 
 
+def _fixed(path: pathlib.Path) -> pathlib.Path:
+    """Returns the absolute path of what is named, of a pattern up to its first part that may be several things."""
+    parts = pathlib.Path(os.path.abspath(path))
+    return parts if path.exists() else next((one for one in parts.parents if not glob.has_magic(str(one))), parts)
+
+
 def _matches(pattern: str, without: pathlib.Path) -> list[pathlib.Path]:
     matches = [pathlib.Path(os.path.abspath(match)) for match in sorted(glob.glob(pattern, recursive=True))]
     inputs = (match for match in matches if not any(_is_result(path, without) for path in (match, *match.parents)))
@@ -164,7 +204,8 @@ def _read(path: pathlib.Path) -> Read:
     try:
         if not path.exists():
             return Read(path, error="no such file")
-        return Read(path, *read_with_profile(DiskFile(path, path.stat().st_size)))
+        image, profile = read_with_profile(DiskFile(path, path.stat().st_size))
+        return Read(path, image, digest(path), profile)
     except (ValueError, OSError) as error:
         return Read(path, error=str(error))
     except MemoryError:

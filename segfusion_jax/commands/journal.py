@@ -20,11 +20,11 @@ class Journal:
 
     Args:
       folder: made if it is not there.
-      columns: columns of the table; `image` and `error` are among them.
+      columns: columns of the table; `sha256`, of the image's file, and `error` are among them.
       settings: all that rows depend on beside their image.
 
     Attributes:
-      done: rows that were there already, by their image.
+      done: rows that were there already.
 
     Raises:
       ValueError: the folder holds a table of other settings, or one without any.
@@ -32,12 +32,12 @@ class Journal:
 
     def __init__(self, folder: pathlib.Path, columns: Sequence[str], settings: Mapping[str, Any]):
         path = folder / TABLE
-        self.done: dict[str, dict[str, str]] = {}
+        self.done: list[dict[str, str]] = []
         if path.exists():
             _check(folder, settings)
-            self.done = {row["image"]: row for row in _whole_rows(path, columns) if not row["error"]}
+            self.done = [row for row in _whole_rows(path, columns) if not row["error"]]
         write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
-        write_table(path, columns, ([row.get(name, "") for name in columns] for row in self.done.values()))
+        write_table(path, columns, ([row.get(name, "") for name in columns] for row in self.done))
         self._columns = columns
         self._file = path.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file, lineterminator="\n")

@@ -110,6 +110,16 @@ def _compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
 
 
+def _report(report: argparse.ArgumentParser) -> None:
+    """Writes the page of a finished run anew, for others: index.html, which holds all that it shows, the same as
+    summary.md, and its figures. The workdir stays as it is. The page says at its end what it contains; no page holds a
+    path of this machine. Ids are drawn into pictures of patients: with --pseudonymise these are left out, too.
+    """
+    report.add_argument("run", type=pathlib.Path, metavar="RUN", help="workdir of a finished run")
+    report.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
+    _add_privacy(report)
+
+
 def _plan(plan: argparse.ArgumentParser) -> None:
     """Compiles the training steps of an experiment for the devices that are there, without data, and prints the memory,
     arithmetic and communication that they need. Writes nothing and trains nothing.
@@ -145,7 +155,8 @@ def _predict(predict: argparse.ArgumentParser) -> None:
     """Segments and classifies images of skin lesions. Writes into the folder --output:
 
       index.html          a gallery of all that follows, to sort and to filter
-      predictions.csv     a row an image: probability, decision, share of the image that is lesion
+      predictions.csv     a row an image: probability, decision, how often such decisions are right at home and where
+                          else the model was evaluated, the most probable diagnosis, share that is lesion, novelty
       masks/NAME.png      the lesion, 255, of the image's own size
       overlays/NAME.png   the image with the lesion's contour and what the model says
       segmentations/NAME.dcm   with --dicom-seg: DICOM segmentations of those images that are DICOM files, but for those
@@ -165,7 +176,17 @@ def _predict(predict: argparse.ArgumentParser) -> None:
         "over); or pattern in quotes, such as 'photos/**/*.jpg'",
     )
     _add_model_and_output(predict)
-    predict.add_argument("--explain", action="store_true", help="write the evidence too")
+    predict.add_argument(
+        "--explain",
+        action="store_true",
+        help="write the evidence too; of images that were predicted before, their rows stay",
+    )
+    predict.add_argument(
+        "--spreadsheet",
+        choices=("comma", "semicolon", "tab"),
+        help="write the table into spreadsheet.csv too, as spreadsheets open it: in UTF-8 with a byte order mark, with "
+        "this between cells; with semicolons, decimals have commas",
+    )
     predict.add_argument("--dicom-seg", action="store_true", help="write DICOM segmentations too (extra [dicom])")
     predict.add_argument(
         "--annotations",
@@ -200,25 +221,42 @@ def _predict(predict: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(evaluate: argparse.ArgumentParser) -> None:
-    """Judges a model on a collection that it was not trained on. The collection is checked and prepared as for training
+    """Judges a model on collections that it was not trained on. A collection is checked and prepared as for training
     (once; kept in ~/.cache/segfusion_jax or --records). Images that the model was trained on or chosen by, and all
     relatives of such (same lesion, same patient, same picture under another name), are left out, and it is said how
-    many. Writes into the folder --output: metrics.json, predictions.csv, segmentation.csv, replacing what is there;
-    prints the metrics with 95 % intervals over groups.
+    many. Prints the metrics with 95 % intervals over groups. Writes into the folder --output, replacing what is there:
+
+      index.html, summary.md   the page: what was reached at home and elsewhere, and all of it by collection
+      metrics.json, predictions.csv, segmentation.csv, figures/
+                               of the collection; of several, each in a folder that is called like it
     """
     _add_model_and_output(evaluate)
     evaluate.add_argument(
-        "--collection", required=True, choices=COLLECTIONS, metavar="NAME", help=", ".join(COLLECTIONS)
+        "--collection",
+        required=True,
+        action="append",
+        choices=COLLECTIONS,
+        metavar="NAME",
+        help=f"{', '.join(COLLECTIONS)}; as often as wanted, for one page of all",
     )
     evaluate.add_argument(
         "--root",
-        default="",
+        action="append",
+        default=[],
         metavar="PATH",
-        help="its folder or zip; without it, NAME in the folders of SEGFUSION_DATA",
+        help="its folder or zip; of several collections one each, in the same order; without it, NAME in the folders "
+        "of SEGFUSION_DATA",
     )
     _add_reading(evaluate)
     evaluate.add_argument("--records", default="", metavar="DIR", help="keep the prepared images there")
     evaluate.add_argument("--resamples", type=int, default=2000, metavar="N", help="for the intervals (2000)")
+    evaluate.add_argument(
+        "--add-to-model",
+        action="store_true",
+        help="state in the model's metadata.json what it reaches here, so that predictions tell it; its manifest.json "
+        "is written anew",
+    )
+    _add_privacy(evaluate)
 
 
 def _export(export: argparse.ArgumentParser) -> None:
@@ -293,6 +331,7 @@ COMMANDS = {
     "train": ("an experiment, from the official files to the report", _train),
     "study": ("several variants of an experiment, and a page of them", _study),
     "compare": ("finished runs side by side", _compare),
+    "report": ("the page of a finished run, to be shown to others", _report),
     "plan": ("what an experiment will need of this machine", _plan),
     "check": ("what is understood of a folder of images", _check),
     "splits": ("the published splits, made anew", _splits),
@@ -343,6 +382,17 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="COLUMN",
         help='column of an image_folder by which images belong together; "folder": its inner folders; "none": nothing',
+    )
+
+
+def _add_privacy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-photographs", action="store_true", help="leave out every picture of a patient")
+    parser.add_argument(
+        "--pseudonymise",
+        type=pathlib.Path,
+        metavar="KEY",
+        help="numbers in place of the ids of images and groups; KEY, a CSV outside of --output, says which is which, "
+        "and serves further pages",
     )
 
 

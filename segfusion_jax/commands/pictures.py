@@ -1,6 +1,8 @@
 """What a model says of one image, drawn on it: the lesion's contour, and where the evidence is."""
 
 import functools
+import pathlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,19 +11,20 @@ from PIL import Image, ImageDraw, ImageFont
 from segfusion_jax.bridge.resize import resize
 from segfusion_jax.report.blocks import percent
 
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
 _SIDES = 512, 1600  # pixels that the longer side is brought into: text stays legible, and files small
 _TEXT = 34  # parts of the longer side that a letter's height is one of
 _YELLOW, _INK, _PAPER = (240, 228, 66), (51, 51, 51), (255, 255, 255)  # of the Okabe-Ito palette; as in the report
 _OPACITY = 0.75  # of the strongest evidence; less is fainter, so that the photograph stays
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, caption: str, *, fallback: str) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, told: Sequence[str], *, fallback: str) -> np.ndarray:
     """Returns the image with the contour of the lesion, and what is said of it below.
 
     Args:
       image: [height, width, 3] uint8 RGB.
       mask: [height, width] bool, the lesion.
-      caption: what is said.
+      told: what is said, line by line.
       fallback: "" or why the mask is the whole image; then there is no contour.
 
     Returns:
@@ -29,21 +32,24 @@ def overlay(image: np.ndarray, mask: np.ndarray, caption: str, *, fallback: str)
     """
     shown = _scaled(image)
     _draw_contour(shown, mask, fallback)
+    said: list[tuple[str, np.ndarray | None]] = [(one, None) for one in told]
     if fallback:
-        return _captioned(shown, [(caption, None), (f"no usable mask ({fallback}): whole image", None)])
+        return _captioned(shown, [*said, (f"no usable mask ({fallback}): whole image", None)])
     line = np.full((_letter(shown) // 4, 2 * _letter(shown), 3), _YELLOW, np.uint8)
     framed = np.pad(line, ((2, 2), (0, 0), (0, 0)))
-    return _captioned(shown, [(caption, None), (f"lesion, {percent(float(mask.mean()))} of the image", framed)])
+    return _captioned(shown, [*said, (f"lesion, {percent(float(mask.mean()))} of the image", framed)])
 
 
-def evidence(image: np.ndarray, mask: np.ndarray, values: np.ndarray, caption: str, *, fallback: str) -> np.ndarray:
+def evidence(
+    image: np.ndarray, mask: np.ndarray, values: np.ndarray, told: Sequence[str], *, fallback: str
+) -> np.ndarray:
     """Returns the image in grey under its evidence, red for malignancy and blue against it, with a legend.
 
     Args:
       image: as in `overlay`.
       mask: as in `overlay`.
       values: [height, width] float, of any scale: colours are relative to the strongest.
-      caption: as in `overlay`.
+      told: as in `overlay`.
       fallback: as in `overlay`.
 
     Returns:
@@ -56,7 +62,20 @@ def evidence(image: np.ndarray, mask: np.ndarray, values: np.ndarray, caption: s
     _draw_contour(shown, mask, fallback)
     size = _letter(shown)
     bar = _coloured(np.full((size, 6 * size, 3), 128, np.uint8), np.tile(np.linspace(-1, 1, 6 * size), (size, 1)))
-    return _captioned(shown, [(caption, None), ("evidence against it (blue) and for it (red)", bar)])
+    return _captioned(shown, [*((one, None) for one in told), ("evidence against it (blue) and for it (red)", bar)])
+
+
+def save(path: pathlib.Path, pixels: np.ndarray) -> None:
+    """Writes a PNG file of [height, width] or [height, width, 3] uint8, in BGR.
+
+    Raises:
+      ValueError: no PNG file has as many pixels.
+      OSError: it cannot be written, as on a full disk.
+    """
+    is_encoded, encoded = cv2.imencode(".png", pixels, _PNG)
+    if not is_encoded:
+        raise ValueError(f"a picture of {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be a PNG file")
+    path.write_bytes(encoded.data)  # cv2.imwrite tells nobody of a full disk
 
 
 def _scaled(image: np.ndarray) -> np.ndarray:

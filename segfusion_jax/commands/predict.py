@@ -15,18 +15,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segfusion_jax.commands import annotations, dicom_seg, gallery, images, pictures
+from segfusion_jax.commands import annotations, dicom_seg, evidence, gallery, images, pictures, spreadsheet
 from segfusion_jax.commands.journal import TABLE, Journal
+from segfusion_jax.commands.meaning import Meaning
 from segfusion_jax.datasets.images import tell_profiles
-from segfusion_jax.report.blocks import percent
 from segfusion_jax.runtime.locks import locked_folder
 from segfusion_jax.runtime.log import say
 from segfusion_jax.runtime.progress import Progress, duration
 from segfusion_jax.serving.segfusion import Prediction, SegFusion
 
 _log = logging.getLogger(__name__)
-
-_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)  # more takes as long as all the rest, for a fifth of the bytes
 
 _FAULTS = (ValueError, ArithmeticError, MemoryError, OSError, RuntimeError, cv2.error)
 """What one image can lead to; the others go on."""
@@ -61,28 +59,52 @@ def run(arguments: argparse.Namespace) -> int:
         return _run(model, paths, arguments)
 
 
-def _run(model: SegFusion, paths: Sequence[pathlib.Path], arguments: argparse.Namespace) -> int:
-    journal = Journal(arguments.output, _columns(model), _settings(model, arguments))
-    names = images.names(paths, {image: row["name"] for image, row in journal.done.items()})
-    left = {path: name for path, name in zip(paths, names, strict=True) if str(path) not in journal.done}
-    if len(left) < len(paths):
-        _log.info("%d images were predicted before", len(paths) - len(left))
+def _run(model: SegFusion, paths: Mapping[pathlib.Path, str], arguments: argparse.Namespace) -> int:
+    meaning = Meaning.of(model, prevalence=arguments.prevalence)
+    journal = Journal(arguments.output, _columns(model, meaning), _settings(model, arguments))
+    done = _done(journal, paths)
+    given = {path: row["name"] for path, row in done.items()}
+    names = images.names(paths, given, [row["name"] for row in journal.done])
+    left = {path: name for path, name in zip(paths, names, strict=True) if path not in done}
+    if done:
+        _log.info("%d images were predicted before", len(done))
     start, counts = time.monotonic(), collections.Counter()
     try:
-        for rows in _rows(model, left, arguments):
-            journal.append(rows)
+        for rows in _rows(model, meaning, left, arguments):
+            journal.append(_as_shown(row, paths, arguments.output) for row in rows)
             counts.update(kind for row in rows for kind in _kinds(row))
     finally:
         journal.close()
+    unexplained = evidence.missing(arguments.output, done) if arguments.explain else {}
+    failed = evidence.add(model, meaning, unexplained, arguments, _FAULTS) if unexplained else 0
     if arguments.annotations:
         annotations.write(arguments.output)
+    if arguments.spreadsheet:
+        spreadsheet.write(arguments.output, arguments.spreadsheet)
     gallery.write(arguments.output, model.classifiers.classes.binary_names)
     _summarise(arguments.output, counts, len(paths) - len(left), time.monotonic() - start)
-    return 1 if counts["error"] else 0
+    if unexplained:
+        say(f"evidence of {len(unexplained) - failed} images that were predicted before")
+    return 1 if counts["error"] or failed else 0
 
 
-def _columns(model: SegFusion) -> list[str]:
-    said = ("image", "name", "probability", "decision")
+def _done(journal: Journal, paths: Mapping[pathlib.Path, str]) -> dict[pathlib.Path, dict[str, str]]:
+    """Returns the rows of the images that have one: of what they are called, and of a file of the same SHA-256."""
+    rows = {(row["image"], row["sha256"]): row for row in journal.done}
+    called = {image for image, _ in rows}
+    known = {path: (shown, images.digest(path)) for path, shown in paths.items() if shown in called}
+    return {path: rows[key] for path, key in known.items() if key in rows}
+
+
+def _as_shown(row: Mapping[str, Any], paths: Mapping[pathlib.Path, str], output: pathlib.Path) -> dict[str, Any]:
+    """Returns a row as others may see it: without the folders of this machine."""
+    path = row["image"]
+    told = images.pathless(row.get("error", ""), path.parent, output)
+    return dict(row) | {"image": paths[path], "error": told}
+
+
+def _columns(model: SegFusion, meaning: Meaning) -> list[str]:
+    said = ("image", "sha256", "name", "probability", "decision", *meaning.columns, "diagnosis")
     then = ("mask_share", "fallback", "novelty", "familiar", "error")
     return [*said, *(f"probability of {name}" for name in model.classes), *then]
 
@@ -94,7 +116,6 @@ def _settings(model: SegFusion, arguments: argparse.Namespace) -> dict[str, Any]
         "model_files": dict(model.folder.files),
         "prevalence": arguments.prevalence,
         "threshold": arguments.threshold,
-        "explain": arguments.explain,
         "overlays": not arguments.no_overlays,
         **({"dicom_seg": True} if arguments.dicom_seg else {}),
     }
@@ -106,7 +127,7 @@ def _digest(model: SegFusion) -> str:
 
 
 def _rows(
-    model: SegFusion, names: Mapping[pathlib.Path, str], arguments: argparse.Namespace
+    model: SegFusion, meaning: Meaning, names: Mapping[pathlib.Path, str], arguments: argparse.Namespace
 ) -> Iterator[list[dict[str, Any]]]:
     """Yields the rows of images whose pictures are written, some at a time.
 
@@ -123,7 +144,7 @@ def _rows(
     with concurrent.futures.ThreadPoolExecutor(workers) as writer, concurrent.futures.ThreadPoolExecutor(1) as reader:
 
         def started(batch: images.Batch | None) -> concurrent.futures.Future[list[images.Read]] | None:
-            return reader.submit(_read, batch, memory) if batch else None
+            return reader.submit(images.read, batch, memory) if batch else None
 
         jobs: list[Job] = []
         written, batch = 0, next(planned, None)
@@ -136,7 +157,7 @@ def _rows(
             reading = started(after) if fits else None
             predictions = _predicted(model, files, arguments)
             yield [_finished(job) for job in jobs]
-            jobs = [_job(model, file, names[file.path], predictions, arguments, writer) for file in files]
+            jobs = [_job(model, meaning, file, names[file.path], predictions, arguments, writer) for file in files]
             done += len(files)
             if progress.is_due():
                 progress.show(done)
@@ -156,16 +177,9 @@ def _folders(arguments: argparse.Namespace) -> list[str]:
     return [
         "masks",
         *(["overlays"] if not arguments.no_overlays else []),
-        *(["evidence"] if arguments.explain else []),
+        *([evidence.FOLDER] if arguments.explain else []),
         *([dicom_seg.FOLDER] if arguments.dicom_seg else []),
     ]
-
-
-def _read(batch: images.Batch, memory: int) -> list[images.Read]:
-    if batch.memory > memory and len(batch.paths) == 1:
-        told = f"{batch.memory / 1e9:.1f} GB of memory are needed for it; --memory allows {memory / 1e9:g}"
-        return [images.Read(batch.paths[0], error=f"oversized image: {told}")]
-    return list(images.read_ahead(batch.paths))
 
 
 def _predicted(
@@ -185,33 +199,30 @@ def _predicted(
 
 def _job(
     model: SegFusion,
+    meaning: Meaning,
     file: images.Read,
     name: str,
     predictions: Mapping[pathlib.Path, Prediction | str],
     arguments: argparse.Namespace,
     executor: concurrent.futures.Executor,
 ) -> Job:
-    row: dict[str, Any] = {"image": str(file.path), "name": name}
+    row: dict[str, Any] = {"image": file.path, "sha256": file.sha256, "name": name}
     prediction = predictions.get(file.path, file.error)
     if isinstance(prediction, str):
         say(f"{file.path}: {prediction}", error=True)
         return row | {"error": prediction}, None
-    names = model.classifiers.classes.binary_names
-    decision = names[prediction.malignant]
     row |= {
         "probability": f"{prediction.probability:.6f}",
-        "decision": decision,
+        "decision": meaning.positive if prediction.malignant else meaning.negative,
+        **meaning.columns,
+        "diagnosis": max(prediction.probabilities, key=lambda name: prediction.probabilities[name]),
         **{f"probability of {one}": f"{value:.6f}" for one, value in prediction.probabilities.items()},
         "mask_share": f"{prediction.mask.mean():.5f}",
         "fallback": prediction.fallback,
         "novelty": f"{prediction.novelty:.4f}",
-        "familiar": int(prediction.familiar),
+        "familiar": str(int(prediction.familiar)),
     }
-    at = "" if arguments.prevalence is None else f" at a prevalence of {percent(arguments.prevalence)}"
-    caption = f"{names[1]}: {percent(prediction.probability)}{at}, called {decision}"
-    if not prediction.familiar:
-        caption = f"UNFAMILIAR IMAGE; {caption}"
-    return row, executor.submit(_write, arguments, name, file, prediction, caption, _digest(model))
+    return row, executor.submit(_write, arguments, name, file, prediction, meaning.told(row), _digest(model))
 
 
 def _finished(job: Job) -> dict[str, Any]:
@@ -227,18 +238,18 @@ def _finished(job: Job) -> dict[str, Any]:
 
 
 def _write(
-    arguments: argparse.Namespace, name: str, file: images.Read, prediction: Prediction, caption: str, model: str
+    arguments: argparse.Namespace, name: str, file: images.Read, prediction: Prediction, told: list[str], model: str
 ) -> str:
     """Writes the pictures of an image; returns why a segmentation is missing, or ""."""
     image, mask, fallback = file.image, prediction.mask, prediction.fallback
     assert image is not None  # of a file that was predicted
-    _save(arguments.output / "masks" / f"{name}.png", np.multiply(mask, 255, dtype=np.uint8))
+    pictures.save(arguments.output / "masks" / f"{name}.png", np.multiply(mask, 255, dtype=np.uint8))
     if not arguments.no_overlays:
-        drawn = pictures.overlay(image, mask, caption, fallback=fallback)
-        _save(arguments.output / "overlays" / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        drawn = pictures.overlay(image, mask, told, fallback=fallback)
+        pictures.save(arguments.output / "overlays" / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     if prediction.evidence is not None:
-        drawn = pictures.evidence(image, mask, prediction.evidence, caption, fallback=fallback)
-        _save(arguments.output / "evidence" / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        drawn = pictures.evidence(image, mask, prediction.evidence, told, fallback=fallback)
+        pictures.save(arguments.output / evidence.FOLDER / f"{name}.png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     if arguments.dicom_seg and not fallback:
         path = arguments.output / dicom_seg.FOLDER / f"{name}.dcm"
         try:
@@ -249,18 +260,11 @@ def _write(
     return ""
 
 
-def _save(path: pathlib.Path, pixels: np.ndarray) -> None:
-    is_encoded, encoded = cv2.imencode(".png", pixels, _PNG)
-    if not is_encoded:
-        raise ValueError(f"a picture of {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be a PNG file")
-    path.write_bytes(encoded.data)  # cv2.imwrite tells nobody of a full disk
-
-
 def _kinds(row: Mapping[str, Any]) -> list[str]:
     """Returns what it counts as in the summary."""
     if row.get("error"):
         return ["error"]
-    return [row["decision"]] if row["familiar"] else [row["decision"], _UNFAMILIAR]
+    return [row["decision"]] if row["familiar"] == "1" else [row["decision"], _UNFAMILIAR]
 
 
 def _summarise(folder: pathlib.Path, counts: Mapping[str, int], before: int, seconds: float) -> None:

@@ -7,6 +7,7 @@ else sees a ConfigDict or a flag. It imports nothing of ours, and for the help n
 from segfusion_jax.config.data import COLLECTIONS as COLLECTIONS
 from segfusion_jax.config.data import Data as Data
 from segfusion_jax.config.data import Source as Source
+from segfusion_jax.config.places import unplaced as unplaced
 from segfusion_jax.config.reading import flatten as flatten
 from segfusion_jax.config.root import Config as Config
 from segfusion_jax.config.root import default as default
@@ -21,6 +22,7 @@ from segfusion_jax.config.sections import Classifier as Classifier
 from segfusion_jax.config.sections import Evaluation as Evaluation
 from segfusion_jax.config.sections import Input as Input
 from segfusion_jax.config.sections import Parallel as Parallel
+from segfusion_jax.config.sections import Release as Release
 from segfusion_jax.config.sections import Segmenter as Segmenter
 from segfusion_jax.config.sections import Splits as Splits
 from segfusion_jax.config.sections import Training as Training

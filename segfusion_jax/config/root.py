@@ -26,6 +26,7 @@ class Config(Section):
     bridge: sections.Bridge = sections.Bridge()
     classifier: sections.Classifier = sections.Classifier()
     evaluation: sections.Evaluation = sections.Evaluation()
+    release: sections.Release = sections.Release()
     parallel: sections.Parallel = sections.Parallel()
     input: sections.Input = sections.Input()
     checkpoints: sections.Checkpointing = sections.Checkpointing()

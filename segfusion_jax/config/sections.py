@@ -251,6 +251,14 @@ class Evaluation(Section):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Release(Section):
+    """What a released model gives away of the images that it learned from."""
+
+    perceptual_hashes: bool = field(False)
+    """Of an image_folder's images too: with them copies under other names are known, and looks can be guessed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Parallel(Section):
     """How a step is spread over devices."""
 

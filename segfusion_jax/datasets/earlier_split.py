@@ -11,6 +11,7 @@ from segfusion_jax.datasets.collections import official
 from segfusion_jax.datasets.files import DiskFile
 from segfusion_jax.datasets.merging import plain_id
 from segfusion_jax.datasets.published_splits import tables
+from segfusion_jax.datasets.salted import matches
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.runtime import sinks
 
@@ -40,9 +41,9 @@ def find(splits: config.Splits) -> list[pathlib.Path]:
 def read(rows: Sequence[Row], splits: config.Splits) -> Places:
     """Returns where `splits.table` puts the images that it names, by id; {} without a table.
 
-    An id with `_downsampled` is that without it, where the table has only one of them. A published table, which nobody
-    can mend, may part images that the files show to be relatives: then those of the strictest split stay in it, and the
-    others are "unused"; of several folds they take the first.
+    A table may hold ids salted, see `salted`. An id with `_downsampled` is that without it, where the table has only
+    one of them. A published table, which nobody can mend, may part images that the files show to be relatives: then
+    those of the strictest split stay in it, and the others are "unused"; of several folds they take the first.
 
     Raises:
       FileNotFoundError: as `find`.
@@ -53,6 +54,7 @@ def read(rows: Sequence[Row], splits: config.Splits) -> Places:
     told: Places = {}
     for path in find(splits):
         told |= _table(path, splits)
+    told |= {image_id: told[name] for image_id, name in matches((row.image_id for row in rows), told).items()}
     by_plain_id = {plain_id(image_id): place for image_id, place in told.items()}
     ids = [row.image_id for row in rows]
     places = {one: told.get(one) or by_plain_id[plain_id(one)] for one in ids if plain_id(one) in by_plain_id}

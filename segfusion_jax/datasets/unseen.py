@@ -9,6 +9,7 @@ import numpy as np
 
 from segfusion_jax.datasets.components import components
 from segfusion_jax.datasets.near_duplicates import near_duplicates
+from segfusion_jax.datasets.salted import matches
 from segfusion_jax.datasets.table import Part, Row
 
 SEEN = ("train", "validation")
@@ -20,7 +21,8 @@ def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...],
     """Returns the images whose whole group the model was neither trained on nor chosen by.
 
     An image is one of the model's if their ids are equal (of the ISIC archive's, without what folders and
-    `_downsampled` copies add) or if `near_duplicates` connects their pictures.
+    `_downsampled` copies add; salted ones by `salted`) or if `near_duplicates` connects their pictures, where the model
+    carries hashes of them.
 
     Args:
       rows: images, with their groups.
@@ -31,9 +33,11 @@ def unseen(rows: Sequence[Row], parts: Sequence[Part]) -> tuple[tuple[Row, ...],
       which is an image in a group with one of the former.
     """
     own = [part for part in parts if part.split in SEEN]
-    ids = {_plain(part.image_id) for part in own}
-    by_id = [_plain(row.image_id) in ids for row in rows]
-    by_picture = _pictured([row.perceptual_hash for row in rows], [part.perceptual_hash for part in own])
+    ids = [_plain(row.image_id) for row in rows]
+    known = matches(ids, (_plain(part.image_id) for part in own))
+    by_id = [image_id in known for image_id in ids]
+    hashes = [part.perceptual_hash for part in own if part.perceptual_hash]
+    by_picture = _pictured([row.perceptual_hash for row in rows], hashes)
     seen = {row.group for row, *same in zip(rows, by_id, by_picture, strict=True) if any(same)}
     reasons = collections.Counter(
         "same id" if same_id else "same picture" if same_picture else "relative"

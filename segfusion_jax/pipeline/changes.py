@@ -57,7 +57,8 @@ def changes(
         return Changes({})
     theirs, ours = values(written["config"]), values(json.loads(run.config.to_json()))
     begun = [stage for stage in DEPENDS if _is_begun(run, stage)]
-    unknown = sorted(name for name in theirs.keys() ^ ours.keys() if not name.startswith("data.collections."))
+    differing = [name for name in theirs.keys() ^ ours.keys() if not name.startswith("data.collections.")]
+    unknown = sorted(name for name in differing if stage_of(name) != "report")  # which any version may write again
     unknown += [] if "files" in written else ["digests of the files"]
     if unknown:
         if not begun:

@@ -6,17 +6,18 @@ Where the test images are the same, a difference is paired: each resample of the
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from segfusion_jax.config import flatten
+from segfusion_jax.config import flatten, unplaced
 from segfusion_jax.evaluation import bootstrap, weighted
 from segfusion_jax.evaluation.weighted import Statistic
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.report import labels, page, plots, text
-from segfusion_jax.report.blocks import Block, Figure, Page, Section, Table, percent
+from segfusion_jax.report.blocks import Block, Figure, Page, Section, Table, Text, percent
+from segfusion_jax.report.collapse import SPREAD
 from segfusion_jax.runtime.atomic import write_text
 
 MIN_POSITIVES = 100
@@ -36,7 +37,8 @@ class Scores:
       image_ids: [n].
       groups: [n].
       labels: [n] bool, malignant.
-      fields: values of the run's config, by their dotted names.
+      fields: what runs may differ in: values of the config by their dotted names, content of files, versions.
+      spread: distance of the least from the largest probability of malignancy.
       statistics: the metrics of METRICS, as functions of the images' weights [resamples, n].
     """
 
@@ -44,6 +46,7 @@ class Scores:
     groups: tuple[str, ...]
     labels: np.ndarray
     fields: Mapping[str, Any]
+    spread: float
     statistics: Mapping[str, Statistic]
 
     def matches(self, other: "Scores") -> bool:
@@ -72,9 +75,18 @@ def read(run: Run) -> Scores:
         tuple(line["image_id"] for line in lines),
         tuple(line["group"] for line in lines),
         labels,
-        flatten(dataclasses.asdict(run.config)),
+        _fields_of(run),
+        float(np.ptp(probabilities)),
         {name: statistics[name] for name in METRICS if name in statistics},
     )
+
+
+def _fields_of(run: Run) -> dict[str, Any]:
+    """Returns config, data and versions of a run, without where anything lies."""
+    settings = run.read_settings() or {}
+    files = {f"content of {name}": digest[:16] for name, digest in settings.get("files", {}).items()}
+    versions = {f"version of {name}": version for name, version in settings.get("versions", {}).items()}
+    return {**flatten(dataclasses.asdict(unplaced(run.config))), **files, **versions}
 
 
 def compare(runs: Mapping[str, Sequence[Run]], reference: str, *, resamples: int = 2000) -> dict[str, dict[str, dict]]:
@@ -86,7 +98,8 @@ def compare(runs: Mapping[str, Sequence[Run]], reference: str, *, resamples: int
       resamples: number of resamples of the groups.
 
     Returns:
-      For each run `n`, `prevalence` and `repeats`; `fields` of the config in which runs differ; `metrics`: entries
+      For each run `n`, `prevalence`, `repeats` and `spread` (of its probabilities, the least of the repeats'); `fields`
+      of config, data and versions in which runs differ; `metrics`: entries
       `value`, `low`, `high`, and with repeats `deviation`, the standard deviation among them; and, where the test
       images are the reference's, `differences`: entries of run less reference.
 
@@ -101,7 +114,8 @@ def compare(runs: Mapping[str, Sequence[Run]], reference: str, *, resamples: int
         if not all(repeats[0].matches(other) for other in repeats):
             raise ValueError(f"the repeats of {name!r} are of different test images")
     fields = {name: repeats[0].fields for name, repeats in scores.items()}
-    differing = [name for name in fields[reference] if len({repr(of.get(name)) for of in fields.values()}) > 1]
+    known = dict.fromkeys(name for of in fields.values() for name in of)
+    differing = [name for name in known if len({repr(of.get(name)) for of in fields.values()}) > 1]
     return {
         name: {"fields": {field: fields[name].get(field) for field in differing}}
         | _compared(repeats, scores[reference], resamples)
@@ -163,7 +177,8 @@ def _sample(compared: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _warnings(compared: Mapping[str, Mapping[str, Any]], reference: str) -> list[str]:
-    warnings = ["Each interval stands for itself: among many comparisons one in twenty excludes 0 by chance."]
+    warnings = [*_degenerate(compared), *_differing_data(compared)]
+    warnings += ["Each interval stands for itself: among many comparisons one in twenty excludes 0 by chance."]
     if all(run["repeats"] == 1 for run in compared.values()):
         warnings.append(
             "Each classifier was trained once: intervals tell what other test images would change, not what another "
@@ -184,6 +199,25 @@ def _warnings(compared: Mapping[str, Mapping[str, Any]], reference: str) -> list
     if strangers:
         warnings.append(f"Of other test images than '{reference}', and not compared with it: {', '.join(strangers)}.")
     return warnings
+
+
+def _degenerate(compared: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yields which runs have learned little, whatever their differences say."""
+    alike = [name for name, run in compared.items() if run["spread"] < SPREAD]
+    if alike:
+        yield f"Says nearly the same of every image, so that comparing it is nearly chance: {', '.join(alike)}."
+    chance = [name for name, run in compared.items() if run["metrics"]["roc_auc"].get("low", 1.0) <= 0.5]
+    if chance:
+        yield f"The interval of the ROC-AUC includes 0.5, so that it may be no better than chance: {', '.join(chance)}."
+
+
+def _differing_data(compared: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yields that more differs than a config says."""
+    names = next(iter(compared.values()))["fields"]
+    if any(name.startswith("content of ") for name in names):
+        yield "The runs were made of other files: differences may be those of the data."
+    if any(name.startswith("version of ") for name in names):
+        yield "The runs were made by other versions of the code or its libraries: differences may be theirs."
 
 
 def _differences(figures: pathlib.Path, compared: Mapping[str, Mapping[str, Any]], reference: str) -> list[Block]:
@@ -220,6 +254,7 @@ def _compared(repeats: Sequence[Scores], reference: Sequence[Scores], resamples:
         "n": len(first.labels),
         "prevalence": float(first.labels.mean()),
         "repeats": len(repeats),
+        "spread": min(scores.spread for scores in repeats),
         "metrics": metrics,
     }
     if repeats is not reference and first.matches(reference[0]):
@@ -254,7 +289,10 @@ def _drawn_values(figures: pathlib.Path, compared: Mapping[str, Mapping[str, Any
     return Figure("Values", "Each run with 95 % intervals.", figures / "values.png")
 
 
-def _fields(compared: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+def _fields(compared: Mapping[str, Mapping[str, Any]]) -> list[Table | Text]:
     names = list(next(iter(compared.values()))["fields"])
     rows = [(run, *(str(of["fields"][name]) for name in names)) for run, of in compared.items()]
-    return [Table("What differs in their configs", ("Run", *names), rows)] if names else []
+    if not names:
+        return [Text("Config, data and versions of all runs are the same.")]
+    note = "Of config, content of files (SHA-256, the first 16 digits) and versions; where files lie is left out."
+    return [Table("What differs", ("Run", *names), rows, note)]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segfusion_jax.config import Config, flatten
+from segfusion_jax.config import Config, flatten, places
 from segfusion_jax.datasets import earlier_split
 from segfusion_jax.models.from_config import pretrained_digest
 from segfusion_jax.pipeline import released
@@ -18,7 +18,7 @@ DEPENDS = {
     "bridge": ("bridge.masks", "bridge.min_area", "bridge.max_border"),
     "classify": ("bridge.", "classifier."),
     "evaluate": ("evaluation.", "classifier.test_time_augmentation"),
-    "report": (),
+    "report": ("release.",),
 }
 """Fields of the config, or sections, by the first stage whose result depends on them, in the order of the stages. Of
 several that a field begins with, the longest counts. What a stage depends on, those after it depend on too."""
@@ -31,12 +31,9 @@ FREE = (
 )
 """Fields and sections that change no result, but a run that stops at what is not finite into one that skips it."""
 
-PLACES = (
-    *("data.root", "data.records", "data.labels", "data.download", "splits.table"),
-    *("segmenter.pretrained", "classifier.pretrained"),
-)
-"""Fields that say where something lies. What lies there counts, not how the way is spelled; so with the `root` of each
-of `data.collections`."""
+PLACES = (*places.PLACES, "data.download")
+"""Fields that say where something lies, or is fetched. What lies there counts, not how the way is spelled; so with the
+`root` of each of `data.collections`."""
 
 TRAINED = {"segment": "segmenter.training.epochs", "classify": "classifier.training.epochs"}
 """The stages that train, and the field that says for how long."""

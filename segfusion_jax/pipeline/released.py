@@ -13,6 +13,8 @@ from typing import Any
 
 from segfusion_jax.config import Config, Segmenter
 from segfusion_jax.datasets import table
+from segfusion_jax.datasets.joining import reader
+from segfusion_jax.datasets.salted import matches, salted
 from segfusion_jax.datasets.table import Part
 from segfusion_jax.datasets.unseen import SEEN
 from segfusion_jax.models.from_config import find_pretrained
@@ -31,7 +33,7 @@ class Base:
     """A model that a run starts from.
 
     Attributes:
-      named: field of the config that names it, and its value.
+      named: field of the config that names it, and the last part of the path that stands there.
       folder: where it lies; None where only a weight file of ours is known, so that nobody knows what it saw.
     """
 
@@ -51,11 +53,13 @@ class Base:
 
 def bases(config: Config) -> list[Base]:
     """Returns the models that a run starts from. Weights of others than segfusion_jax, as of ImageNet, are none."""
-    found = [Base(f"bridge.masks = {config.bridge.masks}", maker_of_masks(config))] if config.bridge.released else []
+    found = (
+        [Base(_named("bridge.masks", config.bridge.masks), maker_of_masks(config))] if config.bridge.released else []
+    )
     for name, section in (("segmenter", config.segmenter), ("classifier", config.classifier)):
         path = find_pretrained(section) if section.pretrained else None
         if path and _is_ours(path):
-            found.append(Base(f"{name}.pretrained = {section.pretrained}", _folder_of(path)))
+            found.append(Base(_named(f"{name}.pretrained", section.pretrained), _folder_of(path)))
     return found
 
 
@@ -124,16 +128,33 @@ def digests(config: Config) -> dict[str, str]:
 
 
 def together(config: Config, rows: Sequence[table.Row]) -> list[Part]:
-    """Returns what each image is to a model of this run: of its own images and of what its bases saw, in no fold."""
+    """Returns what each image is to a model of this run: of its own images and of what its bases saw, in no fold.
+
+    Images of an image_folder are somebody's own: their names may be patients', so they are salted, by a salt that
+    follows from the split; and without hashes of their looks, unless `release.perceptual_hashes` asks for these.
+    """
     seen = {part.image_id: part._replace(fold=-1) for base in bases(config) for part in base.saw}
-    own = (Part(row.image_id, row.split, row.fold, row.perceptual_hash) for row in rows)
-    return [*(part for part in own if part.image_id not in seen), *seen.values()]
+    known = matches((row.image_id for row in rows), seen)
+    theirs = {name for name in config.data.sources if reader(name, config.data.sources) == "image_folder"}
+    salt = table.split_digest(rows)[:16]
+
+    def part(row: table.Row) -> Part:
+        if row.source not in theirs:
+            return Part(row.image_id, row.split, row.fold, row.perceptual_hash)
+        shown = row.perceptual_hash if config.release.perceptual_hashes else ""
+        return Part(salted(row.image_id, salt), row.split, row.fold, shown)
+
+    return [*(part(row) for row in rows if row.image_id not in known), *seen.values()]
 
 
 def learned_from(config: Config) -> list[dict[str, Any]]:
     """Returns the collections that the run's bases learned from, each once."""
     found = [data for base in bases(config) for data in base.data]
     return [data for place, data in enumerate(found) if data not in found[:place]]
+
+
+def _named(field: str, value: str) -> str:
+    return f"{field} = {pathlib.PurePath(value).name}"
 
 
 def _is_ours(path: pathlib.Path) -> bool:

@@ -1,10 +1,11 @@
 """The figures of evaluate/figures that a run may have: titles and captions."""
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from segfusion_jax.report.blocks import Figure
+from segfusion_jax.report.blocks import Figure, Section
 
 _TEXTS = {
     "roc_curve": ("ROC curve", "Test images; the dot is the threshold that was chosen on validation images."),
@@ -33,7 +34,34 @@ _TEXTS = {
     "augmentation": ("Augmentation", "Training images, as they are, then augmented."),
     "subgroups": ("Subgroups", "ROC-AUC with 95 % intervals; the line is that of all test images."),
 }
+_PHOTOGRAPHS = (
+    *("false_negatives", "grad_cam", "overlays_worst", "overlays_best", "overlays_random", "bridge_panels"),
+    "augmentation",
+)
 _TRAINING = re.compile(r"training_curves_(classifier|unet)(?:_(\d+))?")
+
+
+def shows_patients(path: Path) -> bool:
+    """Returns whether a figure shows pictures of patients, as one may that this module does not know."""
+    known = path.stem in _TEXTS or _TRAINING.fullmatch(path.stem)
+    return not known or path.stem in _PHOTOGRAPHS
+
+
+def copied(sections: Sequence[Section], folder: Path) -> list[Section]:
+    """Returns the sections with copies of their figures in `folder`, each with the SVG beside it."""
+    moved = []
+    for section in sections:
+        blocks = [_copied(block, folder) if isinstance(block, Figure) else block for block in section.blocks]
+        moved.append(Section(section.title, blocks, section.intro))
+    return moved
+
+
+def _copied(figure: Figure, folder: Path) -> Figure:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (figure.path, figure.path.with_suffix(".svg")):
+        if path.exists():
+            shutil.copyfile(path, folder / path.name)
+    return figure._replace(path=folder / figure.path.name)
 
 
 def find(folder: Path, names: Sequence[str]) -> list[Figure]:

@@ -40,6 +40,8 @@ class FinishedRun:
       figures: folder of the figures, PNG files.
       provenance: which model it is, when and by what it was made.
       facts: devices, versions, times: name to text.
+      photographs: whether pictures of patients are shown.
+      pseudonyms: name of the file that says which ids are meant, where numbers stand for them; else "".
     """
 
     config: Config
@@ -55,6 +57,8 @@ class FinishedRun:
     figures: Path
     provenance: str
     facts: Mapping[str, str]
+    photographs: bool = True
+    pseudonyms: str = ""
 
     @property
     def num_test(self) -> int:

@@ -31,6 +31,11 @@ NOVELTY = "novelty.safetensors"
 SPLIT = "split.csv"
 """Name of the file that says which images they learned from."""
 
+DECISIONS = ("sensitivity", "specificity")
+"""What is said of an operating point."""
+ELSEWHERE = "elsewhere"
+"""Name of the field of the metadata that says what a model reached on collections that it was not trained on."""
+
 _BYTES = 1 << 30  # of one file
 _JSON_BYTES = 1 << 24
 _NETWORKS = 64  # of a kind
@@ -67,8 +72,12 @@ class Metadata:
       prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
       threshold: probability in [0, 1] from which an image is called malignant.
       operating_points: aim, level and threshold of each, which `metrics` state, and `tested`.
-      tested: sensitivity and specificity at `threshold` on the model's own test images, each a value with the ends of
-        its interval, where `metrics` state them.
+      home: what `metrics` state of the model's own test images, each a value with the ends of its interval: `roc_auc`,
+        `ece`, `sensitivity` and `specificity` at `threshold`, `dice`.
+      home_images: how many of them were classified; 0 = not stated.
+      home_collections: the same of each collection that it learned from, where there are several, by name.
+      elsewhere: the same of collections that it was not trained on, where they were evaluated and added: `title`, `n`
+        and `found`, which is as `home`.
       shares: share of each class in training, for several diagnoses; else empty.
       data: which collections the models learned from, where they are and under which licences.
     """
@@ -83,7 +92,10 @@ class Metadata:
     prevalence: float
     threshold: float
     operating_points: tuple[dict[str, Any], ...]
-    tested: dict[str, dict[str, float]]
+    home: dict[str, dict[str, float]]
+    home_images: int
+    home_collections: dict[str, dict[str, Any]]
+    elsewhere: tuple[dict[str, Any], ...]
     shares: tuple[float, ...]
     data: tuple[dict[str, str], ...]
 
@@ -91,6 +103,11 @@ class Metadata:
     def files(self) -> tuple[str, ...]:
         """Names of the files that the model consists of, beside the manifest."""
         return (METADATA, NOVELTY, SPLIT, *self.unets, *self.classifiers)
+
+    @property
+    def tested(self) -> dict[str, dict[str, float]]:
+        """Of `home`, what is said of decisions."""
+        return {name: self.home[name] for name in DECISIONS if name in self.home}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +173,31 @@ def write_manifest(folder: str | pathlib.Path) -> None:
     write_text(path / MANIFEST, json.dumps({"files": files}, indent=2) + "\n")
 
 
+def state_elsewhere(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes into a model's metadata what it reached on collections that it was not trained on, and the manifest anew.
+
+    Args:
+      folder: the model's.
+      found: content of metrics.json by the collections' titles; what was stated of these before is replaced.
+
+    Raises:
+      ValueError: a file was changed since the folder was made, which a new manifest would hide.
+    """
+    path = open_folder(folder).path
+    content = typed.parse(regular.read(path / METADATA, _JSON_BYTES), path / METADATA)
+    kept = [one for one in content.get(ELSEWHERE, []) if one["title"] not in found]
+    shown = {"classification": ("n", "roc_auc", "ece", *DECISIONS), "segmentation": ("dice",)}
+    for title, metrics in found.items():
+        sections = {
+            section: {name: metrics[section][name] for name in names if name in metrics[section]}
+            for section, names in shown.items()
+            if section in metrics
+        }
+        kept.append({"title": title, "metrics": sections})
+    write_text(path / METADATA, json.dumps(content | {ELSEWHERE: kept}, indent=2) + "\n")
+    write_manifest(path)
+
+
 def digests(folder: pathlib.Path) -> dict[str, str]:
     """Returns the SHA-256 of the manifest, which tells the model, and of each file that it names.
 
@@ -199,7 +241,10 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
         prevalence=fields.number("prevalence", 1e-6, 1 - 1e-6),
         threshold=fields.number("threshold", 0, 1),
         operating_points=tuple(_operating_points(metrics)),
-        tested=_tested(metrics.section("classification")) if "classification" in metrics.values else {},
+        home=_found(metrics),
+        home_images=_images(metrics),
+        home_collections=_collections(metrics),
+        elsewhere=tuple(_elsewhere(fields)),
         shares=_shares(metrics, classes),
         data=tuple(_data(fields)),
     )
@@ -277,17 +322,44 @@ def _operating_points(metrics: typed.Fields) -> Iterable[dict[str, Any]]:
             "aim": point.text("aim"),
             "level": point.number("level", 0, 1),
             "threshold": point.number("threshold", 0, 1),
-            "tested": _tested(point),
+            "tested": _estimates(point, DECISIONS),
         }
 
 
-def _tested(metrics: typed.Fields) -> dict[str, dict[str, float]]:
-    stated = [name for name in ("sensitivity", "specificity") if isinstance(metrics.values.get(name), Mapping)]
+def _found(metrics: typed.Fields) -> dict[str, dict[str, float]]:
+    """Returns, of metrics.json's sections, the few estimates that tell how well a model does."""
+    found = {}
+    for section, names in (("classification", ("roc_auc", "ece", *DECISIONS)), ("segmentation", ("dice",))):
+        if section in metrics.values:
+            found |= _estimates(metrics.section(section), names)
+    return found
+
+
+def _images(metrics: typed.Fields) -> int:
+    """Returns how many images were classified; 0 where that is not stated."""
+    section = metrics.section("classification") if "classification" in metrics.values else metrics
+    return round(section.section("n").number("value", 0, 1e9)) if isinstance(section.values.get("n"), Mapping) else 0
+
+
+def _collections(metrics: typed.Fields) -> dict[str, dict[str, Any]]:
+    if not metrics.values.get("collections"):
+        return {}
+    sections = metrics.section("collections")
+    parts = {name: sections.section(name) for name in sections.values}
+    return {name: {"n": _images(part), "found": _found(part)} for name, part in parts.items()}
+
+
+def _elsewhere(fields: typed.Fields) -> Iterable[dict[str, Any]]:
+    for one in fields.sections(ELSEWHERE, 100) if ELSEWHERE in fields.values else ():
+        metrics = one.section("metrics")
+        yield {"title": one.text("title", 200), "n": _images(metrics), "found": _found(metrics)}
+
+
+def _estimates(metrics: typed.Fields, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    stated = [name for name in names if isinstance(metrics.values.get(name), Mapping)]
     sections = {name: metrics.section(name) for name in stated}
     return {
-        name: {
-            end: section.number(end, 0, 1) for end in ("value", "low", "high") if section.values.get(end) is not None
-        }
+        name: {end: section.number(end, 0, 1) for end in _ENDS if section.values.get(end) is not None}
         for name, section in sections.items()
     }
 

@@ -174,14 +174,10 @@ class SegFusion:
         ]
         if not explain:
             return predictions
+        evidence = self._evidence(loaded, masks, bridged)
         return [
-            prediction._replace(
-                evidence=_placed(evidence, image.shape[:2], mask, self.config.bridge),
-                bridged=_shown(bridged[row], self.config.bridge),
-            )
-            for prediction, image, mask, (row, evidence) in zip(
-                predictions, loaded, masks, self.classifiers.explain(bridged), strict=True
-            )
+            prediction._replace(evidence=evidence[row], bridged=_shown(bridged[row], self.config.bridge))
+            for row, prediction in enumerate(predictions)
         ]
 
     def explain(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[np.ndarray]:
@@ -197,8 +193,11 @@ class SegFusion:
         Raises:
           ValueError: as `predict`.
         """
-        evidence = (prediction.evidence for prediction in self.predict(images, explain=True))
-        return [one for one in evidence if one is not None]
+        loaded = arrays.load(images)
+        if not loaded:
+            return []
+        masks, _ = self._masks(loaded)
+        return self._evidence(loaded, masks, self._bridged(loaded, masks))
 
     def novelty(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[float]:
         """Returns how unlike the training images each image is, as `Prediction.novelty`, without predicting.
@@ -233,6 +232,15 @@ class SegFusion:
         framed = [masked.frame(*pair, self.config.bridge) for pair in zip(images, masks, strict=True)]
         inputs, input_masks = zip(*framed, strict=True)
         return arrays.Arrays(inputs, self.config.classifier.image_size, input_masks)
+
+    def _evidence(
+        self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], bridged: arrays.Arrays
+    ) -> list[np.ndarray]:
+        explained = (finite(evidence, "evidence", row) for row, evidence in self.classifiers.explain(bridged))
+        return [
+            _placed(evidence, image.shape[:2], mask, self.config.bridge)
+            for image, mask, evidence in zip(images, masks, explained, strict=True)
+        ]
 
     def _prediction(
         self, mask: np.ndarray, logits: np.ndarray, fallback: str, prevalence: float | None, novelty: float

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from segfusion_jax.commands import evaluate
-from segfusion_jax.config import Data
+from segfusion_jax.config import Config, Data
 from segfusion_jax.datasets import table
 from segfusion_jax.evaluation import segmentation
+from segfusion_jax.input.mask_store import MaskRow
+from segfusion_jax.pipeline import external
 from segfusion_jax.serving.ensembles import Classes
 from tests import tiny
 from tests.datasets.rows import row
@@ -82,19 +84,22 @@ def test_wrong_options_are_refused_before_the_work(parse, tmp_path, wrong):
         evaluate.run(parse(*words))
 
 
-def classified(sides, targets, probabilities, melanomas=()) -> evaluate._Classified:
+MASKS = {row(number).image_id: MaskRow(row(number).image_id, "0", 0.2, "") for number in range(10)}
+
+
+def classified(sides, targets, probabilities, melanomas=()) -> external.Classified:
     rows = tuple(row(number) for number, _ in enumerate(sides))
     labels = np.array(sides), np.array(targets), np.array(melanomas or [-1] * len(rows))
-    return evaluate._Classified(rows, probabilities[:, 1:].sum(axis=1), probabilities, *labels)
+    return external.Classified(rows, probabilities[:, 1:].sum(axis=1), probabilities, *labels)
 
 
 def test_diagnoses_are_judged_where_they_are_among_the_models():
-    model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"))
+    model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"), config=Config())
     model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
     probabilities = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.9, 0.1, 0.0]])
     found = classified([0, 1, 1, 1, 0], [0, 1, 1, -1, -1], probabilities)
     stated = mock.Mock(operating_points=(), shares=(0.3, 0.6, 0.1))  # of them all, nevus becomes likelier
-    metrics = evaluate._metrics(model, found, [], stated, resamples=100)
+    metrics = external.measure(model, found, [], stated, MASKS, resamples=100)
     assert metrics["diagnosis"]["n"]["value"] == 3
     assert metrics["diagnosis"]["balanced_accuracy"]["value"] == pytest.approx((1 + 0.5) / 2)
     assert metrics["diagnosis_equal_shares"]["balanced_accuracy"]["value"] == pytest.approx(0.5)  # 0.5 / 0.3, 0.6 / 0.6
@@ -105,19 +110,19 @@ def test_diagnoses_are_judged_where_they_are_among_the_models():
 
 
 def test_melanoma_is_ranked_by_its_own_probability():
-    model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"))
+    model = mock.Mock(threshold=0.5, classes=("nevus", "melanoma", "bcc"), config=Config())
     model.classifiers.classes = Classes(model.classes, (False, True, True), 3)
     probabilities = np.array([[0.6, 0.0, 0.4], [0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.2, 0.1, 0.7]])
     stated = mock.Mock(operating_points=(), shares=(1 / 3,) * 3)
     found = classified([0, 1, 1, 0], [-1, 1, 1, 0], probabilities, [0, 1, 1, 0])
-    metrics = evaluate._metrics(model, found, [], stated, resamples=100)
+    metrics = external.measure(model, found, [], stated, MASKS, resamples=100)
     assert metrics["classification"]["roc_auc"]["value"] == 0.25  # malignancy: 0.5 beats 0.4, nothing beats 0.8
     assert metrics["melanoma"]["roc_auc"]["value"] == 1.0
     unsaid = classified([-1, 1, 1, 0], [-1, 1, 1, 0], probabilities, [0, 1, -1, -1])
-    metrics = evaluate._metrics(model, unsaid, [], stated, resamples=100)
+    metrics = external.measure(model, unsaid, [], stated, MASKS, resamples=100)
     assert [metrics[name]["n"]["value"] for name in ("classification", "melanoma", "diagnosis")] == [3, 2, 3]
     none = classified([0, 1, 1, 0], [-1, 1, 1, 0], probabilities)
-    assert "melanoma" not in evaluate._metrics(model, none, [], stated, resamples=100)
+    assert "melanoma" not in external.measure(model, none, [], stated, MASKS, resamples=100)
 
 
 def test_labels_of_any_grain_judge_what_they_say():
@@ -138,18 +143,18 @@ def test_labels_of_any_grain_judge_what_they_say():
         row(number, diagnosis=diagnosis, malignant=malignant, target=malignant)
         for number, (diagnosis, malignant) in enumerate(expected)
     ]
-    found = evaluate._among(rows, classes, Data(collection="isic2020"))
+    found = external._among(rows, classes, Data(collection="isic2020"))
     assert list(zip(*map(np.ndarray.tolist, found), strict=True)) == list(expected.values())
     two = Classes(("nevus", "basal cell carcinoma"), (False, True), 2)  # of which no melanoma leaves both possible
-    sides, targets, melanomas = evaluate._among(rows[-2:-1], two, Data(collection="isic2020"))
+    sides, targets, melanomas = external._among(rows[-2:-1], two, Data(collection="isic2020"))
     assert (*sides, *targets, *melanomas) == (-1, -1, 0)
 
 
 def test_of_one_class_only_the_masks_are_judged():
-    model = mock.Mock(threshold=0.5, classes=("benign", "malignant"))
+    model = mock.Mock(threshold=0.5, classes=("benign", "malignant"), config=Config())
     model.classifiers.classes = Classes(model.classes, (False, True), 1)
     found = classified([0, 0], [0, 0], np.array([[0.8, 0.2], [0.3, 0.7]]))
     score = segmentation.score(np.eye(4, dtype=bool), np.eye(4, dtype=bool))
     overlaps = [(one, score) for one in (row(0), dataclasses.replace(row(1), group="other"))]
-    metrics = evaluate._metrics(model, found, overlaps, mock.Mock(operating_points=()), resamples=100)
+    metrics = external.measure(model, found, overlaps, mock.Mock(operating_points=()), MASKS, resamples=100)
     assert set(metrics) == {"segmentation"} and metrics["segmentation"]["dice"]["value"] == 1

@@ -102,3 +102,14 @@ def test_a_folder_without_images_that_could_be_read(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_probabilities_at_the_ends(tmp_path, share):
     assert f"{share:.0%}".replace("%", ".0 %") in Cards(written(tmp_path, [row("one", share)])).text
+
+
+def test_how_often_such_decisions_are_right_stands_above_the_cards(tmp_path, monkeypatch):
+    reached = {"sensitivity at home": "0.860", "specificity at home": "0.840"}
+    reached |= {"sensitivity on ISIC <2017>": "0.610", "specificity on ISIC <2017>": "0.900"}
+    monkeypatch.setattr("tests.commands.test_gallery.COLUMNS", [*COLUMNS, *reached])
+    page = Cards(written(tmp_path, [row("none", None), row("low", 0.1, **reached)]))
+    assert (
+        "Such decisions: at home sensitivity 0.860, specificity 0.840; on ISIC <2017> sensitivity 0.610, specificity 0.900."
+        in page.text
+    )

@@ -26,7 +26,9 @@ class Model:
         self.broken = lambda image: None
         self.classes = ("benign", "=malignant")
         self.threshold = 0.5
-        self.folder = type("Folder", (), {"digest": "0" * 64, "files": {}})()
+        stated = {"threshold": 0.5, "tested": {}, "elsewhere": (), "operating_points": ()}
+        metadata = type("Metadata", (), stated)()
+        self.folder = type("Folder", (), {"digest": "0" * 64, "files": {}, "metadata": metadata})()
         classes = type("Classes", (), {"binary_names": self.classes})()
         self.classifiers = type("Classifiers", (), {"classes": classes})()
 

@@ -47,7 +47,7 @@ def test_an_earlier_commands_results_are_no_photos(photos):
     assert found(photos, "") == ["a.PNG", "b.jpg", "in/a.png", "in/deeper/c.tiff", "in/masks/x.png"]  # beside no table
     assert found(photos, "**/x.png") == ["in/masks/x.png"]
     assert found(photos, "masks/x.png") == ["masks/x.png"]
-    assert images.find([str(photos / "*.jpg")], without=photos) == [photos / "b.jpg"]  # results beside the photos
+    assert list(images.find([str(photos / "*.jpg")], without=photos)) == [photos / "b.jpg"]  # results beside the photos
 
 
 def test_names_that_are_nothing_are_told(photos):
@@ -60,11 +60,11 @@ def test_names_that_are_nothing_are_told(photos):
 
 def test_results_of_equal_names_are_told_apart_and_keep_theirs():
     paths = [pathlib.Path(path) for path in ("/x/a.jpg", "/y/A.png", "/y/a-2.png", "/y/b.png", "/z/a.jpg")]
-    first = images.names(paths[1:], {})
+    first = images.names(paths[1:], {}, [])
     assert first == ["A", "a-2", "b", "a-3"]
-    given = dict(zip(map(str, paths[1:]), first, strict=True))
-    assert images.names(paths, given) == ["a-4", *first]
-    assert images.names([paths[0], paths[1]], {}) == ["a", "A-2"]  # one file, where names have no case
+    given = dict(zip(paths[1:], first, strict=True))
+    assert images.names(paths, given, first) == ["a-4", *first]
+    assert images.names([paths[0], paths[1]], {}, []) == ["a", "A-2"]  # one file, where names have no case
 
 
 def test_files_are_read_in_order_a_few_ahead(tmp_path):

@@ -21,7 +21,7 @@ def square(height: int, width: int) -> np.ndarray:
     ("size", "shown"), [((24, 16), (512, 341)), ((450, 600), (450, 600)), ((3000, 4000), (1200, 1600))]
 )
 def test_the_contour_is_seen_around_the_lesion_on_any_skin(shade, size, shown):
-    drawn = pictures.overlay(image(*size, shade), square(*size), "a caption", fallback="")
+    drawn = pictures.overlay(image(*size, shade), square(*size), ["a caption"], fallback="")
     assert drawn.dtype == np.uint8 and drawn.shape[1] >= shown[1] and shown[0] < drawn.shape[0] < 1.2 * shown[0]
     picture = drawn[: shown[0], (drawn.shape[1] - shown[1]) // 2 :][:, : shown[1]]
     rows, columns = np.nonzero(looks.yellow(picture))
@@ -40,14 +40,14 @@ def test_the_contour_is_seen_around_the_lesion_on_any_skin(shade, size, shown):
 
 def test_without_a_usable_mask_there_is_no_contour_and_the_caption_says_why():
     whole = np.ones((300, 400), bool)
-    drawn = pictures.overlay(image(300, 400, 90), whole, "a caption", fallback="tiny")
+    drawn = pictures.overlay(image(300, 400, 90), whole, ["a caption"], fallback="tiny")
     assert not looks.yellow(drawn).any()
-    other = pictures.overlay(image(300, 400, 90), whole, "a caption", fallback="border")
+    other = pictures.overlay(image(300, 400, 90), whole, ["a caption"], fallback="border")
     assert drawn.shape == other.shape and (drawn[:384] == other[:384]).all() and (drawn[384:] != other[384:]).any()
 
 
 def test_a_long_caption_is_never_cut():
-    drawn = pictures.overlay(image(400, 20, 90), square(400, 20), "a very long caption, " * 6, fallback="")
+    drawn = pictures.overlay(image(400, 20, 90), square(400, 20), ["a very long caption, " * 6], fallback="")
     strip = drawn[512:].mean(axis=2)
     assert drawn.shape[1] > 500 and (strip[:, -4:] == 255).all() and (strip < 100).any()
 
@@ -55,7 +55,7 @@ def test_a_long_caption_is_never_cut():
 def test_evidence_is_red_for_and_blue_against_and_leaves_the_rest_grey():
     values = np.zeros((300, 400), np.float32)
     values[50:100, 50:100], values[50:100, 300:350] = 0.02, -0.01
-    drawn = pictures.evidence(image(300, 400, 120), np.zeros((300, 400), bool), values, "a caption", fallback="empty")
+    drawn = pictures.evidence(image(300, 400, 120), np.zeros((300, 400), bool), values, ["a caption"], fallback="empty")
     shown = np.asarray(Image.fromarray(drawn[:384]).resize((400, 300))).astype(int)
     red, blue, skin = shown[75, 75], shown[75, 325], shown[250, 200]
     assert red[0] > red[1] + 50 and red[0] > red[2] + 50
@@ -63,5 +63,5 @@ def test_evidence_is_red_for_and_blue_against_and_leaves_the_rest_grey():
     assert np.ptp(skin) <= 1 and abs(skin[0] - 120) <= 2
     strongest, weaker = np.ptp(red), np.ptp(blue)
     assert strongest > weaker
-    none = pictures.evidence(image(300, 400, 120), square(300, 400), 0 * values, "a caption", fallback="")
+    none = pictures.evidence(image(300, 400, 120), square(300, 400), 0 * values, ["a caption"], fallback="")
     assert looks.yellow(none[:384]).any()  # and no division by zero

@@ -1,6 +1,7 @@
 """Finished runs side by side."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -87,6 +88,30 @@ def test_the_page_of_repeats_tells_how_much_seeds_matter(tmp_path):
         f"Standard deviation of ROC-AUC among seeds: two {deviation:.3f}."
         in (tmp_path / "page" / "summary.md").read_text()
     )
+
+
+def test_what_differs_is_told_beside_the_config(tmp_path):
+    a, b, c = (finished(tmp_path / name, seed=1, strength=1)[0] for name in "abc")
+    settings = json.loads((tmp_path / "b/config.json").read_text())
+    versions = settings["versions"] | {"jax": "0.1"}
+    files = {"data.root": "f" * 64}
+    (tmp_path / "b/config.json").write_text(json.dumps(settings | {"versions": versions, "files": files}))
+    found = comparison.compare({"a": [a], "b": [b]}, "a", resamples=100)
+    assert found["b"]["fields"] == {"content of data.root": "f" * 16, "version of jax": "0.1"}
+    comparison.write(tmp_path / "page", found, "a", title="Two")
+    told = (tmp_path / "page/summary.md").read_text()
+    assert "made of other files" in told and "made by other versions" in told
+    comparison.write(tmp_path / "page", comparison.compare({"a": [a], "c": [c]}, "a", resamples=100), "a", title="Two")
+    assert "Config, data and versions of all runs are the same." in (tmp_path / "page/summary.md").read_text()
+
+
+def test_models_that_learned_little_are_named(tmp_path):
+    a, b = (finished(tmp_path / name, seed=1, strength=strength)[0] for name, strength in (("a", 3), ("b", -1)))
+    lines = [line | {"probability": str(0.3 + 0.01 * float(line["probability"]))} for line in b.read_predictions()]
+    b.write_predictions("predictions", list(lines[0]), [list(line.values()) for line in lines])
+    comparison.write(tmp_path / "page", comparison.compare({"a": [a], "b": [b]}, "a", resamples=100), "a", title="Two")
+    told = (tmp_path / "page/summary.md").read_text()
+    assert "is nearly chance: b." in told and "no better than chance: b." in told
 
 
 def test_bad_input_is_named(tmp_path):

@@ -1,5 +1,6 @@
 """Runs that start from a released model: its U-Nets make the masks, and nothing that it saw takes part."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -10,6 +11,9 @@ import pytest
 from segfusion_jax import SegFusion
 from segfusion_jax.bridge.clean import clean
 from segfusion_jax.bridge.levels import to_levels
+from segfusion_jax.config import Release
+from segfusion_jax.datasets.salted import matches
+from segfusion_jax.datasets.table import Part
 from segfusion_jax.input import decode
 from segfusion_jax.input.arrays import Arrays
 from segfusion_jax.pipeline import experiment, plan, released
@@ -21,6 +25,7 @@ from segfusion_jax.runtime.footprint import Footprint
 from segfusion_jax.serving.model_folder import write_manifest
 from segfusion_jax.training.state import TrainState
 from tests import tiny
+from tests.datasets import rows as made
 
 
 def config(model, **fields):
@@ -156,3 +161,24 @@ def test_what_is_planned_has_no_unet(masked, tmp_path, monkeypatch):
     ]
     work = workload(Run(run.config, tmp_path))
     assert work.unet_training == () and work.masked == 140 and "which take no part" in work.origin
+
+
+def test_a_model_of_ones_own_images_names_none_of_them():
+    rows = [
+        made.row(number, image_id=f"jane_{number}", source=one, split="train", fold=0, perceptual_hash=f"{number:064x}")
+        for number, one in enumerate(("clinic", "clinic", "isic2017"))
+    ]
+    sources = {"clinic": {"reader": "image_folder"}, "isic2017": {}}
+    values = tiny.config(data__collection="", data__collections=sources)
+    first, second, public = released.together(values, rows)
+    assert public == Part("jane_2", "train", 0, f"{2:064x}")
+    for part, image_id in ((first, "jane_0"), (second, "jane_1")):
+        assert "jane" not in part.image_id and part[1:] == ("train", 0, "")
+        assert matches([image_id], [part.image_id]) == {image_id: part.image_id}
+    assert released.together(values, rows) == [first, second, public]
+    other = released.together(values, [dataclasses.replace(one, split="test") for one in rows])
+    assert {part.image_id for part in other}.isdisjoint({first.image_id, second.image_id})
+    asked = dataclasses.replace(values, release=Release(perceptual_hashes=True))
+    assert [part.perceptual_hash for part in released.together(asked, rows)] == [
+        f"{number:064x}" for number in range(3)
+    ]

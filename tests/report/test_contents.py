@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from segfusion_jax.config import Config
-from segfusion_jax.report import contents, page
+from segfusion_jax.report import contents, page, results
 from segfusion_jax.report.blocks import Figure, Flow, Table, Text
 from segfusion_jax.report.cautions import cautions
 from tests import tiny
@@ -211,7 +211,7 @@ def test_failed_segmentations_are_those_below_the_limit_worst_first(run):
     assert jaccards == sorted(float(line["jaccard"]) for line in run.overlaps if float(line["jaccard"]) < 0.65)
     many = dataclasses.replace(run, overlaps=[line | {"jaccard": "0.1"} for line in run.overlaps])
     cut = tables(many)["Failed segmentations"]
-    assert len(cut.rows) == contents.NUM_FAILURES and cut.note.startswith("50 of 150 ")
+    assert len(cut.rows) == results.NUM_FAILURES and cut.note.startswith("50 of 150 ")
 
 
 def test_withheld_subgroups_say_so_and_nothing_else(run):

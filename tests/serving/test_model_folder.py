@@ -173,3 +173,40 @@ def test_a_split_out_of_its_bounds_is_refused(folder, row):
     model_folder.write_manifest(folder)
     with pytest.raises(ValueError, match="split.csv"):
         model_folder.open_folder(folder).read_parts()
+
+
+def test_what_a_model_reached_at_home_and_elsewhere_is_stated(folder):
+    stated = json.loads((folder / "metadata.json").read_text())["metrics"]
+    before = model_folder.open_folder(folder)
+    assert before.metadata.elsewhere == ()
+    assert before.metadata.home["roc_auc"]["value"] == stated["classification"]["roc_auc"]["value"]
+    assert before.metadata.home["dice"]["low"] == stated["segmentation"]["dice"]["low"]
+    assert before.metadata.home_collections == {}
+    assert before.metadata.home_images == stated["classification"]["n"]["value"]
+    entry = {"value": 0.7, "low": 0.6, "high": 0.8}
+    found = {"classification": {"sensitivity": entry, "mcc": entry, "n": {"value": 99.0}}, "model": "abc"}
+    model_folder.state_elsewhere(folder, {"ISIC 2017": found, "Masks": {"segmentation": {"dice": entry}}})
+    model_folder.state_elsewhere(
+        folder, {"Masks": {"segmentation": {"dice": {"value": 0.5}}}}
+    )  # in place of the former
+    after = model_folder.open_folder(folder)
+    assert after.metadata.elsewhere == (
+        {"title": "ISIC 2017", "n": 99, "found": {"sensitivity": entry}},
+        {"title": "Masks", "n": 0, "found": {"dice": {"value": 0.5}}},
+    )
+    assert after.digest != before.digest and after.metadata.home == before.metadata.home
+
+
+def test_nothing_is_added_to_a_model_that_was_changed(folder):
+    change(folder, "threshold", 0.99)
+    with pytest.raises(ValueError, match="metadata.json was changed since"):
+        model_folder.state_elsewhere(folder, {"ISIC 2017": {}})
+
+
+@pytest.mark.parametrize(
+    "value", [7, [{"title": "x", "metrics": {"segmentation": {"dice": {"value": 2}}}}], [{"title": ""}]]
+)
+def test_what_is_stated_of_elsewhere_is_bounded(folder, value):
+    change(folder, "elsewhere", value)
+    with pytest.raises(ValueError, match="metadata.json.* elsewhere"):
+        model_folder.read_metadata(folder)

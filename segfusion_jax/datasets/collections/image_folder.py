@@ -25,6 +25,7 @@ file's name without suffix, or, where several images share that, its path.
 
 import collections
 import math
+import pathlib
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +102,8 @@ def understand(root: Folder, data: config.Data) -> Contents:
         "masks of no image": [path for path, file in sorted_files.masks.items() if id(file) not in used],
         "annotations of no image": [entry.called for entry in annotated if entry.mask and id(entry.mask) not in used],
     }
-    read_as = [*read_as, *([f"label map: {map_path or data.labels}"] if label_map != LabelMap() else [])]
+    if label_map != LabelMap():
+        read_as = [*read_as, f"label map: {map_path or pathlib.PurePath(data.labels).name}"]
     problems = [Problem(ids[problem.image_id], problem.what) for problem in problems]
     return Contents(
         records,

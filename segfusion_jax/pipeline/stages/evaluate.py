@@ -16,6 +16,7 @@ from segfusion_jax.pipeline.stages import figures, metrics, novelty, predicted
 from segfusion_jax.pipeline.stages.by_collection import by_collection, sensitive_threshold
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.pipeline.stages.score import Overlaps, read_overlaps
+from segfusion_jax.report import plots
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def _predict(run: Run) -> Evaluated:
     familiar = novelty.fit(run)
     novelties = novelty.score(run.prepared, run.classifiers, familiar, everything.rows)
     overlaps = read_overlaps(run)
-    overlays = figures.overlays(run, overlaps)
+    overlays = figures.overlays(overlaps, run.prepared, run.segmenters, run.config)
     return Evaluated(validation, everything, test, source, evidence, familiar, novelties, overlaps, overlays)
 
 
@@ -92,7 +93,14 @@ def _measure(run: Run, found: Evaluated, shares: Sequence[tuple[float, float]]) 
         "validation": metrics.of_validation(found.validation, resamples=resamples),
         "segmentation": metrics.of_masks(found.overlaps, resamples=resamples),
         "subgroups": metrics.of_subgroups(
-            test, threshold, masks, found.overlaps, min_size=options.min_subgroup, resamples=resamples
+            test.rows,
+            test.labels,
+            test.malignancy,
+            threshold,
+            masks,
+            found.overlaps,
+            min_size=options.min_subgroup,
+            resamples=resamples,
         ),
         "explanation": metrics.of_evidence(test, shares, places=found.evidence[0].size, resamples=resamples),
         "novelty": novelty.metrics(found.novelties, found.everything.groups, resamples=resamples),
@@ -111,7 +119,12 @@ def _write(run: Run, found: Evaluated, measured: dict[str, Any]) -> None:
 def _draw(run: Run, found: Evaluated, measured: dict[str, Any], shares: Sequence[tuple[float, float]]) -> None:
     folder, bridge, test, source = run.figures, run.config.bridge, found.test, found.source
     resamples = run.config.evaluation.resamples
-    figures.draw_scores(folder, test, found.threshold, measured["subgroups"], resamples=resamples)
+    judged = plots.Judged(test.labels, test.malignancy, found.threshold, test.groups, resamples)
+    names, subgroups = test.classes.binary_names, measured["subgroups"]
+    figures.draw_scores(folder, judged, names, subgroups, uncalibrated=test.uncalibrated)
+    if test.classes.num_logits > 1:
+        known = test.diagnosed
+        figures.draw_diagnoses(folder, known.targets, known.of_classes, test.classes.names)
     figures.draw_training(folder, run.read_histories())
     figures.draw_overlays(folder, found.overlays)
     figures.draw_bridge(folder, bridge, test, source)

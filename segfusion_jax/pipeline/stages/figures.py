@@ -10,15 +10,16 @@ import numpy as np
 from segfusion_jax.bridge import masked
 from segfusion_jax.bridge.levels import is_lesion, to_levels, to_unit
 from segfusion_jax.bridge.resize import resize
-from segfusion_jax.config import Augmentation, Bridge
+from segfusion_jax.config import Augmentation, Bridge, Config
+from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import calibration, classification, segmentation
 from segfusion_jax.input import decode
 from segfusion_jax.input.augment import augment
 from segfusion_jax.input.examples import Examples
-from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.report import plots
+from segfusion_jax.serving.ensembles import SegmenterEnsemble, WholeImages
 
 PANELS = 8  # images of a gallery
 CURVES = ("loss", "dice", "roc_auc")
@@ -28,26 +29,42 @@ Overlay = tuple[np.ndarray, np.ndarray, np.ndarray, str]
 """Image uint8 [height, width, 3], annotation and prediction bool [height, width], title."""
 
 
-def overlays(run: Run, scored: Sequence[tuple[Row, Mapping[str, float]]]) -> dict[str, list[Overlay]]:
-    """Returns the worst, the best and some other annotated test images, with what the U-Nets make of them.
+def overlays(
+    scored: Sequence[tuple[Row, Mapping[str, float]]],
+    prepared: Prepared,
+    segmenters: SegmenterEnsemble | WholeImages,
+    config: Config,
+) -> dict[str, list[Overlay]]:
+    """Returns the worst, the best and some other annotated images, with what the U-Nets make of them.
 
     All processes predict together.
+
+    Args:
+      scored: annotated images and the scores of their masks.
+      prepared: the records that they are of.
+      segmenters: the U-Nets.
+      config: the U-Nets' config.
     """
     ordered = sorted(scored, key=lambda pair: pair[1]["dice"])
-    rng = np.random.default_rng(run.config.seed)
+    rng = np.random.default_rng(config.seed)
     drawn = sorted(rng.choice(len(ordered), min(PANELS, len(ordered)), replace=False).tolist())
     chosen = {"worst": ordered[:PANELS], "best": ordered[::-1][:PANELS], "random": [ordered[place] for place in drawn]}
-    return {name: _overlays(run, pairs) for name, pairs in chosen.items() if pairs}
+    return {name: _overlays(pairs, prepared, segmenters, config) for name, pairs in chosen.items() if pairs}
 
 
-def _overlays(run: Run, pairs: Sequence[tuple[Row, Mapping[str, float]]]) -> list[Overlay]:
-    source = Examples(run.prepared, tuple(row for row, _ in pairs), run.config.segmenter.image_size)
+def _overlays(
+    pairs: Sequence[tuple[Row, Mapping[str, float]]],
+    prepared: Prepared,
+    segmenters: SegmenterEnsemble | WholeImages,
+    config: Config,
+) -> list[Overlay]:
+    source = Examples(prepared, tuple(row for row, _ in pairs), config.segmenter.image_size)
     panels = []
-    for (row, probability), (_, scores) in zip(run.segmenters.predict(source), pairs, strict=True):
-        image, mask = decode.read(run.prepared, row)
+    for (row, probability), (_, scores) in zip(segmenters.predict(source), pairs, strict=True):
+        image, mask = decode.read(prepared, row)
         assert mask is not None
         size = image.shape[0], image.shape[1]
-        prediction = resize(probability, size) >= run.config.bridge.threshold
+        prediction = resize(probability, size) >= config.bridge.threshold
         annotation = segmentation.binarise(resize(mask, size), "above_128")
         panels.append((image, annotation, prediction, f"{row.image_id}\nDice {scores['dice']:.2f}"))
     return panels
@@ -60,23 +77,31 @@ def draw_overlays(folder: pathlib.Path, galleries: Mapping[str, Sequence[Overlay
 
 
 def draw_scores(
-    folder: pathlib.Path, test: Predicted, threshold: float, subgroups: Sequence[Mapping], *, resamples: int
+    folder: pathlib.Path,
+    judged: plots.Judged,
+    names: tuple[str, str],
+    subgroups: Sequence[Mapping],
+    *,
+    uncalibrated: np.ndarray | None = None,
 ) -> None:
-    """Draws curves, decisions, probabilities, reliability and subgroups of the test images."""
-    labels, probabilities, names = test.labels, test.malignancy, test.classes.binary_names
+    """Draws curves, decisions, probabilities, reliability and subgroups.
+
+    Args:
+      folder: where the figures go.
+      judged: the images.
+      names: what those of label 0 and those of label 1 are called.
+      subgroups: of `metrics.of_subgroups`.
+      uncalibrated: [n] probabilities as the networks give them, where they are to be shown beside.
+    """
+    labels, probabilities, threshold = judged.labels, judged.probabilities, judged.threshold
     curves = (("roc_curve", plots.roc_curve), ("pr_curve", plots.pr_curve), ("decision_curve", plots.decision_curve))
-    judged = plots.Judged(labels, probabilities, threshold, test.groups, resamples)
-    for name, curve in curves if len(set(test.groups)) > 1 else ():  # of one group there are no bands
+    for name, curve in curves if len(set(judged.groups)) > 1 else ():  # of one group there are no bands
         curve(folder / f"{name}.png", judged)
     plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, names)
-    if test.classes.num_logits > 1:
-        known = test.diagnosed
-        decisions = known.of_classes.argmax(axis=1)
-        plots.confusion_matrix(folder / "diagnoses.png", known.targets, decisions, test.classes.names)
     plots.probability_histogram(folder / "probabilities.png", labels, probabilities, threshold, names)
-    before = _reliability("Before calibration", labels, test.uncalibrated)
+    before = [] if uncalibrated is None else [_reliability("Before calibration", labels, uncalibrated)]
     plots.reliability_diagram(
-        folder / "reliability.png", [before, _reliability("After calibration", labels, probabilities)]
+        folder / "reliability.png", [*before, _reliability("After calibration", labels, probabilities)]
     )
     shown = [subgroup for subgroup in subgroups if "roc_auc" in subgroup["classification"]]
     if shown:
@@ -86,6 +111,11 @@ def draw_scores(
         ]
         overall = classification.metrics(labels, probabilities, threshold)["roc_auc"]
         plots.forest(folder / "subgroups.png", rows, ["ROC-AUC"], references=[overall], counts=["Images"])
+
+
+def draw_diagnoses(folder: pathlib.Path, targets: np.ndarray, of_classes: np.ndarray, names: Sequence[str]) -> None:
+    """Draws which diagnoses [n] are given which, by their probabilities [n, classes]."""
+    plots.confusion_matrix(folder / "diagnoses.png", targets, of_classes.argmax(axis=1), names)
 
 
 def _reliability(name: str, labels: np.ndarray, probabilities: np.ndarray) -> plots.Reliability:

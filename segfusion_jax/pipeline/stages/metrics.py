@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from segfusion_jax.datasets.table import Row
 from segfusion_jax.evaluation import bootstrap, calibration, classification, sections, subgroups, weighted
 from segfusion_jax.input.mask_store import MaskRow
 from segfusion_jax.pipeline.stages.predicted import Predicted
@@ -97,7 +98,9 @@ def of_masks(overlaps: Overlaps, *, resamples: int) -> dict[str, Any]:
 
 
 def of_subgroups(
-    test: Predicted,
+    rows: Sequence[Row],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
     threshold: float,
     masks: Mapping[str, MaskRow],
     overlaps: Overlaps,
@@ -105,29 +108,40 @@ def of_subgroups(
     min_size: int,
     resamples: int,
 ) -> list[dict]:
-    """Returns sizes and metrics by sex, age, site and so on, see `subgroups.by_subgroup`; `masks` are by image id."""
-    fallbacks = [masks[row.image_id].fallback for row in test.rows]
+    """Returns sizes and metrics by sex, age, site and so on, see `subgroups.by_subgroup`.
+
+    Args:
+      rows: [n] the images.
+      labels: [n] bool, malignant.
+      probabilities: [n] of malignancy.
+      threshold: probability from which an image is called malignant.
+      masks: what the bridge made of each, by image id.
+      overlaps: scores of their masks, where these are annotated.
+      min_size: as in `subgroups.by_subgroup`.
+      resamples: as in `bootstrap.intervals`.
+    """
+    fallbacks = [masks[row.image_id].fallback for row in rows]
     facts = {
-        "sex": [row.sex for row in test.rows],
-        "age": [subgroups.age_band(row.age) for row in test.rows],
-        "site": [row.site for row in test.rows],
-        "skin tone": [row.skin_tone for row in test.rows],
-        "collection": [row.source for row in test.rows],
-        "origin": [row.origin for row in test.rows],
-        "confirmation": [row.confirmation for row in test.rows],
-        "image size": [subgroups.size_band(row.width, row.height) for row in test.rows],
+        "sex": [row.sex for row in rows],
+        "age": [subgroups.age_band(row.age) for row in rows],
+        "site": [row.site for row in rows],
+        "skin tone": [row.skin_tone for row in rows],
+        "collection": [row.source for row in rows],
+        "origin": [row.origin for row in rows],
+        "confirmation": [row.confirmation for row in rows],
+        "image size": [subgroups.size_band(row.width, row.height) for row in rows],
         "mask": [f"whole image ({reason})" if reason else "lesion" for reason in fallbacks],
     }
     scores = {row.image_id: score for row, score in overlaps}
     return subgroups.by_subgroup(
         facts,
-        test.labels,
-        test.malignancy,
+        labels,
+        probabilities,
         threshold,
-        test.groups,
+        [row.group for row in rows],
         min_size=min_size,
         resamples=resamples,
-        per_image=[scores.get(row.image_id) for row in test.rows],
+        per_image=[scores.get(row.image_id) for row in rows],
     )
 
 

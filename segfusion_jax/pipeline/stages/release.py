@@ -1,6 +1,5 @@
 """A run's models in a folder that `SegFusion.load` reads, and all that must be known to use them."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -8,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from segfusion_jax.config import Config
+from segfusion_jax.config import Config, unplaced
 from segfusion_jax.datasets import table
 from segfusion_jax.datasets.collections import READERS
 from segfusion_jax.datasets.joining import reader
@@ -42,7 +41,7 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
     calibration = metrics.get("calibration", {})
     sections = (("segmenter", config.segmenter), ("classifier", config.classifier))
     metadata = {
-        "config": json.loads(_portable(config).to_json()),
+        "config": json.loads(unplaced(config).to_json()),
         "unets": unets,
         "classifiers": classifiers,
         "preprocessing": {name: stored_preprocessing(folder / name)._asdict() for name in networks},
@@ -55,7 +54,7 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
         "metrics": metrics,
         "data": _data(config) + [data for data in released.learned_from(config) if data not in _data(config)],
         "split_sha256": table.split_digest(parts),
-        "pretrained": {name: _content(path) for name, path in _origins(run).items()},
+        "pretrained": _origins(run),
         "training": {"splits": _sizes(run.audit), "seconds": run.seconds},
         "versions": run.versions,
         "use": "Research use only. Not a medical device.",
@@ -64,27 +63,13 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
     write_manifest(folder)
 
 
-def _portable(config: Config) -> Config:
-    """Returns the config without this machine's paths, which concern nobody: the U-Nets lie beside it."""
-    unplaced = {name: dataclasses.replace(source, root="") for name, source in config.data.collections.items()}
-    return dataclasses.replace(
-        config,
-        bridge=dataclasses.replace(config.bridge, masks="predicted" if config.bridge.released else config.bridge.masks),
-        data=dataclasses.replace(config.data, root="", records="", collections=unplaced),
-        splits=dataclasses.replace(config.splits, table=_name(config.splits.table)),
-        segmenter=dataclasses.replace(config.segmenter, pretrained=_name(config.segmenter.pretrained)),
-        classifier=dataclasses.replace(config.classifier, pretrained=_name(config.classifier.pretrained)),
-    )
+def _origins(run: Run) -> dict[str, dict[str, str]]:
+    """Returns name and SHA-256 of the files that the networks started from.
 
-
-def _origins(run: Run) -> dict[str, pathlib.Path]:
-    """Returns the files that the networks started from, and that of the model whose U-Nets make the masks."""
+    Under "masks" are the metadata of the model whose U-Nets make the masks.
+    """
     masks = {"masks": released.maker_of_masks(run.config) / METADATA} if run.config.bridge.released else {}
-    return run.pretrained | masks
-
-
-def _name(path: str) -> str:
-    return pathlib.PurePath(path).name
+    return {name: _content(path) for name, path in (run.pretrained | masks).items()}
 
 
 def _data(config: Config) -> list[dict[str, str]]:

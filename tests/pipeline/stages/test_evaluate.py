@@ -13,6 +13,7 @@ from segfusion_jax.pipeline.run import Run
 from segfusion_jax.pipeline.stages import figures
 from segfusion_jax.pipeline.stages.metrics import main_table
 from segfusion_jax.pipeline.stages.predicted import Predicted
+from segfusion_jax.report import plots
 from tests import tiny
 
 SECTIONS = {
@@ -175,7 +176,8 @@ def test_test_images_of_one_group_are_drawn_without_bands(finished, tmp_path):
     rows = tuple(dataclasses.replace(row, group="one") for row in run.split.classified("test"))
     logits = np.linspace(-1, 1, len(rows))[:, None]
     test = Predicted(rows, logits, Calibration(), run.classes, (0.8, 0.2))
-    figures.draw_scores(tmp_path, test, 0.5, [], resamples=100)
+    judged = plots.Judged(test.labels, test.malignancy, 0.5, test.groups, 100)
+    figures.draw_scores(tmp_path, judged, ("benign", "malignant"), [], uncalibrated=test.uncalibrated)
     assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion_matrix", "probabilities", "reliability"}
 
 
