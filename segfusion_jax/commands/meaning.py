@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Self
 
 from segfusion_jax.report.blocks import percent
+from segfusion_jax.serving.facts import USE
 from segfusion_jax.serving.model_folder import DECISIONS
 from segfusion_jax.serving.segfusion import SegFusion
 
 HOME = "at home"
 """What the model's own test images are called."""
-_USE = "Research use only. Not a medical device."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Meaning:
             f"such decisions {where}: sensitivity {found['sensitivity']:.2f}, specificity {found['specificity']:.2f}"
             for where, found in self.reached.items()
         ] or ["how often decisions at this threshold are right is not known"]
-        return [*lines, _USE]
+        return [*lines, USE]
 
 
 def _alike(threshold: float, other: float) -> bool:

@@ -109,7 +109,5 @@ def test_how_often_such_decisions_are_right_stands_above_the_cards(tmp_path, mon
     reached |= {"sensitivity on ISIC <2017>": "0.610", "specificity on ISIC <2017>": "0.900"}
     monkeypatch.setattr("tests.commands.test_gallery.COLUMNS", [*COLUMNS, *reached])
     page = Cards(written(tmp_path, [row("none", None), row("low", 0.1, **reached)]))
-    assert (
-        "Such decisions: at home sensitivity 0.860, specificity 0.840; on ISIC <2017> sensitivity 0.610, specificity 0.900."
-        in page.text
-    )
+    told = "at home sensitivity 0.860, specificity 0.840; on ISIC <2017> sensitivity 0.610, specificity 0.900"
+    assert f"Such decisions: {told}." in page.text
