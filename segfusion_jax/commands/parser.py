@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import segfusion_jax
+from segfusion_jax.commands import options
 from segfusion_jax.config import COLLECTIONS, Config, fields
 
 
@@ -30,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--version", action="version", version=segfusion_jax.__version__)
     commands = program.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, add_options) in COMMANDS.items():
-        options: dict[str, Any] = dict(help=summary, description=inspect.getdoc(add_options), allow_abbrev=False)
-        add_options(commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **options))
+        told: dict[str, Any] = dict(help=summary, description=inspect.getdoc(add_options), allow_abbrev=False)
+        add_options(commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **told))
     return program
 
 
@@ -56,7 +57,7 @@ def _train(train: argparse.ArgumentParser) -> None:
     Ctrl-C or a crash. docs/design.md lists what the workdir holds.
     """
     train.epilog = _fields()
-    _add_config(train, "runs/CONFIG or runs/CONFIG_VARIANT")
+    options.add_config(train, "runs/CONFIG or runs/CONFIG_VARIANT")
     train.add_argument(
         "--stages",
         type=lambda text: text.split(","),
@@ -83,7 +84,7 @@ def _study(study: argparse.ArgumentParser) -> None:
     """
     names = ("bridge", "protocols", "origins")
     study.add_argument("study", choices=names, metavar="STUDY", help="bridge, protocols or origins")
-    _add_config(study, "runs/CONFIG_STUDY or runs/CONFIG_VARIANT_STUDY")
+    options.add_config(study, "runs/CONFIG_STUDY or runs/CONFIG_VARIANT_STUDY")
     study.add_argument(
         "--repeats",
         type=int,
@@ -117,14 +118,14 @@ def _report(report: argparse.ArgumentParser) -> None:
     """
     report.add_argument("run", type=pathlib.Path, metavar="RUN", help="workdir of a finished run")
     report.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
-    _add_privacy(report)
+    options.add_privacy(report)
 
 
 def _plan(plan: argparse.ArgumentParser) -> None:
     """Compiles the training steps of an experiment for the devices that are there, without data, and prints the memory,
     arithmetic and communication that they need. Writes nothing and trains nothing.
     """
-    _add_config(plan, "runs/CONFIG or runs/CONFIG_VARIANT, which need not be there")
+    options.add_config(plan, "runs/CONFIG or runs/CONFIG_VARIANT, which need not be there")
 
 
 def _check(check: argparse.ArgumentParser) -> None:
@@ -134,7 +135,7 @@ def _check(check: argparse.ArgumentParser) -> None:
     that is there is heeded and left as it is.
     """
     check.add_argument("path", metavar="PATH", help="folder, zip archive, or table that ends in .csv or .tsv")
-    _add_reading(check)
+    options.add_reading(check)
 
 
 def _splits(splits: argparse.ArgumentParser) -> None:
@@ -175,7 +176,7 @@ def _predict(predict: argparse.ArgumentParser) -> None:
         help="file; folder, with all folders in it (JPEG, PNG, BMP, TIFF, WebP, HEIC, DICOM; hidden files are passed "
         "over); or pattern in quotes, such as 'photos/**/*.jpg'",
     )
-    _add_model_and_output(predict)
+    options.add_model_and_output(predict)
     predict.add_argument(
         "--explain",
         action="store_true",
@@ -230,7 +231,7 @@ def _evaluate(evaluate: argparse.ArgumentParser) -> None:
       metrics.json, predictions.csv, segmentation.csv, figures/
                                of the collection; of several, each in a folder that is called like it
     """
-    _add_model_and_output(evaluate)
+    options.add_model_and_output(evaluate)
     evaluate.add_argument(
         "--collection",
         required=True,
@@ -247,7 +248,7 @@ def _evaluate(evaluate: argparse.ArgumentParser) -> None:
         help="its folder or zip; of several collections one each, in the same order; without it, NAME in the folders "
         "of SEGFUSION_DATA",
     )
-    _add_reading(evaluate)
+    options.add_reading(evaluate)
     evaluate.add_argument("--records", default="", metavar="DIR", help="keep the prepared images there")
     evaluate.add_argument("--resamples", type=int, default=2000, metavar="N", help="for the intervals (2000)")
     evaluate.add_argument(
@@ -256,7 +257,7 @@ def _evaluate(evaluate: argparse.ArgumentParser) -> None:
         help="state in the model's metadata.json what it reaches here, so that predictions tell it; its manifest.json "
         "is written anew",
     )
-    _add_privacy(evaluate)
+    options.add_privacy(evaluate)
 
 
 def _export(export: argparse.ArgumentParser) -> None:
@@ -269,7 +270,7 @@ def _export(export: argparse.ArgumentParser) -> None:
     With --format web, static files that are the page of 'segfusion serve' without a server: the model runs in the
     visitor's browser. docs/export.md shows how all are used. Needs the packages of segfusion_jax[export].
     """
-    _add_model_and_output(export)
+    options.add_model_and_output(export)
     export.add_argument(
         "--format",
         action="append",
@@ -341,64 +342,6 @@ COMMANDS = {
     "serve": ("a page to drop images on, and HTTP for programs", _serve),
 }
 """What each command is about, and the function that adds its options, whose docstring is the command's help."""
-
-
-def _add_config(parser: argparse.ArgumentParser, workdir: str) -> None:
-    parser.add_argument(
-        "--config",
-        required=True,
-        metavar="CONFIG[:VARIANT]",
-        help="name of a shipped config, such as synthetic or ham10000:quick; or the path of a file, configs/mine.py",
-    )
-    parser.add_argument("--workdir", metavar="DIR", help=f"folder that is written; without it, {workdir}")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="another value of a field, such as classifier.training.epochs=5 or segmenter.image_size='(96, 128)', as "
-        "often as needed; --config.FIELD=VALUE does the same; 'segfusion train --help' lists all fields",
-    )
-    parser.add_argument(
-        "--coordinator",
-        default="",
-        metavar="HOST:PORT",
-        help='of process 0, where several processes run together; "auto" on Slurm, Open MPI, Kubernetes, Cloud TPU',
-    )
-    parser.add_argument("--num-processes", type=int, default=0, metavar="N", help="how many there are")
-    parser.add_argument("--process", type=int, default=0, metavar="I", help="index of this one, from 0")
-
-
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--labels",
-        default="",
-        metavar="FILE",
-        help="label map of an image_folder: what its columns and values mean; without it, labels.toml in the "
-        "folder, if there is one",
-    )
-    parser.add_argument(
-        "--group",
-        default="",
-        metavar="COLUMN",
-        help='column of an image_folder by which images belong together; "folder": its inner folders; "none": nothing',
-    )
-
-
-def _add_privacy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-photographs", action="store_true", help="leave out every picture of a patient")
-    parser.add_argument(
-        "--pseudonymise",
-        type=pathlib.Path,
-        metavar="KEY",
-        help="numbers in place of the ids of images and groups; KEY, a CSV outside of --output, says which is which, "
-        "and serves further pages",
-    )
-
-
-def _add_model_and_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, type=pathlib.Path, metavar="DIR", help="released model, or a workdir")
-    parser.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")
 
 
 def _fields() -> str:
