@@ -84,14 +84,14 @@ def lowered(dtype, *, gradient: bool) -> str:
 
 def test_the_table_says_which_layers_they_compute(on_gpu):
     text = lowered(jnp.bfloat16, gradient=True)
-    assert text.count("triton") == 2 and "convolution" not in text
+    assert text.count("triton") == 2 and "stablehlo.convolution" not in text
     assert "triton" not in lowered(jnp.float32, gradient=True)
 
 
 def test_what_is_to_run_without_our_kernels_has_none(on_gpu):
     with native.disabled():
         text = lowered(jnp.bfloat16, gradient=False)
-    assert "triton" not in text and "convolution" in text
+    assert "triton" not in text and "stablehlo.convolution" in text
 
 
 def test_the_table_that_is_shipped_can_be_read():
