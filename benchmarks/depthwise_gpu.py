@@ -72,28 +72,42 @@ def error(actual: Any, expected: Any) -> float:
     return float(np.nan_to_num(max(map(float, errors)), nan=np.inf))
 
 
-def measure(which: str, batch: int, layer: tuple[int, int, int, int], dtype: Any, rounds: int, times: int) -> dict:
-    """Checks and times a pass of a layer: {way: (median seconds, error)}; a way that fails has its message instead."""
-    window, given = Window(layer[3], ((layer[2] // 2,) * 2,) * 2), arrays(which, batch, layer, dtype)
-    candidates = ways(which, window)
-    expected = jax.jit(candidates["lax"])(*(array.astype(jnp.float32) for array in given))
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        running = {way: pool.submit(lambda f: jax.jit(f).lower(*given).compile(), f) for way, f in candidates.items()}
-    results, compiled = {}, {}
-    for way, future in running.items():
-        try:
-            compiled[way] = future.result()
-            results[way] = ([], error(compiled[way](*given), expected))
-        except Exception as failure:  # whatever a compiler or a driver says is told, and the others go on
-            results[way], _ = f"{type(failure).__name__}: {failure}"[:200], compiled.pop(way, None)
+def compiled(way: Callable[..., Any], shapes: tuple[Any, ...]) -> Callable[..., Any] | str:
+    """Compiles a way; returns a message where that fails, so that the others go on."""
+    try:
+        return jax.jit(way).lower(*shapes).compile()
+    except Exception as failure:  # whatever the compiler says
+        return f"{type(failure).__name__}: {failure}"[:200]
+
+
+def programs(batch: int, layer: tuple[int, int, int, int]) -> dict[tuple[str, str], Any]:
+    """Compiles all ways of all passes of a layer at once: {(pass, way): program}; "float32" is what they are to be."""
+    window, jobs = Window(layer[3], ((layer[2] // 2,) * 2,) * 2), {}
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for which in TILINGS:
+            shapes = jax.eval_shape(lambda which=which: arrays(which, batch, layer, jnp.bfloat16))
+            wide = jax.eval_shape(lambda which=which: arrays(which, batch, layer, jnp.float32))
+            for way, function in ways(which, window).items():
+                jobs[which, way] = pool.submit(compiled, function, shapes)
+            jobs[which, "float32"] = pool.submit(compiled, ways(which, window)["lax"], wide)
+    return {name: job.result() for name, job in jobs.items()}
+
+
+def measure(candidates: dict[str, Any], given: tuple[jax.Array, ...], rounds: int, times: int) -> dict:
+    """Checks and times the ways of a pass: {way: (median seconds, error)}, or the message of one that fails."""
+    expected = candidates.pop("float32")(*(array.astype(jnp.float32) for array in given))
+    results: dict[str, Any] = {way: call for way, call in candidates.items() if isinstance(call, str)}
+    running = {way: call for way, call in candidates.items() if way not in results}
+    errors = {way: error(call(*given), expected) for way, call in running.items()}
+    seconds: dict[str, list[float]] = {way: [] for way in running}
     for _ in range(rounds):
-        for way, call in compiled.items():
+        for way, call in running.items():
             start = time.perf_counter()
             for _ in range(times):
                 result = call(*given)
             jax.block_until_ready(result)
-            results[way][0].append((time.perf_counter() - start) / times)
-    return {way: r if isinstance(r, str) else (median(r[0]), r[1]) for way, r in results.items()}
+            seconds[way].append((time.perf_counter() - start) / times)
+    return results | {way: (median(seconds[way]), errors[way]) for way in running}
 
 
 def fastest(results: dict) -> str:
@@ -117,8 +131,10 @@ def main() -> None:
     for layer in LAYERS[: args.layers]:
         side, channels, size, stride = layer
         name = f"{side}x{side}x{channels}, {size}x{size}/{stride}, {jnp.dtype(dtype)}"
+        made = programs(args.batch, layer)
         for which in TILINGS:
-            results = measure(which, args.batch, layer, dtype, args.rounds, args.times)
+            candidates = {way: program for (owner, way), program in made.items() if owner == which}
+            results = measure(candidates, arrays(which, args.batch, layer, dtype), args.rounds, args.times)
             best = fastest(results)
             everything.setdefault(name, {})[which] = results
             if best != "lax":

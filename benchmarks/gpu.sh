@@ -18,17 +18,18 @@ export XLA_PYTHON_CLIENT_PREALLOCATE=false
 
 if [ -n "${SHRUNK:-}" ]; then
   layers="--batch=1 --layers=1 --rounds=1 --times=1" batch=2 images=40 trace=--network=unet
-  networks="--network unet --size 32 48 --rounds=1 --steps=1" loop="--steps=64 --rounds=1"
+  networks="--size 32 48 --rounds=1 --steps=1" loop="--steps=64 --rounds=1"
 else
-  layers="--batch=256" batch=256 images=2000 trace=--network=efficientnet_b0
-  networks="--bytes_per_value=2 --compile --plain --rounds=5" loop="--steps=200 --rounds=2"
+  layers="--batch=256" batch=256 images=1000 trace=--network=efficientnet_b0
+  networks="--bytes_per_value=2 --compile --plain --rounds=5" loop="--steps=200 --rounds=1"
 fi
 
 # measure NAME SECONDS COMMAND...: runs it for at most SECONDS, and not beyond the end; what it prints is NAME.md
 measure() {
   local name=$1 start left code
   start=$(date +%s)
-  left=$((end - start < $2 ? end - start : $2))
+  left=$((end - start))
+  [ -n "${SHRUNK:-}" ] || left=$((left < $2 ? left : $2))
   shift 2
   if [ "$left" -lt 15 ]; then
     echo "- $name: left out, time was up" >> "$out/summary.md"
@@ -55,9 +56,12 @@ measure layers 150 "$python" benchmarks/depthwise_gpu.py --out="$out" $layers
 if [ -z "${SHRUNK:-}" ] && [ -f "$out/depthwise_gpu.json" ]; then
   cp "$out/depthwise_gpu.json" segfusion_jax/ops/depthwise_gpu.json
 fi
-measure networks 240 "$python" benchmarks/networks.py --torch="$torch" --batch $batch --json="$out/networks.json" $networks
+[ -n "${SHRUNK:-}" ] || measure efficientnet_b0 150 "$python" benchmarks/networks.py --torch="$torch" \
+  --network efficientnet_b0 --batch $batch --json="$out/efficientnet_b0.json" $networks
 measure trace_train 60 "$python" benchmarks/trace.py $trace --batch=$batch --out="$out"
-measure loop 90 "$python" benchmarks/loop.py --config="$out/config.py" --batch=$batch $loop
+measure unet 130 "$python" benchmarks/networks.py --torch="$torch" --network unet --batch $((batch / 2)) \
+  --json="$out/unet.json" $networks
+measure loop 120 "$python" benchmarks/loop.py --config="$out/config.py" --batch=$batch $loop
 if [ -z "${SHRUNK:-}" ]; then
   measure larger 120 "$python" benchmarks/networks.py --torch="$torch" --network efficientnet_b0 --batch 512 \
     --json="$out/larger.json" $networks

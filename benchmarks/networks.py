@@ -54,13 +54,18 @@ def main() -> None:
     everything = []
     for network in args.network:
         size = args.size or SIZES[network]
+        cases = [(mode, batch) for mode in args.mode for batch in args.batch or [CPU_BATCH[network]]]
+        peers = {case: _start(args, network, *case, size) for case in cases}  # all at once, since most only compile
+        for peer in (peer for started in peers.values() for peer in started.values()):
+            peer.wait()
         for mode in args.mode:
-            batches = args.batch or [CPU_BATCH[network]]
-            rows = [row for batch in batches for row in _measure(args, network, mode, batch, size)]
+            rows = [row for case in cases if case[0] == mode for row in _measure(args, case[1], peers[case])]
             print("\n".join(_lines(network, mode, rows, size, limits, args.bytes_per_value)), flush=True)
             everything.append({"network": network, "mode": mode, "size": size, "limits": limits, "rows": rows})
             if args.json:
                 args.json.write_text(json.dumps(everything, indent=1))
+        for peer in (peer for started in peers.values() for peer in started.values()):
+            peer.close()
 
 
 def limits_of_machine(torch: str) -> dict[str, float]:
@@ -76,10 +81,8 @@ def limits_of_machine(torch: str) -> dict[str, float]:
     return {name: max(a[name] for each in answers.values() for a in each) for name in ("flops", "bytes")}
 
 
-def _measure(
-    args, network: str, mode: str, batch: int, size: tuple[int, int]
-) -> list[tuple[str, int, float, dict, dict]]:
-    """Returns peer, batch, images a second, last answer, and what the peer said first."""
+def _start(args: argparse.Namespace, network: str, mode: str, batch: int, size: tuple[int, int]) -> dict[str, Peer]:
+    """Starts the peers of one case; those with a GPU keep on it what they need."""
     case = ["--network", network, "--mode", mode, "--batch", batch, "--size", *size]
     peers = {"ours": Peer(sys.executable, "our_networks.py", *case)}
     if args.plain:
@@ -90,11 +93,12 @@ def _measure(
         peers["PyTorch, compiled"] = Peer(args.torch, "torch_networks.py", *case, "--compile")
     if args.keras:
         peers["Keras"] = Peer(args.keras, "keras_networks.py", *case)
-    for peer in peers.values():
-        peer.wait()
+    return peers
+
+
+def _measure(args: argparse.Namespace, batch: int, peers: dict[str, Peer]) -> list[tuple[str, int, float, dict, dict]]:
+    """Returns peer, batch, images a second, last answer, and what the peer said first."""
     answers = in_turns(peers, args.steps, args.rounds)
-    for peer in peers.values():
-        peer.close()
     return [
         (name, batch, batch * args.steps / median([a["seconds"] for a in each]), each[-1], peers[name].about)
         for name, each in answers.items()

@@ -28,7 +28,7 @@ def test_everything_is_written_and_the_package_stays_as_it_is(tmp_path):
     for passes in layers.values():
         assert set(passes) == {"moments", "activation", "gradients"}
         assert all(error < 2e-2 for ways in passes.values() for _, error in ways.values())
-    cases = json.loads((tmp_path / "networks.json").read_text())
+    cases = json.loads((tmp_path / "unet.json").read_text())
     assert [(case["network"], case["mode"]) for case in cases] == [("unet", "train"), ("unet", "predict")]
     traced = json.loads((tmp_path / "trace_unet_train.json").read_text())
     assert set(traced["seconds"]) & set(traced["bytes"]) and min(traced["seconds"].values()) >= 0
