@@ -93,21 +93,30 @@ def programs(batch: int, layer: tuple[int, int, int, int]) -> dict[tuple[str, st
     return {name: job.result() for name, job in jobs.items()}
 
 
+def checked(call: Callable[..., Any] | str, given: tuple[jax.Array, ...], expected: Any) -> float | str:
+    """Returns the error of a program's result; the message of one that could not be compiled, or cannot run."""
+    if isinstance(call, str):
+        return call
+    try:
+        return error(call(*given), expected)
+    except Exception as failure:  # whatever the driver says
+        return f"{type(failure).__name__}: {failure}"[:200]
+
+
 def measure(candidates: dict[str, Any], given: tuple[jax.Array, ...], rounds: int, times: int) -> dict:
     """Checks and times the ways of a pass: {way: (median seconds, error)}, or the message of one that fails."""
     expected = candidates.pop("float32")(*(array.astype(jnp.float32) for array in given))
-    results: dict[str, Any] = {way: call for way, call in candidates.items() if isinstance(call, str)}
-    running = {way: call for way, call in candidates.items() if way not in results}
-    errors = {way: error(call(*given), expected) for way, call in running.items()}
-    seconds: dict[str, list[float]] = {way: [] for way in running}
+    errors = {way: checked(call, given, expected) for way, call in candidates.items()}
+    seconds: dict[str, list[float]] = {way: [] for way, told in errors.items() if isinstance(told, float)}
     for _ in range(rounds):
-        for way, call in running.items():
+        for way in seconds:
+            call = candidates[way]
             start = time.perf_counter()
             for _ in range(times):
                 result = call(*given)
             jax.block_until_ready(result)
             seconds[way].append((time.perf_counter() - start) / times)
-    return results | {way: (median(seconds[way]), errors[way]) for way in running}
+    return errors | {way: (median(each), errors[way]) for way, each in seconds.items()}
 
 
 def fastest(results: dict) -> str:
@@ -129,12 +138,12 @@ def main() -> None:
     dtype, kind = jnp.bfloat16, jax.devices()[0].device_kind
     rows, everything, chosen = [], {}, {}
     for layer in LAYERS[: args.layers]:
-        side, channels, size, stride = layer
-        name = f"{side}x{side}x{channels}, {size}x{size}/{stride}, {jnp.dtype(dtype)}"
         made = programs(args.batch, layer)
         for which in TILINGS:
             candidates = {way: program for (owner, way), program in made.items() if owner == which}
-            results = measure(candidates, arrays(which, args.batch, layer, dtype), args.rounds, args.times)
+            given = arrays(which, args.batch, layer, dtype)
+            results = measure(candidates, given, args.rounds, args.times)
+            name = depthwise_gpu.layer(*given[:2], Window(layer[3], ()))
             best = fastest(results)
             everything.setdefault(name, {})[which] = results
             if best != "lax":
