@@ -9,6 +9,8 @@ network needs (work.py) a second, over those of a large matrix product and a lar
 """
 
 import argparse
+import json
+import pathlib
 import sys
 
 from side_by_side import Peer, in_turns, median, table
@@ -36,9 +38,12 @@ def main() -> None:
     parser.add_argument("--torch", default="", help="Python with torch and timm")
     parser.add_argument("--keras", default="", help="Python with keras and tensorflow")
     parser.add_argument("--compile", action="store_true", help="add PyTorch with torch.compile")
+    parser.add_argument("--plain", action="store_true", help="add ours without our kernels")
     parser.add_argument("--network", choices=SIZES, nargs="*", default=list(SIZES))
     parser.add_argument("--mode", choices=("train", "predict"), nargs="*", default=["train", "predict"])
     parser.add_argument("--batch", type=int, nargs="*", help="images a step; the default is 16 for B0, 8 for the U-Net")
+    parser.add_argument("--size", type=int, nargs=2, help="height and width; the default is the networks' own")
+    parser.add_argument("--json", type=pathlib.Path, help="file for all that was measured")
     parser.add_argument("--bytes_per_value", type=int, default=4, help="2 for bfloat16")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="timed together in each round")
@@ -46,10 +51,21 @@ def main() -> None:
     limits = limits_of_machine(args.torch)
     print(f"large matrix product {limits['flops'] / 1e9:.0f} GFLOP/s, large copy {limits['bytes'] / 1e9:.1f} GB/s\n")
     print(table(HEADER, []), flush=True)
+    everything = []
     for network in args.network:
+        size = args.size or SIZES[network]
+        cases = [(mode, batch) for mode in args.mode for batch in args.batch or [CPU_BATCH[network]]]
+        peers = {case: _start(args, network, *case, size) for case in cases}  # all at once, since most only compile
+        for peer in (peer for started in peers.values() for peer in started.values()):
+            peer.wait()
         for mode in args.mode:
-            rows = [row for batch in args.batch or [CPU_BATCH[network]] for row in _measure(args, network, mode, batch)]
-            print("\n".join(_lines(network, mode, rows, limits, args.bytes_per_value)), flush=True)
+            rows = [row for case in cases if case[0] == mode for row in _measure(args, case[1], peers[case])]
+            print("\n".join(_lines(network, mode, rows, size, limits, args.bytes_per_value)), flush=True)
+            everything.append({"network": network, "mode": mode, "size": size, "limits": limits, "rows": rows})
+            if args.json:
+                args.json.write_text(json.dumps(everything, indent=1))
+        for peer in (peer for started in peers.values() for peer in started.values()):
+            peer.close()
 
 
 def limits_of_machine(torch: str) -> dict[str, float]:
@@ -65,33 +81,34 @@ def limits_of_machine(torch: str) -> dict[str, float]:
     return {name: max(a[name] for each in answers.values() for a in each) for name in ("flops", "bytes")}
 
 
-def _measure(args, network: str, mode: str, batch: int) -> list[tuple[str, int, float, dict, dict]]:
-    """Returns peer, batch, images a second, last answer, and what the peer said first."""
-    height, width = SIZES[network]
-    case = ["--network", network, "--mode", mode, "--batch", batch, "--size", height, width]
+def _start(args: argparse.Namespace, network: str, mode: str, batch: int, size: tuple[int, int]) -> dict[str, Peer]:
+    """Starts the peers of one case; those with a GPU keep on it what they need."""
+    case = ["--network", network, "--mode", mode, "--batch", batch, "--size", *size]
     peers = {"ours": Peer(sys.executable, "our_networks.py", *case)}
+    if args.plain:
+        peers["ours, plain"] = Peer(sys.executable, "our_networks.py", *case, "--plain")
     if args.torch:
         peers["PyTorch"] = Peer(args.torch, "torch_networks.py", *case)
     if args.torch and args.compile:
         peers["PyTorch, compiled"] = Peer(args.torch, "torch_networks.py", *case, "--compile")
     if args.keras:
         peers["Keras"] = Peer(args.keras, "keras_networks.py", *case)
-    for peer in peers.values():
-        peer.wait()
+    return peers
+
+
+def _measure(args: argparse.Namespace, batch: int, peers: dict[str, Peer]) -> list[tuple[str, int, float, dict, dict]]:
+    """Returns peer, batch, images a second, last answer, and what the peer said first."""
     answers = in_turns(peers, args.steps, args.rounds)
-    for peer in peers.values():
-        peer.close()
     return [
         (name, batch, batch * args.steps / median([a["seconds"] for a in each]), each[-1], peers[name].about)
         for name, each in answers.items()
     ]
 
 
-def _lines(network, mode, rows, limits, bytes_per_value) -> list[str]:
+def _lines(network, mode, rows, size, limits, bytes_per_value) -> list[str]:
     """Returns the line of each peer at its best batch."""
     best = {name: max((row for row in rows if row[0] == name), key=lambda row: row[2]) for name, *_ in rows}
-    height, width = SIZES[network]
-    needed = work(network, height, width, train=mode == "train", bytes_per_value=bytes_per_value)
+    needed = work(network, *size, train=mode == "train", bytes_per_value=bytes_per_value)
     lines = []
     for name, batch, rate, answer, about in best.values():
         cells = [

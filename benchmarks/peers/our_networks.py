@@ -1,5 +1,7 @@
 """Our EfficientNet-B0 or U-Net: the very steps that a run compiles, from uint8 images to loss or probability."""
 
+import contextlib
+
 import jax
 import numpy as np
 import optax
@@ -8,6 +10,7 @@ from steps import arguments, serve_steps
 
 from segfusion_jax import EfficientNet, UNet, functional
 from segfusion_jax.config import Bridge, Classifier, Parallel, Segmenter
+from segfusion_jax.ops import native
 from segfusion_jax.runtime.devices import keep_memory, make_devices
 from segfusion_jax.training import steps as training_steps
 from segfusion_jax.training.state import create_state
@@ -16,6 +19,11 @@ from segfusion_jax.training.state import create_state
 def main() -> None:
     """Builds the network and serves its steps."""
     args = arguments()
+    with native.disabled() if args.plain else contextlib.nullcontext():
+        _serve(args)
+
+
+def _serve(args):
     keep_memory()
     devices = make_devices(Parallel())
     dtype, bridge = devices.compute_dtype("auto"), Bridge(mode="none")

@@ -16,6 +16,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--plain", action="store_true", help="ours without our kernels")
     return parser.parse_args()
 
 

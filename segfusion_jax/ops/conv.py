@@ -7,7 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from segfusion_jax.ops import native
-from segfusion_jax.ops.epilogue import Convolution, native_linear, with_activation, with_moments
+from segfusion_jax.ops.epilogue import (
+    Convolution,
+    activation_after,
+    moments_after,
+    native_linear,
+    with_activation,
+    with_moments,
+)
 from segfusion_jax.ops.normalization import Activation, Moments, channel_moments, check_channels, identity
 from segfusion_jax.ops.window import Padding, Window
 
@@ -119,7 +126,14 @@ def _kernel_gradient(x, shape, gradient, window):
     return native.call("conv_kernel_gradient", like_kernel, x, gradient, **window.attributes(shape[0]))
 
 
-_CONV = Convolution("conv", _is_built, _lax_linear, _lax_gradients, _native_gradients)
+_CONV = Convolution(
+    "conv",
+    _is_built,
+    functools.partial(moments_after, _lax_linear),
+    functools.partial(activation_after, _lax_linear),
+    _lax_gradients,
+    _native_gradients,
+)
 
 
 def _native_transposed_conv(x, kernel, bias):

@@ -2,7 +2,8 @@
 
 XLA's grouped convolution is 15-30 times slower on a CPU than adding up shifted, scaled copies of the input, and its
 kernel gradient is slower still. On a CPU without a native kernel all three passes are therefore written as shifts;
-elsewhere they are `lax` convolutions, which cuDNN and the TPU's compiler serve well.
+elsewhere they are `lax` convolutions, which cuDNN and the TPU's compiler serve well, but for layers that were measured
+to be faster by the kernels of depthwise_gpu.py.
 """
 
 import functools
@@ -13,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segfusion_jax.ops import native
-from segfusion_jax.ops.epilogue import Convolution, with_activation, with_moments
+from segfusion_jax.ops import depthwise_gpu, native
+from segfusion_jax.ops.epilogue import Convolution, activation_after, moments_after, with_activation, with_moments
 from segfusion_jax.ops.normalization import Activation, Moments, identity
 from segfusion_jax.ops.window import Padding, Window
 
@@ -62,15 +63,29 @@ def _native_gradients(x, kernel, gradient, *, window):
     return dx, native.call("depthwise_kernel_gradient", like_kernel, x, gradient, **attributes)
 
 
+def _moments(x, kernel, *, window):
+    if tiling := depthwise_gpu.tiling("moments", x, kernel, window):
+        return depthwise_gpu.conv_moments(x, kernel, window, tiling)
+    return moments_after(_linear, x, kernel, window=window)
+
+
+def _activated(x, kernel, bias, *, window, activation):
+    if tiling := depthwise_gpu.tiling("activation", x, kernel, window):
+        return depthwise_gpu.conv_activation(x, kernel, bias, window, tiling, activation)
+    return activation_after(_linear, x, kernel, bias, window=window, activation=activation)
+
+
+def _gradients(x, kernel, gradient, *, window):
+    if tiling := depthwise_gpu.tiling("gradients", x, kernel, window):
+        return depthwise_gpu.gradients(x, kernel, gradient, window, tiling)
+    return _shifted_on_cpu(_shifted_gradients, _lax_gradients, window, x, kernel, gradient)
+
+
 def _linear(x, kernel, *, window):
     return _shifted_on_cpu(_shifted_linear, _lax_linear, window, x, kernel)
 
 
-def _gradients(x, kernel, gradient, *, window):
-    return _shifted_on_cpu(_shifted_gradients, _lax_gradients, window, x, kernel, gradient)
-
-
-_DEPTHWISE = Convolution("depthwise", _is_built, _linear, _gradients, _native_gradients)
+_DEPTHWISE = Convolution("depthwise", _is_built, _moments, _activated, _gradients, _native_gradients)
 
 
 def _shifted_on_cpu(shifted, in_lax, window, *arrays):

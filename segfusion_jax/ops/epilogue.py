@@ -21,14 +21,16 @@ class Convolution(NamedTuple):
     Attributes:
       name: name of its native kernel.
       is_built: `(size of the kernel, stride)` -> whether there are native kernels for them.
-      linear: `(x, kernel)` -> the convolution alone, by XLA.
-      gradients: `(x, kernel, gradient)` -> those of x and of the kernel, by XLA.
+      moments: `(x, kernel)` -> the convolution and the moments of what it makes, in JAX.
+      activated: `(x, kernel, bias)` and an `activation` by name -> activation(convolution + bias), in JAX.
+      gradients: `(x, kernel, gradient)` -> those of x and of the kernel, in JAX.
       native_gradients: `(x, kernel, gradient)` -> the same by native kernels.
     """
 
     name: str
     is_built: Callable[[int, int], bool]
-    linear: Callable[..., jax.Array]
+    moments: Callable[..., tuple[jax.Array, Moments]]
+    activated: Callable[..., jax.Array]
     gradients: Callable[..., tuple[jax.Array, jax.Array]]
     native_gradients: Callable[..., tuple[jax.Array, jax.Array]]
 
@@ -44,7 +46,7 @@ def with_moments(
     """
     window.check(x, kernel)
     in_native = functools.partial(_native_moments, convolution, window)
-    in_jax = functools.partial(_jax_moments, convolution, window)
+    in_jax = functools.partial(convolution.moments, window=window)
     return native.either(in_native, in_jax, x, kernel, is_built=_is_built(convolution, kernel, window))
 
 
@@ -74,7 +76,7 @@ def with_activation(
     window.check(x, kernel)
     check_channels(kernel.shape[-1], bias=bias)
     in_native = functools.partial(_native_activation, convolution, window, activation)
-    in_jax = functools.partial(_jax_activation, convolution, window, activation)
+    in_jax = functools.partial(convolution.activated, window=window, activation=activation)
     is_built = activation in NATIVE_ACTIVATIONS and _is_built(convolution, kernel, window)
     return native.either(in_native, in_jax, x, kernel, bias, is_built=is_built)
 
@@ -92,6 +94,27 @@ def _activation_backward(convolution, window, activation, residuals, gradient):
 
 
 with_activation.defvjp(_activation_forward, _activation_backward)
+
+
+def moments_after(
+    linear: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, *, window: Window
+) -> tuple[jax.Array, Moments]:
+    """Returns what `linear(x, kernel, window=window)` makes, and its moments, in a pass of their own."""
+    y = linear(x, kernel, window=window)
+    return y, channel_moments(y)
+
+
+def activation_after(
+    linear: Callable[..., jax.Array],
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    *,
+    window: Window,
+    activation: Activation,
+) -> jax.Array:
+    """Returns activation(linear(x, kernel, window=window) + bias)."""
+    return activation(linear(x, kernel, window=window) + bias)
 
 
 def native_linear(name: str, x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -113,15 +136,6 @@ def _native(name, x, kernel, bias, window, *, activation, moments) -> Any:
     shapes = window.output_shape(x, kernel), (moments,), (moments,)
     outputs = tuple(jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes)
     return native.call(name, outputs, x, kernel, bias, activation=activation, **window.attributes(kernel.shape[0]))
-
-
-def _jax_moments(convolution, window, x, kernel):
-    y = convolution.linear(x, kernel, window=window)
-    return y, channel_moments(y)
-
-
-def _jax_activation(convolution, window, activation, x, kernel, bias):
-    return activation(convolution.linear(x, kernel, window=window) + bias)
 
 
 def _is_built(convolution, kernel, window):

@@ -74,6 +74,11 @@ def disabled() -> Iterator[None]:
         _allowed.reset(token)
 
 
+def allowed() -> bool:
+    """Returns whether what is traced may use our kernels, for a CPU or a GPU: it may not within `disabled`."""
+    return _allowed.get()
+
+
 def either(kernel: Callable, fallback: Callable, *arrays: jax.Array, is_built: bool = True) -> Any:
     """Calls `kernel` for float32 where the CPU is the backend and the kernels are there; else `fallback`, its equal.
 
@@ -86,7 +91,7 @@ def either(kernel: Callable, fallback: Callable, *arrays: jax.Array, is_built: b
       *arrays: arguments; their dtypes and sizes decide.
       is_built: whether there is a kernel for what else is asked.
     """
-    is_served = is_built and _allowed.get() and all(array.dtype == jnp.float32 and array.size for array in arrays)
+    is_served = is_built and allowed() and all(array.dtype == jnp.float32 and array.size for array in arrays)
     return (kernel if is_served and jax.default_backend() == "cpu" and available() else fallback)(*arrays)
 
 

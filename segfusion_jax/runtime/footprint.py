@@ -109,8 +109,8 @@ def find_collectives(hlo_text: str) -> list[Collective]:
         if header := _COMPUTATION.match(line):
             computation = header[1]
         elif (match := _COLLECTIVE.match(line)) and not _ALONE.search(line):
-            found.append((computation, match[2], _num_bytes(match[1])))
-    times = _times(hlo_text) if found else {}
+            found.append((computation, match[2], shape_bytes(match[1])))
+    times = executions(hlo_text) if found else {}
     return [Collective(kind, num_bytes, times[computation]) for computation, kind, num_bytes in found]
 
 
@@ -119,7 +119,7 @@ def tree_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _num_bytes(shape: str) -> int:
+def shape_bytes(shape: str) -> int:
     """Returns the bytes of an array `f32[2,3]{1,0}` or of a tuple of arrays; a part of a byte counts as one."""
     total = 0
     for letters, bits, dimensions in _ARRAY.findall(shape):
@@ -129,7 +129,7 @@ def _num_bytes(shape: str) -> int:
     return total
 
 
-def _times(hlo_text: str) -> dict[str, int]:
+def executions(hlo_text: str) -> dict[str, int]:
     """Returns how often each computation runs, by its name."""
     callers: dict[str, list[tuple[str, int]]] = {}
     computation = ""

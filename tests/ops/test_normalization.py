@@ -200,6 +200,20 @@ def test_one_nan_makes_all_of_its_channel_nan(route, activation, value):
     assert np.isnan(y[..., 17]).all()
 
 
+def test_elsewhere_both_moments_are_one_pass_and_no_gradient_is_kept_between_two():
+    x, scale = jnp.ones((2, 4, 5, 8), jnp.bfloat16), jnp.ones(8)
+
+    def text(function):
+        return jax.jit(function).trace(x).lower(lowering_platforms=("cuda",)).as_text()
+
+    def loss(x):
+        return normalize(x, scale, scale, jax.nn.silu)[0].astype(jnp.float32).sum()
+
+    assert text(channel_moments).count("stablehlo.reduce(") == 1
+    assert "optimization_barrier" not in text(loss)
+    assert "optimization_barrier" in text(jax.grad(loss))
+
+
 def test_of_no_images_nothing_is_made(route):
     x, scale, bias = jnp.zeros((0, 4, 5, 3)), jnp.ones(3), jnp.zeros(3)
     assert scale_shift(x, scale, bias, jax.nn.silu).shape == x.shape
