@@ -17,10 +17,11 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" JAX_COMPILATION_CACHE_DIR=${
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 
 if [ -n "${SHRUNK:-}" ]; then
-  layers="--batch=1 --layers=1 --rounds=1 --times=1" batch=2 images=40 trace=--network=unet
+  layers="--batch=1 --layers=1 --rounds=1 --times=1" batch=2 images=40 trace=--network=unet flags=
   networks="--size 32 48 --rounds=1 --steps=1" loop="--steps=64 --rounds=1"
 else
   layers="--batch=256" batch=256 images=1000 trace=--network=efficientnet_b0
+  flags=--xla_gpu_enable_command_buffer= # none: within CUDA graphs a trace does not tell instructions apart
   networks="--bytes_per_value=2 --compile --plain --rounds=5" loop="--steps=200 --rounds=1"
 fi
 
@@ -58,14 +59,14 @@ if [ -z "${SHRUNK:-}" ] && [ -f "$out/depthwise_gpu.json" ]; then
 fi
 [ -n "${SHRUNK:-}" ] || measure efficientnet_b0 150 "$python" benchmarks/networks.py --torch="$torch" \
   --network efficientnet_b0 --batch $batch --json="$out/efficientnet_b0.json" $networks
-measure trace_train 60 "$python" benchmarks/trace.py $trace --batch=$batch --out="$out"
+XLA_FLAGS=$flags measure trace_train 60 "$python" benchmarks/trace.py $trace --batch=$batch --out="$out"
 measure unet 130 "$python" benchmarks/networks.py --torch="$torch" --network unet --batch $((batch / 2)) \
   --json="$out/unet.json" $networks
 measure loop 120 "$python" benchmarks/loop.py --config="$out/config.py" --batch=$batch $loop
 if [ -z "${SHRUNK:-}" ]; then
   measure larger 120 "$python" benchmarks/networks.py --torch="$torch" --network efficientnet_b0 --batch 512 \
     --json="$out/larger.json" $networks
-  measure trace_predict 40 "$python" benchmarks/trace.py --mode=predict --batch=$batch --out="$out"
+  XLA_FLAGS=$flags measure trace_predict 40 "$python" benchmarks/trace.py --mode=predict --batch=$batch --out="$out"
   for flag in xla_gpu_enable_latency_hiding_scheduler=true xla_gpu_autotune_level=0 xla_gpu_enable_command_buffer= \
     xla_gpu_cudnn_gemm_fusion_level=2 xla_gpu_enable_triton_gemm=false; do
     XLA_FLAGS="--$flag" measure "flag_${flag%%=*}" 60 "$python" benchmarks/networks.py \

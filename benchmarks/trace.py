@@ -10,7 +10,6 @@ import argparse
 import collections
 import json
 import pathlib
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -32,16 +31,11 @@ def device_seconds(folder: pathlib.Path) -> dict[str, float]:
     for plane in gpus or planes:
         for line in plane.lines:
             if not gpus or line.name.startswith("Stream"):
-                for name, duration in _instructions(line):
-                    seconds[name] += duration
+                for event in line.events:
+                    name = dict(event.stats).get("hlo_op") or (event.name if gpus else None)
+                    if name:
+                        seconds[str(name)] += event.duration_ns / 1e9
     return seconds
-
-
-def _instructions(line) -> Iterator[tuple[str, float]]:
-    for event in line.events:
-        name = dict(event.stats).get("hlo_op")
-        if name:
-            yield str(name), event.duration_ns / 1e9
 
 
 def main() -> None:
