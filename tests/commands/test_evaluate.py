@@ -18,6 +18,7 @@ from segfusion_jax.pipeline import external
 from segfusion_jax.serving.ensembles import Classes
 from tests import tiny
 from tests.datasets.rows import row
+from tests.report.html_page import HtmlPage
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,35 @@ def test_wrong_options_are_refused_before_the_work(parse, tmp_path, wrong):
     words = ("evaluate", "--model", tmp_path, "--collection", "synthetic", "--output", tmp_path / "o", *wrong)
     with pytest.raises(ValueError, match=f"{wrong[0]} = {wrong[1]}: "):
         evaluate.run(parse(*words))
+
+
+def test_each_collection_has_its_root_its_title_and_its_folder(parse, tmp_path):
+    words = ["evaluate", "--model", tmp_path, "--output", tmp_path / "o", "--group", "patient"]
+    three = ["--collection", "image_folder", "--root", "a", "--collection", "isic2017", "--root", "b"]
+    found = evaluate._named(parse(*words, *three, "--collection", "image_folder", "--root", "c"))
+    own = {"labels": "", "group": "patient"}
+    assert found == {
+        "image_folder": ("image folder", "image_folder", {"root": "a"} | own),
+        "isic2017": ("ISIC 2017", "isic2017", {"root": "b", "labels": "", "group": ""}),
+        "image_folder2": ("image folder 2", "image_folder", {"root": "c"} | own),
+    }
+    for wrong, told in (
+        (["--collection", "isic2017", "--collection", "isic2020", "--root", "a"], "2 --collection and 1 --root"),
+        (["--collection", "image_folder", "--collection", "image_folder"], "each must stand once"),
+        (["--collection", "isic2017"], "--labels and --group say how an image_folder is read"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            evaluate._named(parse(*words, *wrong))
+
+
+def test_the_page_sets_home_beside_the_collection(finished, judged):
+    folder, _ = judged
+    text = " ".join(HtmlPage((folder / "index.html").read_text()).text.split())
+    home = json.loads((finished / "model/metadata.json").read_text())["metrics"]["classification"]["roc_auc"]["value"]
+    assert f"synthetic lesions, at home 20 {home:.3f}" in text
+    assert "Classification" in text and "What this page contains" in text
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert figures >= {"elsewhere", "roc_curve", "reliability", "overlays_worst"}
 
 
 MASKS = {row(number).image_id: MaskRow(row(number).image_id, "0", 0.2, "") for number in range(10)}

@@ -87,6 +87,12 @@ def folder(found, tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+def masked(one: external.External) -> external.External:
+    """The same, as if its images had no labels of both kinds."""
+    metrics = {name: value for name, value in one.metrics.items() if name not in ("classification", "subgroups")}
+    return dataclasses.replace(one, metrics=metrics)
+
+
 def test_the_first_thing_is_home_beside_elsewhere_and_its_origins(found, folder):
     page = HtmlPage((folder / "index.html").read_text())
     far = found[1].classified
@@ -120,7 +126,6 @@ def test_each_collection_has_its_sections_and_alone_they_bear_no_name(found, fol
     several = HtmlPage((folder / "index.html").read_text()).source
     for title in ("Near collection: Classification", "Far collection: Segmentation", "Far collection: Subgroups"):
         assert f"<h2>{title}</h2>" in several
-    external_page.draw(tmp_path, model(), found[0], resamples=100)
     external_page.write(tmp_path, model(), {tmp_path: found[0]}, photographs=True, pseudonyms="")
     alone = HtmlPage((tmp_path / "index.html").read_text()).source
     assert "<h2>Classification</h2>" in alone and "SegFusion on Near collection</h1>" in alone
@@ -128,9 +133,9 @@ def test_each_collection_has_its_sections_and_alone_they_bear_no_name(found, fol
 
 
 def test_without_photographs_there_is_none_of_an_earlier_page_either(found, tmp_path):
-    external_page.draw(tmp_path, model(), found[0], resamples=100)
+    external_page.draw(tmp_path, model(), masked(found[0]), resamples=100)
     assert (tmp_path / "figures/overlays_worst.png").exists()
-    external_page.draw(tmp_path, model(), dataclasses.replace(found[0], overlays={}), resamples=100)
+    external_page.draw(tmp_path, model(), dataclasses.replace(masked(found[0]), overlays={}), resamples=100)
     external_page.write(tmp_path, model(), {tmp_path: found[0]}, photographs=False, pseudonyms="key.csv")
     assert not list((tmp_path / "figures").glob("overlays_*"))
     text = " ".join(HtmlPage((tmp_path / "index.html").read_text()).text.split())
@@ -138,9 +143,6 @@ def test_without_photographs_there_is_none_of_an_earlier_page_either(found, tmp_
 
 
 def test_of_masks_alone_only_these_are_compared(found, tmp_path):
-    metrics = {name: value for name, value in found[0].metrics.items() if name not in ("classification", "subgroups")}
-    only = dataclasses.replace(found[0], metrics=metrics)
-    external_page.draw(tmp_path, model(), only, resamples=100)
-    external_page.write(tmp_path, model(), {tmp_path: only}, photographs=True, pseudonyms="")
+    external_page.write(tmp_path, model(), {tmp_path: masked(found[0])}, photographs=True, pseudonyms="")
     text = HtmlPage((tmp_path / "index.html").read_text()).text
     assert "Decisions cannot be judged" in text and "mean Dice" in text and "Classification" not in text
