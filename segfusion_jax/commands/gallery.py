@@ -64,7 +64,7 @@ def write(folder: pathlib.Path, decisions: Sequence[str]) -> None:
 </head>
 <body>
 <a class="skip" href="#cards">Skip to the results</a>
-<p class="use">{USE}</p>
+<aside class="use" aria-label="What it is for">{USE}</aside>
 <header>
 <h1>Predictions</h1>
 <p class="verdict">{len(rows):,} images.{left}{prevalence} All numbers are in

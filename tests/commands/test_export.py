@@ -34,3 +34,16 @@ def test_sizes_that_are_none_are_refused(finished, tmp_path, capsys):
     command = ["export", "--model", str(finished), "--output", str(tmp_path), "--image-size", "0", "48"]
     assert main.main(command) == 1
     assert "image_size = (0, 48): must be (height, width) in pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--format", "onnx"], "'web' goes into a folder of its own"),
+        (["--image-size", "32", "48"], "--image-size: not with --format web"),
+    ],
+)
+def test_what_does_not_go_with_a_site_is_refused_before_the_model_is_read(tmp_path, capsys, options, told):
+    command = ["export", "--model", "nowhere", "--output", str(tmp_path / "site"), "--format", "web"]
+    assert main.main([*command, *options]) == 1
+    assert told in capsys.readouterr().err and not (tmp_path / "site").exists()

@@ -10,7 +10,7 @@ from segfusion_jax.runtime.downloads import Remote, fetch
 from tests import file_server
 
 CONTENT = np.random.default_rng(0).bytes(700_001)
-SHA256, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
+SHA256, SHA512, MD5 = (hashlib.new(name, CONTENT).hexdigest() for name in ("sha256", "sha512", "md5"))
 FILENAME = "weights.pth"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from segfusion_jax.runtime import downloads, progress
 from segfusion_jax.runtime.downloads import Remote, announced_size, fetch
-from tests.runtime.fetching import CONTENT, FILENAME, MD5, SHA256, check_failure, check_success, part, remote
+from tests.runtime.fetching import CONTENT, FILENAME, MD5, SHA256, SHA512, check_failure, check_success, part, remote
 
 
 def archive(**members: bytes) -> bytes:
@@ -125,7 +125,7 @@ class TestChecks:
         check_success(server, tmp_path, sha256=SHA256[:8])
 
     def test_every_known_fact_is_checked(self, server, tmp_path):
-        check_success(server, tmp_path, sha256=SHA256.upper(), md5=MD5, size=len(CONTENT))
+        check_success(server, tmp_path, sha256=SHA256.upper(), sha512=SHA512, md5=MD5, size=len(CONTENT))
 
     def test_nothing_needs_to_be_known(self, server, tmp_path):
         check_success(server, tmp_path, sha256="")
@@ -136,6 +136,7 @@ class TestChecks:
             ("sha256", "0" * 64, SHA256),
             ("sha256", "0" * 8, SHA256),
             ("sha256", SHA256[1:9], SHA256),
+            ("sha512", "0" * 128, SHA512),
             ("md5", "0" * 32, MD5),
             ("md5", SHA256, MD5),
         ],
