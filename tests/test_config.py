@@ -143,8 +143,18 @@ def with_values(**changes) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(values, convert_dict=True)
 
 
+OWN = (
+    "data.classes",
+    "data.positive",
+    "metric_logger",
+    "segmenter.augmentation.extra",
+    "classifier.augmentation.extra",
+)
+
+
 def test_every_field_is_held_below():
-    assert set(flat(Config())) == {*FIELDS, "data.collections"}  # which test_collections.py holds
+    others = {"data.collections", *OWN}  # which test_collections.py, and the last tests, hold
+    assert set(flat(Config())) == {*FIELDS} | others
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -209,7 +219,7 @@ def test_a_wrong_value_is_refused_with_path_value_and_what_is_accepted(field):
         ({"segmenter.image_size": (16.0, 16)}, r"config.segmenter.image_size = \(16.0, 16\): .* two whole numbers"),
         ({"classifier.image_size": 224}, "config.classifier.image_size = 224: .* two whole numbers"),
         ({"bridge": "dim"}, "config.bridge = 'dim': must be a section of fields"),
-        ({"nonsense": 1}, r"config.nonsense = 1: unknown field; accepted are seed, compute_dtype, data, splits"),
+        ({"nonsense": 1}, r"config.nonsense = 1: unknown field; accepted are seed, compute_dtype, metric_logger, data"),
         (
             {"bridge.mod": "dim"},
             r"config.bridge.mod = 'dim': unknown field \(did you mean mode\?\); accepted are mode, masks, alpha",
@@ -345,3 +355,32 @@ def test_shipped_configs_are_accepted(name):
     assert shipped.data.collection == {"released": "image_folder", "dermoscopy": ""}.get(name, name.partition(":")[0])
     if shipped.data.collection in ("isic2019", "isic2020"):
         assert shipped.data.collections == {"ham10000": config.Source(use="masks")}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"classes": "cat"}, "classes = 'cat': must be two names or more"),
+        ({"classes": "cat,,dog"}, "none of them empty"),
+        ({"classes": "cat,CAT"}, "there twice in any case"),
+        ({"positive": "cat"}, "positive = 'cat': must be some of data.classes = ''"),
+        ({"classes": "cat,dog", "positive": "cat,dog"}, "and not all"),
+        ({"classes": "cat,dog", "target": "diagnosis"}, "target = 'diagnosis': must be left as it is"),
+        ({"classes": "cat,dog", "collection": "ham10000"}, "one collection that is read as image_folder"),
+    ],
+)
+def test_own_classes_that_cannot_be(values, told):
+    with pytest.raises(ValueError, match=told):
+        config.Data(**{"collection": "image_folder"} | values)
+
+
+@pytest.mark.parametrize("section", [config.Segmenter, config.Classifier])
+def test_an_own_augmentation_is_a_name_and_needs_the_host(section):
+    extra = config.Augmentation(extra="mine.hairs:drawn")
+    assert section(augmentation=extra).augmentation.extra == "mine.hairs:drawn"
+    with pytest.raises(ValueError, match="augmentation.extra = .*: must be '' with training.on_device_data"):
+        section(augmentation=extra, training=dataclasses.replace(section().training, on_device_data=True))
+    with pytest.raises(ValueError, match="extra = 'hairs': must be"):
+        config.Augmentation(extra="hairs")
+    with pytest.raises(ValueError, match="metric_logger = 'wandb': must be"):
+        Config(metric_logger="wandb")

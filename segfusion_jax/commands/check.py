@@ -37,14 +37,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(f"{arguments.path}: no such folder or file")
     label_map = pathlib.Path(arguments.labels).expanduser() if arguments.labels else None
     named = str(label_map) if label_map and label_map.exists() else ""
-    data = Data(collection="image_folder", root=str(path), labels=named, group=arguments.group)
+    data = Data(
+        collection="image_folder", root=str(path), labels=named, group=arguments.group, classes=arguments.classes
+    )
     contents = image_folder.understand(Folder(path), data)
     stored = _stored(contents.records, data)
     problems = [*contents.problems, *(one for one in stored if isinstance(one, Problem))]
     readable = [one for one in stored if isinstance(one, Stored)]
-    target, told = _write_labels(path, label_map, contents)
+    target, told = _write_labels(path, label_map, contents, data)
     split, folds, is_followed = own_split_told(contents.records, stored, data)
-    lines = [*contents.read_as, *_images(contents.records, readable), *split, *_labels(contents), *_unread(contents)]
+    lines = [
+        *contents.read_as,
+        *_images(contents.records, readable),
+        *split,
+        *_labels(contents, data),
+        *_unread(contents),
+    ]
     say(
         "\n".join(
             [
@@ -81,20 +89,20 @@ def _images(records: Sequence[Record], stored: Sequence[Stored]) -> list[str]:
     return [*lines, f"equal files: {equal}; pairs of equal or nearly equal pictures: {near}"]
 
 
-def _labels(contents: Contents) -> list[str]:
+def _labels(contents: Contents, data: Data) -> list[str]:
     """Says what each label means, the most frequent first."""
     lines = []
     for (written, text), count in collections.Counter(contents.labels).most_common():
-        lines.append(f"label {written!r}: {count} images, {_meaning(text)[1]}")
+        lines.append(f"label {written!r}: {count} images, {_meaning(text, data)[1]}")
     return lines
 
 
-def _meaning(text: str) -> tuple[str | None, str]:
+def _meaning(text: str, data: Data) -> tuple[str | None, str]:
     """Returns what a label means as a label map says it, None where that is not known; and in words."""
     try:
-        diagnosis, malignant = labels.read(text)
+        diagnosis, malignant = labels.read(text, data.own_classes)
     except ValueError:
-        near = labels.suggest(text)
+        near = labels.suggest(text, data.own_classes)
         return None, f"NOT KNOWN{f': did you mean {near}?' if near else ''}"
     kind = {0: "benign", 1: "malignant", -1: ""}[malignant]
     return diagnosis or kind, f"{diagnosis} ({kind})" if diagnosis else kind or "no label"
@@ -116,7 +124,7 @@ def _problems(problems: Sequence[Problem]) -> list[str]:
     return lines
 
 
-def _write_labels(path: pathlib.Path, named: pathlib.Path | None, contents: Contents) -> tuple[str, str]:
+def _write_labels(path: pathlib.Path, named: pathlib.Path | None, contents: Contents, data: Data) -> tuple[str, str]:
     """Writes a label map unless there is one; returns its path where it must be named, and what was done, in words."""
     beside = (path if path.is_dir() else path.parent) / _LABELS
     target = named or (beside if os.access(beside.parent, os.W_OK) else pathlib.Path(_LABELS).absolute())
@@ -127,8 +135,10 @@ def _write_labels(path: pathlib.Path, named: pathlib.Path | None, contents: Cont
     lines += [f"{meaning} = {json.dumps(name)}" for meaning, name in contents.columns.items()]
     lines += ["", "[values.label]"]
     for written, text in sorted(contents.labels):
-        meant, words = _meaning(text)
-        line = f"{json.dumps(written)} = {json.dumps(labels.suggest(text) if meant is None else meant)}"
+        meant, words = _meaning(text, data)
+        line = (
+            f"{json.dumps(written)} = {json.dumps(labels.suggest(text, data.own_classes) if meant is None else meant)}"
+        )
         lines.append(f"# {line}  # {words}" if meant is None else line)
     write_text(target, "\n".join(lines) + "\n")
     return must, f"label map written, to be set right: {target}"
@@ -136,6 +146,7 @@ def _write_labels(path: pathlib.Path, named: pathlib.Path | None, contents: Cont
 
 def _command(data: Data, label_map: str, problems: Sequence[Problem], contents: Contents, folds: int) -> str:
     fields: dict[str, object] = {"data.root": data.root, "data.labels": label_map, "data.group": data.group}
+    fields["data.classes"] = data.classes
     fields["bridge.mode"] = "" if any(record.mask for record in contents.records) else "none"
     fields["splits.num_folds"] = folds
     fields["data.on_error"] = "skip" if problems else ""

@@ -21,7 +21,7 @@ from segfusion_jax.runtime.log import say
 from segfusion_jax.serving.model_folder import state_elsewhere
 from segfusion_jax.serving.segfusion import SegFusion
 
-_SHOWN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "segmentation")
+_SHOWN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "probabilities", "segmentation")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--output = {arguments.output}: is no folder")
     named = _named(arguments)
     key = Key(arguments.pseudonymise, apart=arguments.output) if arguments.pseudonymise else None
-    model = SegFusion.load(arguments.model)
+    model = SegFusion.load(arguments.model, plugins=arguments.plugin)
     assert model.folder is not None  # where it was loaded from
     parts = model.folder.read_parts()
     found = []
@@ -141,7 +141,9 @@ def _summary(title: str, metrics: Mapping[str, Any], rows: Sequence[Row], classi
         many = int(metrics["melanoma"]["n"]["value"])
         lines.append(f"melanoma: by its own probability, of {many:,} images whose label says whether they are one")
     if "diagnosis" in metrics:
-        lines.append(f"diagnoses: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes")
+        lines.append(
+            f"diagnoses or classes: of the {int(metrics['diagnosis']['n']['value']):,} images of the model's classes"
+        )
     flagged = metrics["novelty"]["flagged"]
     interval = f"{flagged['low']:.1%} to {flagged['high']:.1%}" if "low" in flagged else "no interval"
     told = f"{flagged['value']:.1%} ({interval})"
@@ -152,6 +154,9 @@ def _summary(title: str, metrics: Mapping[str, Any], rows: Sequence[Row], classi
 
 def _write_predictions(path: pathlib.Path, model: SegFusion, external: External) -> None:
     classified = external.classified
+    if model.threshold is None:
+        _write_classes(path, model, external)
+        return
     columns = ["image_id", "group", "label", "probability", "decision", "fallback", "diagnosis"]
     lines = [
         [row.image_id, row.group, "" if side < 0 else side, repr(float(probability))]
@@ -162,3 +167,15 @@ def _write_predictions(path: pathlib.Path, model: SegFusion, external: External)
         )
     ]
     write_table(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)
+
+
+def _write_classes(path: pathlib.Path, model: SegFusion, external: External) -> None:
+    """Writes what images are called where no class is looked for."""
+    names, classified = model.classes, external.classified
+    lines = [
+        [row.image_id, row.group, row.diagnosis, names[of_classes.argmax()], external.fallbacks[row.image_id]]
+        + list(map(repr, of_classes.tolist()))
+        for row, of_classes in zip(classified.rows, classified.of_classes, strict=True)
+    ]
+    columns = ["image_id", "group", "label", "decision", "fallback"]
+    write_table(path, [*columns, *(f"probability of {name}" for name in names)], lines)

@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if "web" in (arguments.format or ()):
         _check_web(arguments)
-    model = SegFusion.load(arguments.model, compute_dtype="float32")
+    model = SegFusion.load(arguments.model, compute_dtype="float32", plugins=arguments.plugin)
     try:
         with locked_folder(arguments.output, what=f"exports into {arguments.output}"):
             paths = _written(model, arguments)

@@ -42,12 +42,12 @@ def write(folder: pathlib.Path, decisions: Sequence[str]) -> None:
 
     Args:
       folder: what `segfusion predict` wrote.
-      decisions: what an image below the threshold is called, and one from it on.
+      decisions: what an image below the threshold is called, and one from it on; () where no class is looked for.
     """
-    rows, settings = read_rows(folder), json.loads((folder / SETTINGS).read_text())
+    rows, settings = [*map(_with_probability, read_rows(folder))], json.loads((folder / SETTINGS).read_text())
     shown = sorted(range(len(rows)), key=lambda number: -float(rows[number]["probability"] or 2))[:MOST]
     views = [view for view in _VIEWS if (folder / view).is_dir() and (view != "overlays" or settings["overlays"])]
-    cards = "\n".join(_card(number, rows[number], decisions[1], views) for number in sorted(shown))
+    cards = "\n".join(_card(number, rows[number], decisions[1] if decisions else "", views) for number in sorted(shown))
     style, script = _resource("page.css") + _resource("gallery/gallery.css"), _resource("gallery/gallery.js")
     left = "" if len(shown) == len(rows) else f" These are the {MOST:,} of the highest probability."
     kinds, at = _kinds([rows[number] for number in shown]), settings["prevalence"]
@@ -123,6 +123,11 @@ def _options(titles: Mapping[str, str]) -> str:
     return "".join(f'<option value="{_text(value)}">{_text(title)}</option>' for value, title in titles.items())
 
 
+def _with_probability(row: Row) -> Row:
+    """Returns a row with the probability of what is looked for; where nothing is, of what the image is called."""
+    return {"probability": row.get(f"{_CLASS}{row['decision']}", ""), **row}
+
+
 def _kinds(rows: Sequence[Row]) -> dict[str, str]:
     """Returns the kinds of images that there are, each with its number."""
     counts = collections.Counter(kind for row in rows for kind in _kinds_of(row))
@@ -175,14 +180,15 @@ def _pictures(name: str, views: Sequence[str]) -> str:
 
 def _numbers(row: Row, positive: str) -> str:
     probability, is_positive = percent(float(row["probability"])), row["decision"] == positive
+    of = _text(positive or row["decision"])
     classes = {column.removeprefix(_CLASS): float(row[column]) for column in row if column.startswith(_CLASS)}
     diagnoses = "".join(map(_diagnosis, sorted(classes.items(), key=lambda item: -item[1])))
     lesion = "no usable mask" if row["fallback"] else f"{percent(float(row['mask_share']))} of the image"
     facts = _facts({"Lesion": lesion, "Novelty": f"{float(row['novelty']):.2f}"}.items())
     return (
         f'<p class="probability"><strong>{probability}</strong> <span class="decision{" positive" * is_positive}">'
-        f'called {_text(row["decision"])}</span></p><p class="at note">Probability of {_text(positive)}.</p>'
-        f"<table><caption>Probability of each diagnosis</caption><tbody>{diagnoses}</tbody></table>{facts}"
+        f'called {_text(row["decision"])}</span></p><p class="at note">Probability of {of}.</p>'
+        f"<table><caption>Probability of each class</caption><tbody>{diagnoses}</tbody></table>{facts}"
     )
 
 

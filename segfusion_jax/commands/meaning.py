@@ -18,8 +18,8 @@ class Meaning:
     """What is known of the decisions of a model at one threshold.
 
     Attributes:
-      negative: what an image below the threshold is called.
-      positive: what one from the threshold on is called.
+      negative: what an image below the threshold is called; "" where no class is looked for.
+      positive: what one from the threshold on is called; "" likewise.
       reached: sensitivity and specificity by where they were measured: "at home", and "on" another collection.
       several: whether there are more classes than the two that are decided between.
       prevalence: share of malignant images that the probabilities are told for, where it is not the model's own.
@@ -40,7 +40,9 @@ class Meaning:
         """
         assert model.folder is not None  # where it was loaded from
         stated, reached = model.folder.metadata, {}
-        if _alike(model.threshold, stated.threshold):
+        if model.threshold is None:
+            return cls("", "", {}, len(model.classes) > 2)
+        if stated.threshold is not None and _alike(model.threshold, stated.threshold):
             elsewhere = {f"on {one['title']}": one["found"] for one in stated.elsewhere}
             reached = {HOME: stated.tested, **elsewhere}
         for point in stated.operating_points:
@@ -62,8 +64,12 @@ class Meaning:
     def told(self, row: Mapping[str, str]) -> list[str]:
         """Returns what is said of an image below its picture, line by line, by its row in the table."""
         at = "" if self.prevalence is None else f" at a prevalence of {percent(self.prevalence)}"
-        lines = [f"{self.positive}: {percent(float(row['probability']))}{at}, called {row['decision']}"]
-        if self.several:
+        if not self.positive:
+            share = float(row[f"probability of {row['decision']}"])
+            lines = [f"{row['decision']}: {percent(share)}"]
+        else:
+            lines = [f"{self.positive}: {percent(float(row['probability']))}{at}, called {row['decision']}"]
+        if self.several and self.positive:
             probable = float(row[f"probability of {row['diagnosis']}"])
             lines.append(f"most probable: {row['diagnosis']}, {percent(probable)}")
         if row["familiar"] == "0":
@@ -71,7 +77,7 @@ class Meaning:
         lines += [
             f"such decisions {where}: sensitivity {found['sensitivity']:.2f}, specificity {found['specificity']:.2f}"
             for where, found in self.reached.items()
-        ] or ["how often decisions at this threshold are right is not known"]
+        ] or ["how often decisions at this threshold are right is not known"] * bool(self.positive)
         return [*lines, USE]
 
 

@@ -48,6 +48,16 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_classes(parser: argparse.ArgumentParser) -> None:
+    """Adds somebody's own classes."""
+    parser.add_argument(
+        "--classes",
+        default="",
+        metavar="NAMES",
+        help="your own classes, by commas, as data.classes has them: labels and folders are called so",
+    )
+
+
 def add_privacy(parser: argparse.ArgumentParser) -> None:
     """Adds what a page for others leaves out."""
     parser.add_argument("--no-photographs", action="store_true", help="leave out every picture of a patient")
@@ -60,7 +70,19 @@ def add_privacy(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds a model, and the code that it may need."""
+    parser.add_argument("--model", required=True, type=pathlib.Path, metavar="DIR", help="released model, or a workdir")
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="code of the model's maker that may be imported, where its backbone is such; as often as needed",
+    )
+
+
 def add_model_and_output(parser: argparse.ArgumentParser) -> None:
     """Adds a model and the folder that is written."""
-    parser.add_argument("--model", required=True, type=pathlib.Path, metavar="DIR", help="released model, or a workdir")
+    add_model(parser)
     parser.add_argument("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder that is written")

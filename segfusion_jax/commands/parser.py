@@ -136,6 +136,7 @@ def _check(check: argparse.ArgumentParser) -> None:
     """
     check.add_argument("path", metavar="PATH", help="folder, zip archive, or table that ends in .csv or .tsv")
     options.add_reading(check)
+    options.add_classes(check)
 
 
 def _splits(splits: argparse.ArgumentParser) -> None:
@@ -299,7 +300,7 @@ def _serve(serve: argparse.ArgumentParser) -> None:
     ask. Over a limit a request is refused by a status that says so. docs/serve.md shows requests and answers. Needs the
     packages of segfusion_jax[serve].
     """
-    serve.add_argument("--model", required=True, type=pathlib.Path, metavar="DIR", help="released model, or a workdir")
+    options.add_model(serve)
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="where it listens (8000); 0 = any free one")
     serve.add_argument(
         "--host",

@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
       FileNotFoundError: no model, or a name that is nothing.
-      ValueError: no images, a prevalence that is none, or an output folder of another command.
+      ValueError: no images, a prevalence or threshold that is none or that the model has no use for, or an output
+        folder of another command.
     """
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
         raise ValueError(f"--prevalence = {arguments.prevalence}: must be above 0 and below 1")
@@ -53,7 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dicom_seg:
         dicom_seg.check_installed()
     paths = images.find(arguments.images, without=arguments.output)
-    model = SegFusion.load(arguments.model)
+    model = SegFusion.load(arguments.model, plugins=arguments.plugin)
+    for name in ("prevalence", "threshold"):
+        if getattr(arguments, name) is not None and model.threshold is None:
+            classes = ", ".join(model.classes)
+            raise ValueError(f"--{name}: leave it out, since none of the model's classes ({classes}) is looked for")
     model.threshold = model.threshold if arguments.threshold is None else arguments.threshold
     with locked_folder(arguments.output, what=f"predicts into {arguments.output}"):
         return _run(model, paths, arguments)
@@ -81,7 +86,8 @@ def _run(model: SegFusion, paths: Mapping[pathlib.Path, str], arguments: argpars
         annotations.write(arguments.output)
     if arguments.spreadsheet:
         spreadsheet.write(arguments.output, arguments.spreadsheet)
-    gallery.write(arguments.output, model.classifiers.classes.binary_names)
+    classes = model.classifiers.classes
+    gallery.write(arguments.output, classes.binary_names if model.threshold is not None else ())
     _summarise(arguments.output, counts, len(paths) - len(left), time.monotonic() - start)
     if unexplained:
         say(f"evidence of {len(unexplained) - failed} images that were predicted before")
@@ -105,6 +111,8 @@ def _as_shown(row: Mapping[str, Any], paths: Mapping[pathlib.Path, str], output:
 
 def _columns(model: SegFusion, meaning: Meaning) -> list[str]:
     said = ("image", "sha256", "name", "probability", "decision", *meaning.columns, "diagnosis")
+    if model.threshold is None:  # nothing is looked for, and the decision is the most probable class
+        said = ("image", "sha256", "name", "decision")
     then = ("mask_share", "fallback", "novelty", "familiar", "error")
     return [*said, *(f"probability of {name}" for name in model.classes), *then]
 
@@ -211,11 +219,11 @@ def _job(
     if isinstance(prediction, str):
         say(f"{file.path}: {prediction}", error=True)
         return row | {"error": prediction}, None
+    if prediction.probability is not None:
+        row |= {"probability": f"{prediction.probability:.6f}", "diagnosis": prediction.most_probable}
     row |= {
-        "probability": f"{prediction.probability:.6f}",
-        "decision": meaning.positive if prediction.malignant else meaning.negative,
+        "decision": model.decision(prediction),
         **meaning.columns,
-        "diagnosis": max(prediction.probabilities, key=lambda name: prediction.probabilities[name]),
         **{f"probability of {one}": f"{value:.6f}" for one, value in prediction.probabilities.items()},
         "mask_share": f"{prediction.mask.mean():.5f}",
         "fallback": prediction.fallback,

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port = {arguments.port}: must be 0 to 65535")
     listening = server.listen(arguments.host, arguments.port)
-    model = SegFusion.load(arguments.model)
+    model = SegFusion.load(arguments.model, plugins=arguments.plugin)
 
     def predict(images: Sequence[np.ndarray], explain: bool) -> list[Prediction]:
         return model.predict(images, explain=explain)

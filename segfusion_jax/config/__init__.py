@@ -7,6 +7,7 @@ else sees a ConfigDict or a flag. It imports nothing of ours, and for the help n
 from segfusion_jax.config.data import COLLECTIONS as COLLECTIONS
 from segfusion_jax.config.data import Data as Data
 from segfusion_jax.config.data import Source as Source
+from segfusion_jax.config.fields import is_plugin as is_plugin
 from segfusion_jax.config.places import unplaced as unplaced
 from segfusion_jax.config.reading import flatten as flatten
 from segfusion_jax.config.root import Config as Config

@@ -5,7 +5,19 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from segfusion_jax.config.fields import Accepted, Named, Section, at_least, field, in_range, one_of, refuse, sides
+from segfusion_jax.config.fields import (
+    Accepted,
+    Named,
+    Section,
+    at_least,
+    field,
+    in_range,
+    is_plugin,
+    one_of,
+    plugin,
+    refuse,
+    sides,
+)
 
 COLLECTIONS = (
     *("synthetic", "ham10000", "isic2017", "isic2018", "isic2019", "isic2020", "isic2024"),
@@ -24,7 +36,7 @@ _READING = Accepted(
 class Source(Section):
     """One of several collections, and what it is for."""
 
-    reader: str = field("", one_of("", *COLLECTIONS))
+    reader: str = field("", plugin("", *COLLECTIONS))
     """How its files are laid out; "" = as those of the collection NAME."""
     root: str = field("")
     """Folder or zip of its files; "" looks for NAME/ in the folders of SEGFUSION_DATA."""
@@ -52,6 +64,10 @@ class Data(Section):
     """At an unusable file "raise" stops, "skip" leaves it out and lists it."""
     target: str = field("malignant", one_of("malignant", "melanoma", "diagnosis"))
     """What is told apart: malignant, or melanoma, from all else; or "diagnosis": all classes."""
+    classes: str = field("")
+    """Your own classes, in place of data.target, by commas: "cat_a,cat_b"; labels and folders are called so."""
+    positive: str = field("")
+    """Those of data.classes that are looked for, by commas; "" = none is, and only the classes are told apart."""
     labels: str = field("")
     """Label map of an image_folder's table ("segfusion check"); "" = labels.toml in it, if any."""
     group: str = field("")
@@ -90,6 +106,30 @@ class Data(Section):
             refuse(self, "collections", 'at least one whose use is not "masks"')
         if self.collections and self.collection == "synthetic" and "synthetic" not in self.collections:
             refuse(self, "collection", 'the first collection, or "" with those of data.collections alone')
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        names, sought = self.own_classes, self.own_positive
+        if self.classes and (len(names) < 2 or "" in names or len({name.casefold() for name in names}) < len(names)):
+            refuse(self, "classes", "two names or more, by commas, none of them empty or there twice in any case")
+        if self.positive and not set(sought) < set(names):
+            refuse(self, "positive", f"some of data.classes = {self.classes!r}, and not all")
+        if self.classes and self.target != "malignant":
+            refuse(self, "target", "left as it is where data.classes says what is told apart")
+        readers = [self.sources[name].reader or name for name in self.own]
+        if self.classes and (len(readers) > 1 or readers != ["image_folder"] and not is_plugin(readers[0])):
+            accepted = "empty, unless the images are one collection that is read as image_folder or by your own reader"
+            refuse(self, "classes", f"{accepted}; these are {', '.join(self.own)}")
+
+    @property
+    def own_classes(self) -> tuple[str, ...]:
+        """The names in `classes`, in their order; none where the collections say what is told apart."""
+        return _names(self.classes)
+
+    @property
+    def own_positive(self) -> tuple[str, ...]:
+        """The names in `positive`."""
+        return _names(self.positive)
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -129,3 +169,7 @@ class Data(Section):
             given = {"use": "masks"} | ({"root": folder} if folder else {})
             values["collections"] = {**sources, masks: {**sources.get(masks, {}), **given}}
         return values
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text.strip() else ()

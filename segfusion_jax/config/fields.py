@@ -5,10 +5,13 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any
+
+_PLUGIN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,23 @@ class Description:
 def one_of(*choices: str | int) -> Accepted:
     """Accepts these values."""
     return Accepted("one of " + ", ".join(map(repr, choices)), lambda value: value in choices)
+
+
+def plugin(*choices: str | int) -> Accepted:
+    """Accepts these values, and the name of somebody's own part, see `is_plugin`."""
+    listed = ", ".join(map(repr, choices))
+    return Accepted(
+        f"one of {listed}, or 'package.module:name' of your own", lambda value: value in choices or is_plugin(value)
+    )
+
+
+def is_plugin(value: object) -> bool:
+    """Returns whether a value names a part that somebody else wrote, by "package.module:name".
+
+    >>> is_plugin("mine.losses:asymmetric"), is_plugin("focal")
+    (True, False)
+    """
+    return isinstance(value, str) and bool(_PLUGIN.fullmatch(value))
 
 
 def in_range(low: float, high: float) -> Accepted:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from segfusion_jax.config import reading, sections
 from segfusion_jax.config.data import Data
-from segfusion_jax.config.fields import Section, at_least, field, one_of
+from segfusion_jax.config.fields import Section, at_least, field, is_plugin, one_of, plugin
 
 if TYPE_CHECKING:  # importing it takes a tenth of a second, which the help need not wait for
     import ml_collections
@@ -20,6 +20,8 @@ class Config(Section):
     """Seed of initial weights, dropout, input order and augmentation."""
     compute_dtype: str = field("auto", one_of("auto", "float32", "bfloat16"))
     """Dtype of the networks; "auto" = bfloat16 on an accelerator, float32 on a CPU."""
+    metric_logger: str = field("", plugin(""))
+    """Your own logger of metrics, beside metrics.jsonl."""
     data: Data = Data()
     splits: sections.Splits = sections.Splits()
     segmenter: sections.Segmenter = sections.Segmenter()
@@ -39,6 +41,19 @@ class Config(Section):
                 f"splits.protocol = {self.splits.protocol!r}: must be 'grouped', since data.collections.{limited[0]} "
                 f"is for {self.data.sources[limited[0]].use} only"
             )
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """The parts that somebody else wrote, "package.module:name", by the fields that name them."""
+        fields = {
+            "metric_logger": self.metric_logger,
+            "segmenter.augmentation.extra": self.segmenter.augmentation.extra,
+            "classifier.backbone": self.classifier.backbone,
+            "classifier.loss": self.classifier.loss,
+            "classifier.augmentation.extra": self.classifier.augmentation.extra,
+        }
+        fields |= {f"data.collections.{name}.reader": one.reader for name, one in self.data.collections.items()}
+        return {field: name for field, name in fields.items() if is_plugin(name)}
 
     @classmethod
     def from_config_dict(cls, config_dict: "ml_collections.ConfigDict") -> Self:

@@ -6,7 +6,18 @@ alone in `field(...)`.
 
 import dataclasses
 
-from segfusion_jax.config.fields import Accepted, Section, at_least, field, in_range, one_of, refuse, sides
+from segfusion_jax.config.fields import (
+    Accepted,
+    Section,
+    at_least,
+    field,
+    in_range,
+    is_plugin,
+    one_of,
+    plugin,
+    refuse,
+    sides,
+)
 
 BRIDGE_MODES = (
     *("none", "black", "dim", "soft", "dilate", "crop", "crop_dilate", "channel"),
@@ -80,6 +91,8 @@ class Augmentation(Section):
     """Degrees that hues turn by, drawn from [-hue, hue]."""
     white_balance: float = field(0.0, in_range(0, 0.9))
     """Each channel times a factor of its own from [1 - balance, 1 + balance]."""
+    extra: str = field("", plugin(""))
+    """Your own augmentation, done after these."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +142,14 @@ class Training(Section):
             refuse(self, "weight_decay", '0.0 with optimizer "adam"; "adamw" decays weights')
 
 
+def _check_extra(augmentation: Augmentation, training: Training) -> None:
+    if augmentation.extra and training.on_device_data:
+        raise ValueError(
+            f"augmentation.extra = {augmentation.extra!r}: must be '' with training.on_device_data, where images are "
+            "augmented on the device"
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segmenter(Section):
     """The U-Net and its training."""
@@ -160,6 +181,7 @@ class Segmenter(Section):
             raise ValueError(f"training.sampling = {self.training.sampling!r}: must be 'shuffled'")
         if self.training.best_metric == "balanced_accuracy":
             raise ValueError(f"training.best_metric = {self.training.best_metric!r}: must be 'score' or 'loss'")
+        _check_extra(self.augmentation, self.training)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,7 +217,7 @@ class Classifier(Section):
 
     image_size: tuple[int, int] = field((224, 224), sides(16))
     """Height and width in pixels."""
-    backbone: str = field("efficientnet_b0", one_of(*BACKBONES))
+    backbone: str = field("efficientnet_b0", plugin(*BACKBONES))
     """The network."""
     conventions: str = field("tensorflow", one_of(*CONVENTIONS), was="family")
     """Whose weights it takes: 'SAME' padding; of timm and torchvision symmetric."""
@@ -211,8 +233,8 @@ class Classifier(Section):
     """Share of the features before the last layer that a training step leaves out."""
     drop_path: float = field(0.2, in_range(0, 0.95))
     """Stochastic depth; block i of n is dropped with probability drop_path x i / n, from i = 0."""
-    loss: str = field("cross_entropy", one_of("cross_entropy", "focal"))
-    """Taken of a sigmoid, or, with data.target "diagnosis", of a softmax."""
+    loss: str = field("cross_entropy", plugin("cross_entropy", "focal"))
+    """Taken of a sigmoid; of a softmax with data.classes, and with data.target "diagnosis"."""
     focal_gamma: float = field(2.0, in_range(0, 10))
     """Exponent of "focal"."""
     class_weights: str = field("none", one_of("none", "balanced"))
@@ -238,6 +260,11 @@ class Classifier(Section):
             refuse(self, "class_weights", '"none" with training.sampling "balanced", which balances them already')
         if self.depth != 1 and self.backbone.startswith("mobilenet"):
             refuse(self, "depth", f"1.0 with backbone {self.backbone!r}")
+        ours = ("width", "depth", "conventions", "layer_decay") if is_plugin(self.backbone) else ()
+        for one in (one for one in dataclasses.fields(self) if one.name in ours):
+            if getattr(self, one.name) != one.default:
+                refuse(self, one.name, f"{one.default!r} with a backbone of your own, {self.backbone!r}")
+        _check_extra(self.augmentation, self.training)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

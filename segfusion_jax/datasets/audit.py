@@ -30,13 +30,16 @@ _SHORTCUT_BINS = 10
 _SHORTCUT_FOLDS = 5
 
 
-def audit(rows: Sequence[Row], problems: Sequence[Problem], told: Told) -> dict[str, Any]:
+def audit(
+    rows: Sequence[Row], problems: Sequence[Problem], told: Told, sides: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Counts per split, images left out, leakage, and shortcuts.
 
     Args:
       rows: all images, with their splits.
       problems: images left out.
       told: what is told apart.
+      sides: as in `shortcuts`.
 
     Returns:
       JSON-able: `images`, `groups`, `pictures` (images less those that repeat another), `classes` and `coarse`,
@@ -74,7 +77,7 @@ def audit(rows: Sequence[Row], problems: Sequence[Problem], told: Told) -> dict[
         "classified_tests": sum(row.target >= 0 for row in tests),
         "known": {name: len(some) for name, some in known.items()},
         "leaking": any(share > 0 for share in here.values()),
-        "shortcuts": shortcuts(rows),
+        "shortcuts": shortcuts(rows, sides),
     }
 
 
@@ -152,14 +155,23 @@ def expected_relative_share(groups: Sequence[str], test_size: int) -> float:
     return float(with_relative / total)
 
 
-def shortcuts(rows: Sequence[Row]) -> dict[str, float]:
+def shortcuts(rows: Sequence[Row], sides: Sequence[int] | None = None) -> dict[str, float]:
     """Returns the ROC-AUC with which each fact that is no look of the lesion tells malignant from benign, alone.
 
     0.5 = not at all. Numbers are cut into tenths; the score of a value is the share of malignant images that have it
-    in the other folds, folds being of whole groups. A fact that all images share is left out.
+    in the other folds, folds being of whole groups. A fact that all images share is left out, and all are where no
+    label says what is malignant.
+
+    Args:
+      rows: the images.
+      sides: of each target 1 or 0, which stands for malignant where somebody's own classes have two sides.
     """
-    labelled = [row for row in rows if row.malignant >= 0 and not row.copy]
-    labels = np.array([row.malignant for row in labelled])
+
+    def side(row: Row) -> int:
+        return row.malignant if sides is None else sides[row.target] if row.target >= 0 else -1
+
+    labelled = [row for row in rows if side(row) >= 0 and not row.copy]
+    labels = np.array([side(row) for row in labelled])
     names = {name: number for number, name in enumerate(sorted({row.group for row in labelled}))}
     folds = np.array([names[row.group] % _SHORTCUT_FOLDS for row in labelled])
     if not any(len(set(labels[folds == fold])) == 2 for fold in range(_SHORTCUT_FOLDS)) or len(names) < 2:

@@ -1,5 +1,5 @@
-"""Parts of few images: each has both kinds, what is looked for and what is not, and masks in more than one fold, where
-there are enough groups.
+"""Parts of few images: each has both kinds, what is looked for and what is not, or all of somebody's own classes, and
+masks in more than one fold, where there are enough groups.
 """
 
 import collections
@@ -21,12 +21,12 @@ def completed(
     """Returns dealt rows, of which a group is moved where a part has none of a kind and another part several.
 
     Shares of few images come to none; nothing is moved that a table, or the publisher, has placed, nor where every part
-    has both kinds. Where the masks of a part are all in one fold, a group of it goes to the next fold: the U-Net that
+    has all kinds. Where the masks of a part are all in one fold, a group of it goes to the next fold: the U-Net that
     never meets that fold would have none.
 
     Args:
       rows: the images, as `splits.deal` returns them.
-      judged: whether each target is of what is looked for: 1, 0, or -1 where it does not say.
+      judged: the kind of each target, as of `classes.kinds`; -1 where it does not say.
       splits: how they were dealt.
       sources: the collections by name.
     """
@@ -39,7 +39,7 @@ def completed(
     free = {row.group for row in rows if row.split in _PARTS}
     free -= {row.group for row in rows if row.partition == "test" or sources[row.source].use != "all"}
     deal = _Deal({name: members[0].split for name, members in groups.items()}, groups, judged)
-    for part, kind in itertools.product(_PARTS[splits.official_test :], (0, 1)):
+    for part, kind in itertools.product(_PARTS[splits.official_test :], sorted({*judged} - {-1})):
         able = [name for name in sorted(free) if deal.can_lend(name, kind)] if not deal.having(part, kind) else []
         if able:
             size = {name: (len(deal.having(deal.parts[name], kind)), -len(groups[name])) for name in able}

@@ -9,15 +9,15 @@ PARTS = 3
 
 
 def refuse_indivisible(
-    rows: Sequence[Row], judged: Sequence[int], read_as: Sequence[str], binary: Sequence[str]
+    rows: Sequence[Row], judged: Sequence[int], read_as: Sequence[str], names: Sequence[str]
 ) -> None:
     """Refuses images of which no seed could make three parts.
 
     Args:
       rows: the images of a run's own collection, joined to groups.
-      judged: whether each target is of what is looked for: 1, 0, or -1 where it does not say.
+      judged: the kind of each target, as of `classes.kinds`; -1 where it does not say.
       read_as: how the images were read, in sentences.
-      binary: what the classes are called that are not looked for, and those that are.
+      names: what the kinds are called.
 
     Raises:
       ValueError: no image has a label, all are of one kind, or a kind has fewer groups than there are parts.
@@ -29,11 +29,12 @@ def refuse_indivisible(
             f"none of the {len(rows)} images has a label. Name the column that holds it 'label', or in a labels.toml "
             f"([columns] label = \"NAME\"); 'segfusion check FOLDER' tells what is read.{how}"
         )
-    kinds = {name: [row for row in labelled if judged[row.target] == kind] for kind, name in enumerate(binary)}
+    kinds = {name: [row for row in labelled if judged[row.target] == kind] for kind, name in enumerate(names)}
     for name, members in kinds.items():
         others = ", ".join(f"{len(some)} {other}" for other, some in kinds.items() if other != name)
         if not members:
-            raise ValueError(f"no image is {name}, {others}: both kinds are needed, to learn from and to test on.{how}")
+            needed = "both kinds" if len(kinds) == 2 else "all kinds"
+            raise ValueError(f"no image is {name}, {others}: {needed} are needed, to learn from and to test on.{how}")
         groups = {row.group for row in members}
         if len(groups) < PARTS:
             which = ", ".join(_told(sorted(groups), members))

@@ -1,4 +1,4 @@
-"""What a run tells apart: two sides, or diagnoses, and which of them each image's label leaves possible."""
+"""What a run tells apart: two sides, diagnoses or somebody's own classes, and which of them a label leaves possible."""
 
 import collections
 from collections.abc import Mapping, Sequence
@@ -43,12 +43,15 @@ def targets(cases: Sequence[tuple[str, int]], data: Data) -> tuple[list[int], To
 
     Args:
       cases: diagnosis, a name of `taxonomy.ALL` or "" where unknown; and malignant: 1, 0, or -1 where unknown.
-      data: config, of which `target`, `actinic_keratosis` and `akiec` count.
+      data: config, of which `classes`, `target`, `actinic_keratosis` and `akiec` count.
 
     Returns:
       The target of each case, see `Told`, -1 where it takes no part; and what is told apart. Without
-      `data.target = "diagnosis"` the classes are two, of which 1 is the one that is looked for, and no label is coarse.
+      `data.target = "diagnosis"` the classes are two, of which 1 is the one that is looked for, and no label is coarse;
+      with `data.classes` they are these, and no label is coarse either.
     """
+    if data.own_classes:
+        return places(cases, data.own_classes, data)
     if data.target != "diagnosis":
         told = Told(("benign", "malignant") if data.target == "malignant" else ("other", "melanoma"), {})
         number = {name: place for place, name in enumerate(told.classes)} | {"": -1}
@@ -60,8 +63,11 @@ def targets(cases: Sequence[tuple[str, int]], data: Data) -> tuple[list[int], To
 def places(cases: Sequence[tuple[str, int]], classes: Sequence[str], data: Data) -> tuple[list[int], Told]:
     """Returns the target of each case among given diagnoses; arguments and results otherwise as of `targets`.
 
-    A label that leaves all classes possible, or none, takes no part.
+    A label that leaves all classes possible, or none, takes no part. With `data.classes`, labels are classes or none.
     """
+    if data.own_classes:
+        own = {name: place for place, name in enumerate(classes)}
+        return [own.get(diagnosis, -1) for diagnosis, _ in cases], Told(tuple(classes), {})
     meant = {name: _leaves(name, data) for name in taxonomy.ALL}
     number, coarse = {}, {}
     known = {taxonomy.label(*case) for case in cases if not _excluded(case[0], data)}
@@ -78,11 +84,39 @@ def places(cases: Sequence[tuple[str, int]], classes: Sequence[str], data: Data)
 
 
 def positive(classes: Sequence[str], data: Data) -> tuple[bool, ...]:
-    """Returns whether each class of `targets` is one that is looked for: a malignant one, or melanoma."""
+    """Returns whether each class of `targets` is one that is looked for: a malignant one, melanoma, or one of
+    `data.positive`, without which no own class is.
+    """
+    if data.own_classes:
+        return tuple(name in data.own_positive for name in classes)
     if data.target != "diagnosis":
         return False, True
     malignant = _leaves("malignant", data)
     return tuple(name == taxonomy.AKIEC or _leaves(name, data) <= malignant for name in classes)
+
+
+def sides(classes: Sequence[str], sought: Sequence[bool]) -> tuple[str, str] | None:
+    """Returns what the own classes that are not `sought` are called together, and those that are; None if none are.
+
+    >>> sides(("cat_a", "cat_b", "cat_c"), (False, True, False))
+    ('not cat_b', 'cat_b')
+    """
+    if not any(sought):
+        return None
+    wanted = " or ".join(name for name, is_sought in zip(classes, sought, strict=True) if is_sought)
+    others = [name for name, is_sought in zip(classes, sought, strict=True) if not is_sought]
+    return others[0] if len(others) == 1 else f"not {wanted}", wanted
+
+
+def kinds(told: Told, data: Data) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Returns the kind of each target, -1 where its label does not say, and what kinds are called.
+
+    Of each kind there must be images to learn from and to test on: of both sides, or of each of somebody's own classes.
+    """
+    if data.own_classes:
+        return tuple(range(len(told.classes))), told.classes
+    names = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
+    return judged(told, positive(told.classes, data)), names
 
 
 def judged(told: Told, sought: Sequence[bool]) -> tuple[int, ...]:

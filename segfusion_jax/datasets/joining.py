@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segfusion_jax import config
-from segfusion_jax.datasets import merging
-from segfusion_jax.datasets.collections import READERS, ham10000, image_folder, isic2019, isic2020, official
+from segfusion_jax.datasets import merging, taxonomy
+from segfusion_jax.datasets.collections import find_reader, ham10000, image_folder, isic2019, isic2020, official
 from segfusion_jax.datasets.collections.unread import unread
 from segfusion_jax.datasets.files import Folder
 from segfusion_jax.datasets.published import FILES, download
@@ -83,7 +83,7 @@ def collect(data: config.Data) -> Collection:
 
 def publishers(data: config.Data) -> list[Any]:
     """Returns the modules of `collections` that read what is classified."""
-    return [READERS[kind] for kind in dict.fromkeys(reader(name, data.sources) for name in data.own)]
+    return [find_reader(kind) for kind in dict.fromkeys(reader(name, data.sources) for name in data.own)]
 
 
 def titles(data: config.Data) -> str:
@@ -92,7 +92,7 @@ def titles(data: config.Data) -> str:
 
 
 def reader(name: str, sources: Mapping[str, config.Source]) -> str:
-    """Returns the name in `READERS` of what reads a collection."""
+    """Returns the name of what reads a collection, as `find_reader` takes it."""
     return sources[name].reader or name
 
 
@@ -146,17 +146,34 @@ def _of(wanted: str, roots: Mapping[str, Folder], sources: Mapping[str, config.S
 def _read(name: str, root: Folder, data: config.Data) -> Contents:
     """Reads a collection, and tells what is passed over in it."""
     kind = reader(name, data.sources)
-    found = image_folder.understand(root, data) if kind == "image_folder" else _published(READERS[kind], root, data)
+    found = image_folder.understand(root, data) if kind == "image_folder" else _published(kind, root, data)
     count = collections.Counter(record.image_id for record in found.records)
     twice = [Problem(one, f"id seen twice: in {n} parts of the collection") for one, n in count.items() if n > 1]
     records = [dataclasses.replace(record, source=name) for record in found.records if count[record.image_id] == 1]
     return dataclasses.replace(found, records=records, problems=[*found.problems, *twice])
 
 
-def _published(source: Any, root: Folder, data: config.Data) -> Contents:
+def _published(kind: str, root: Folder, data: config.Data) -> Contents:
+    source = find_reader(kind)
     records, problems = source.read(root, data)
+    if config.is_plugin(kind):
+        _check_records(kind, records, problems, data)
     passed_over = unread(root, records, problems, source.TABLES) if hasattr(source, "TABLES") else {}
     return Contents(records, problems, passed_over=passed_over)
+
+
+def _check_records(kind: str, records: Sequence[Any], problems: Sequence[Any], data: config.Data) -> None:
+    """Checks what somebody's own reader returns, of which nothing may be passed over in silence."""
+    where = f"{kind!r} does not meet its protocol (segfusion_jax.plugins.protocols.Reader)"
+    for what, found, wanted in (("records", records, Record), ("problems", problems, Problem)):
+        strange = [one for one in found if not isinstance(one, wanted)]
+        if strange:
+            raise ValueError(f"{where}: {what} are {wanted.__name__}; there is {strange[0]!r}")
+    labels = ("", *data.own_classes) if data.own_classes else ("", *taxonomy.ALL)
+    for one in records:
+        if one.diagnosis not in labels or one.malignant not in (-1, 0, 1):
+            told = f"diagnosis {one.diagnosis!r} and malignant {one.malignant!r} of {one.image_id}"
+            raise ValueError(f"{where}: diagnosis is one of {labels}, malignant 1, 0 or -1; {told}")
 
 
 def _root(data: config.Data, name: str) -> Folder:
@@ -172,7 +189,7 @@ def _root(data: config.Data, name: str) -> Folder:
         folder = locations.cache_folder() / "downloads" / kind
         download(kind, folder)
         return Folder(folder)
-    published = READERS[kind]
+    published = find_reader(kind)
     error = official.missing(
         f"folder {named or name}", root=None, title=published.TITLE, address=published.ADDRESS, collection=name
     )

@@ -122,11 +122,10 @@ def prepare(
     rows = [dataclasses.replace(row, target=target) for row, target in zip(rows, targets, strict=True)]
     rows = deal(rows, splits, data.sources, possible=told.possible)
     if for_training:
-        judged = classes.judged(told, classes.positive(told.classes, data))
+        judged, kinds = classes.kinds(told, data)
         rows = both_kinds.completed(rows, judged, splits, data.sources)
         own = [row for row in rows if row.source in data.own]
-        binary = ("other", "melanoma") if data.target == "melanoma" else ("benign", "malignant")
-        refuse_indivisible(own, judged, [*collection.read_as, *told_of_seen], binary)
+        refuse_indivisible(own, judged, [*collection.read_as, *told_of_seen], kinds)
         _check_classes(rows, told, data, splits)
     rows += seen
     table.write_problems(splits_folder / "problems.csv", problems)
@@ -137,7 +136,8 @@ def prepare(
         },
     }
     where = {"records": store.name, "records_folder": str(records_folder.absolute())}
-    facts = {**where, "own_split": len(own_split.named(rows)), **read, **audit(rows, problems, told)}
+    sides = classes.judged(told, classes.positive(told.classes, data)) if data.own_positive else None
+    facts = {**where, "own_split": len(own_split.named(rows)), **read, **audit(rows, problems, told, sides)}
     facts["seen"] = told_of_seen
     facts |= union(rows, collection.merged, data.sources)
     identity.write(splits_folder / _CONTENTS, found)
@@ -332,14 +332,14 @@ def _row(position: int, example: dict[str, Any]) -> Row:
 
 
 def _check_classes(rows: Sequence[Row], told: classes.Told, data: config.Data, splits: config.Splits) -> None:
-    """Checks that train has all classes, and each other split positive and negative images to be measured on."""
-    judged = classes.judged(told, classes.positive(told.classes, data))
+    """Checks that train has all classes, and each other split images of all kinds to be measured on."""
+    judged, kinds = classes.kinds(told, data)
     for name in ("train", "validation", "test"):
         targets = [row.target for row in rows if row.split == name and row.source in data.own]
-        kinds = {judged[target] for target in targets if target >= 0} - {-1}
-        if len(kinds) < 2 or (name == "train" and not set(range(len(told.classes))) <= set(targets)):
+        found = {judged[target] for target in targets if target >= 0} - {-1}
+        if len(found) < len(kinds) or (name == "train" and not set(range(len(told.classes))) <= set(targets)):
             counts = ", ".join(f"{targets.count(number)} {label}" for number, label in enumerate(told.labels))
-            needed = "all classes" if name == "train" or len(told.classes) == 2 else "benign and malignant classes"
+            needed = "all classes" if name == "train" or kinds == told.classes else "benign and malignant classes"
             remedy = f"Change splits.seed = {splits.seed} or the fractions, or bring more images."
             if own_split.named(rows):
                 remedy = "So says the column split: name more images there, or leave it empty where any may go."

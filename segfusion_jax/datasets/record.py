@@ -16,7 +16,7 @@ class Record:
       mask: the encoded annotation of the lesion; None = not annotated.
       lesion_id: id of the lesion shown; "" = unknown.
       patient_id: id of the patient; "" = unknown.
-      diagnosis: a name of `taxonomy.DIAGNOSES` or `taxonomy.RESTS`; "" = unknown.
+      diagnosis: a name of `taxonomy.DIAGNOSES` or `taxonomy.RESTS`, or one of `Data.own_classes`; "" = unknown.
       malignant: 1, 0, or -1 = unknown.
       age: years; NaN = unknown.
       sex: "female", "male", or "" = unknown.

@@ -49,6 +49,51 @@ def ranking(labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Hash
     return {name: section[name] for name in ("roc_auc", "pr_auc", "prevalence", "n", "groups")}
 
 
+def probabilities(
+    targets: np.ndarray, of_classes: np.ndarray, groups: Sequence[Hashable], *, resamples: int
+) -> Section:
+    """Returns how right the probabilities of classes are: the log loss of the labels, and the expected calibration
+    error of the most probable class, whose label is whether it is the right one.
+
+    Args:
+      targets: [n] number of each image's class.
+      of_classes: [n, classes], rows sum to 1.
+      groups: [n] name of each image's group.
+      resamples: number of resamples of the groups, for the interval of the log loss.
+
+    Raises:
+      ValueError: as `expected_calibration_error` and `bootstrap.entries`.
+    """
+    of_labels = np.take_along_axis(of_classes, targets[:, None], axis=1)[:, 0]
+    losses = -np.log(np.maximum(of_labels, np.finfo(np.float64).eps))
+    right = of_classes.argmax(axis=1) == targets
+    values = {
+        "log_loss": float(losses.mean()),
+        "ece": calibration.expected_calibration_error(right, of_classes.max(axis=1)),
+    }
+    return bootstrap.entries(values, {"log_loss": weighted.mean(losses)}, groups, resamples=resamples)
+
+
+def against_the_rest(
+    targets: np.ndarray,
+    of_classes: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[Hashable],
+    *,
+    resamples: int,
+) -> dict[str, Section]:
+    """Returns how well the probability of each class ranks, by its name: `ranking` of each that some images are of and
+    some are not.
+
+    Arguments and errors are those of `diagnosis`.
+    """
+    there = [number for number in range(len(names)) if 0 < np.count_nonzero(targets == number) < len(targets)]
+    return {
+        names[number]: ranking(targets == number, of_classes[:, number], groups, resamples=resamples)
+        for number in there
+    }
+
+
 def diagnosis(
     targets: np.ndarray,
     probabilities: np.ndarray,

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from segfusion_jax.config import Augmentation
+from segfusion_jax.runtime import plugins
 
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 """RGB to luma and two axes of chroma (NTSC, 1953)."""
@@ -16,7 +17,16 @@ def augment(
     """Returns image and mask, moved and recoloured by what is drawn; shapes are those of `warp`."""
     height, width = mask.shape
     image, mask = warp(image, mask, draw(augmentation, height, width, rng, 1)[0])
-    return recolour(image, draw_colours(augmentation, rng, 1)[0]), mask
+    return extra(recolour(image, draw_colours(augmentation, rng, 1)[0]), mask, augmentation, rng)
+
+
+def extra(
+    image: np.ndarray, mask: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns image and mask after somebody's own augmentation, `augmentation.extra`, if there is one."""
+    if not augmentation.extra:
+        return image, mask
+    return plugins.load(augmentation.extra, "augmentation.extra")(image, mask, rng)
 
 
 def draw(augmentation: Augmentation, height: int, width: int, rng: np.random.Generator, count: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from grain.multiprocessing import SharedMemoryArray
 
 from segfusion_jax.config import Augmentation, Input
 from segfusion_jax.input import sampling
-from segfusion_jax.input.augment import draw, draw_colours, recolour, warp
+from segfusion_jax.input.augment import draw, draw_colours, extra, recolour, warp
 from segfusion_jax.input.examples import Batch, Examples, Source, empty_batch
 from segfusion_jax.runtime.progress import logged
 
@@ -34,7 +34,8 @@ class _Draw(grain.transforms.Map):
     """What a process does in a step to its share of the B examples.
 
     `index` int32 [share] says which they are, `matrix` float32 [share, 2, 3] and `colours` float32 [share, 3, 4] how
-    they are augmented. All is drawn for the whole batch, so that it is the same on any number of processes.
+    they are augmented, and `seed` int64 [share] is that of somebody's own augmentation, where there is one. All is
+    drawn for the whole batch, so that it is the same on any number of processes.
     """
 
     stream: "TrainStream"
@@ -47,11 +48,14 @@ class _Draw(grain.transforms.Map):
         rng = np.random.default_rng((stream.seed, 1, element))
         matrices = draw(stream.augmentation, *stream.examples.image_size, rng, len(indices))
         colours = draw_colours(stream.augmentation, rng, len(indices))
-        return {
+        drawn = {
             "index": indices[share].astype(np.int32),
             "matrix": matrices[share].astype(np.float32),
             "colours": colours[share].astype(np.float32),
         }
+        if stream.augmentation.extra:
+            drawn["seed"] = rng.integers(1 << 62, size=len(indices))[share]
+        return drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,7 @@ class _Read(grain.transforms.Map):
 
     source: Source
     image_size: tuple[int, int]
+    augmentation: Augmentation
 
     def map(self, element: Batch) -> Batch:
         batch = empty_batch(len(element["index"]), self.image_size)
@@ -67,7 +72,10 @@ class _Read(grain.transforms.Map):
         for place, (index, matrix, colours) in enumerate(drawn):
             example = self.source[index]
             image, mask = warp(example["image"], example["mask"][..., 0], matrix)
-            batch["image"][place], batch["mask"][place, ..., 0] = recolour(image, colours), mask
+            image = recolour(image, colours)
+            if self.augmentation.extra:
+                image, mask = extra(image, mask, self.augmentation, np.random.default_rng(element["seed"][place]))
+            batch["image"][place], batch["mask"][place, ..., 0] = image, mask
             batch["label"][place] = example["label"]
         return batch
 
@@ -120,7 +128,11 @@ class TrainStream:
         # Workers never come to an end by themselves: Grain would keep the last batch in a cycle of garbage, and two
         # threads then close its shared memory, the second perhaps a file that got the same descriptor in between.
         end = sys.maxsize if config.num_workers else stop
-        dataset = grain.MapDataset.range(start, end).map(drawn).map(_Read(self.examples, self.examples.image_size))
+        dataset = (
+            grain.MapDataset.range(start, end)
+            .map(drawn)
+            .map(_Read(self.examples, self.examples.image_size, self.augmentation))
+        )
         with contextlib.closing(_read_ahead(dataset, config)) as read, _released() as watched:
             yield from map(watched, itertools.islice(read, stop - start))
 

@@ -19,7 +19,7 @@ from segfusion_jax.models.layers import conventions_of
 from segfusion_jax.models.preprocessing import Preprocessing
 from segfusion_jax.models.pretrained import is_unet, load_pretrained, load_weights
 from segfusion_jax.models.unet import EncoderUNet, UNet
-from segfusion_jax.runtime import locations
+from segfusion_jax.runtime import locations, plugins
 
 _METADATA = "metadata.json"  # of a released model's folder
 
@@ -53,19 +53,19 @@ def make_classifier(
     num_logits: int = 1,
 ) -> Functional:
     """Makes a classifier of as many channels as the bridge's mode gives; `seed` as in `make_unet`."""
+    common: dict[str, Any] = dict(num_classes=num_logits, channels=MODES[bridge.mode].channels, dropout=config.dropout)
+    common |= dict(drop_path=config.drop_path, axis_name=axis_name, remat=remat, dtype=dtype)
+    preprocess = preprocessing.IMAGENET._replace(image_size=config.image_size)
+    if configs.is_plugin(config.backbone):
+        theirs = functools.partial(plugins.load(config.backbone, "classifier.backbone"), **common)
+        return functional(_made(theirs, seed), preprocess)
     make = functools.partial(
         ImageClassifier,
         _plan(config.backbone, config.width, config.depth),
-        num_classes=num_logits,
-        channels=MODES[bridge.mode].channels,
-        dropout=config.dropout,
-        drop_path=config.drop_path,
         conventions=conventions_of(config.backbone, config.conventions),
-        axis_name=axis_name,
-        remat=remat,
-        dtype=dtype,
+        **common,
     )
-    return functional(_made(make, seed), preprocessing.IMAGENET._replace(image_size=config.image_size))
+    return functional(_made(make, seed), preprocess)
 
 
 def load_unet(config: configs.Segmenter, unet: Functional) -> Functional:

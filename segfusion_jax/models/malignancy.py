@@ -1,4 +1,7 @@
-"""Malignancy of several classes: the sum over those that count as malignant, on the host and on the device."""
+"""Malignancy of several classes: the sum over those that count as malignant, on the host and on the device.
+
+Of somebody's own classes it is the sum over those that are looked for.
+"""
 
 from collections.abc import Sequence
 
@@ -30,7 +33,8 @@ def malignancy_logit(logits: jax.Array, positive: Sequence[bool]) -> jax.Array:
 
     Args:
       logits: float32, [batch, 1] of class 1 against class 0, which is the result, or [batch, classes].
-      positive: whether each class counts as malignant, at least one of each kind.
+      positive: whether each class counts as malignant, at least one of each kind; or none does, and of each image its
+        most probable class counts.
 
     Returns:
       [batch] float32, finite however small p or 1 - p is.
@@ -38,4 +42,6 @@ def malignancy_logit(logits: jax.Array, positive: Sequence[bool]) -> jax.Array:
     if logits.shape[-1] == 1:
         return logits[:, 0]
     chosen = np.array(positive)
+    if not chosen.any():
+        chosen = jax.nn.one_hot(logits.argmax(-1), logits.shape[-1]) == 1
     return jax.nn.logsumexp(logits, axis=-1, where=chosen) - jax.nn.logsumexp(logits, axis=-1, where=~chosen)

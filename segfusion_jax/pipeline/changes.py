@@ -10,7 +10,7 @@ import numpy as np
 from segfusion_jax.config import Config
 from segfusion_jax.datasets import identity, prepared
 from segfusion_jax.pipeline import released
-from segfusion_jax.pipeline.dependence import DEPENDS, PLACES, TRAINED, stage_of, values
+from segfusion_jax.pipeline.dependence import ADDED, DEPENDS, PLACES, TRAINED, stage_of, values
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.training.optimizer import make_schedule
 
@@ -57,7 +57,8 @@ def changes(
         return Changes({})
     theirs, ours = values(written["config"]), values(json.loads(run.config.to_json()))
     begun = [stage for stage in DEPENDS if _is_begun(run, stage)]
-    differing = [name for name in theirs.keys() ^ ours.keys() if not name.startswith("data.collections.")]
+    free = ("data.collections.", *ADDED)
+    differing = [name for name in theirs.keys() ^ ours.keys() if not name.startswith(free)]
     unknown = sorted(name for name in differing if stage_of(name) != "report")  # which any version may write again
     unknown += [] if "files" in written else ["digests of the files"]
     if unknown:

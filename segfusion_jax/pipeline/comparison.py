@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segfusion_jax.config import flatten, unplaced
+from segfusion_jax.config import Data, flatten, unplaced
 from segfusion_jax.evaluation import bootstrap, weighted
 from segfusion_jax.evaluation.weighted import Statistic
 from segfusion_jax.pipeline.run import Run
@@ -54,14 +54,29 @@ class Scores:
         return self.image_ids == other.image_ids and np.array_equal(self.labels, other.labels)
 
 
+def check_sides(data: Data) -> None:
+    """Checks that there are decisions of two kinds, which are what is compared.
+
+    Raises:
+      ValueError: none of somebody's own classes is looked for.
+    """
+    if data.own_classes and not data.own_positive:
+        raise ValueError(
+            f"data.positive = '': must name those of data.classes = {data.classes!r} that are looked for, since runs "
+            "are compared by decisions of two kinds"
+        )
+
+
 def read(run: Run) -> Scores:
     """Returns the scores of a run.
 
     Raises:
       FileNotFoundError: the run is not evaluated.
+      ValueError: as `check_sides`.
     """
     if not run.done("evaluate"):
         raise FileNotFoundError(f"{run.workdir}: its stage 'evaluate' is not done: compare runs that are evaluated")
+    check_sides(run.config.data)
     threshold = run.read_metrics()["classification"]["threshold"]["value"]
     lines = sorted(run.read_predictions(), key=lambda line: line["image_id"])
     labels = np.array([line["label"] == "1" for line in lines])

@@ -10,6 +10,7 @@ from segfusion_jax.config import Config, flatten, places
 from segfusion_jax.datasets import earlier_split
 from segfusion_jax.models.from_config import pretrained_digest
 from segfusion_jax.pipeline import released
+from segfusion_jax.runtime import plugins
 
 DEPENDS = {
     "prepare": ("data.", "splits."),
@@ -25,6 +26,7 @@ several that a field begins with, the longest counts. What a stage depends on, t
 
 FREE = (
     "input.",
+    "metric_logger",
     "checkpoints.",
     "parallel.api",
     *(f"{model}.training.{name}" for model in ("segmenter", "classifier") for name in ("remat", "nonfinite")),
@@ -34,6 +36,9 @@ FREE = (
 PLACES = (*places.PLACES, "data.download")
 """Fields that say where something lies, or is fetched. What lies there counts, not how the way is spelled; so with the
 `root` of each of `data.collections`."""
+
+ADDED = ("data.classes", "data.positive", "segmenter.augmentation.extra", "classifier.augmentation.extra")
+"""Fields that workdirs of this layout need not have. Where they are empty it is as if they were not there."""
 
 TRAINED = {"segment": "segmenter.training.epochs", "classify": "classifier.training.epochs"}
 """The stages that train, and the field that says for how long."""
@@ -56,11 +61,13 @@ def values(config: Mapping[str, Any]) -> dict[str, Any]:
     bound = {name: value for name, value in flatten(dict(config)).items() if stage_of(name)}
     if "/" in bound.get("bridge.masks", ""):
         bound["bridge.masks"] = "released"  # which model it is, its digests tell
+    bound = {name: value for name, value in bound.items() if value or name not in ADDED}
     return {name: value for name, value in bound.items() if name not in PLACES and not _is_root(name)}
 
 
 def files(config: Config, images: str) -> dict[str, str]:
-    """Returns a digest of what lies where the fields say that are `PLACES`, by field.
+    """Returns a digest of what lies where the fields say that are `PLACES`, by field, and of the code of somebody's own
+    parts, which were loaded.
 
     Args:
       config: the config.
@@ -70,6 +77,7 @@ def files(config: Config, images: str) -> dict[str, str]:
       FileNotFoundError: a file is not there.
     """
     found = {"data.root": images}
+    found |= {field: plugins.digest(name) for field, name in config.plugins.items() if stage_of(field)}
     if config.splits.table:
         content = b"".join(path.read_bytes() for path in earlier_split.find(config.splits))
         found["splits.table"] = hashlib.sha256(content).hexdigest()

@@ -23,6 +23,7 @@ from segfusion_jax.pipeline.stages.prepare import prepare
 from segfusion_jax.pipeline.stages.report import report
 from segfusion_jax.pipeline.stages.score import score
 from segfusion_jax.pipeline.stages.segment import segment
+from segfusion_jax.plugins import contracts
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.runtime.locks import owned
 from segfusion_jax.runtime.log import show
@@ -73,6 +74,7 @@ def run(
     for name in stages:
         if name not in STAGES:
             raise ValueError(f"stage {name!r}: must be one of {', '.join(STAGES)}")
+    contracts.check(config)
     config = released.resolved(config)
     this = Run(config, workdir, stages)
     devices = this.devices
@@ -187,6 +189,7 @@ def plan(config: Config, workdir: pathlib.Path) -> str:
     Raises:
       ValueError: a batch that the devices cannot share, or a workdir of another config.
     """
+    contracts.check(config)
     config = released.resolved(config)
     this = Run(config, workdir)
     _check_batch_sizes(config, this.devices)

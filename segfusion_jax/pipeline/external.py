@@ -145,7 +145,15 @@ def config_of(model: SegFusion, collection: str, **fields: Any) -> Data:
       model: the model.
       collection: the collection.
       fields: other values of `root`, `labels`, `group` and `records`.
+
+    Raises:
+      ValueError: the model tells somebody's own classes apart, and the collection cannot have their labels.
     """
+    if model.config.data.own_classes and collection != "image_folder":
+        raise ValueError(
+            f"--collection = {collection}: must be image_folder, whose labels may be those of the model, "
+            f"{', '.join(model.classes)}"
+        )
     target = "malignant" if model.config.data.target == "diagnosis" else model.config.data.target
     return dataclasses.replace(
         model.config.data, collection=collection, collections={}, on_error="skip", target=target, **fields
@@ -205,6 +213,9 @@ def _among(rows: Sequence[Row], classes: Classes, data: Data) -> tuple[np.ndarra
     A lesion that can be none of the classes still has the side that its collection says, if its label says one.
     """
     cases = [(row.diagnosis, row.malignant) for row in rows]
+    if classes.own:
+        own = np.array(places(cases, classes.names, data)[0], np.int64)
+        return classes.judged[own], own, np.full(len(rows), -1)
     targets, told = places(cases, classes.names, dataclasses.replace(data, target="diagnosis"))
     judged = dataclasses.replace(classes, coarse=told.coarse).judged
     melanomas = judged_of(told, "melanoma") if "melanoma" in classes.names else (-1,) * len(judged)
@@ -240,8 +251,10 @@ def measure(
       resamples: number of resamples of the groups, for the intervals.
     """
     metrics: dict[str, Any] = {}
-    sides = set(classified.sides.tolist()) - {-1}
-    if len(sides) == 2:
+    sides, classes = set(classified.sides.tolist()) - {-1}, model.classifiers.classes
+    if model.threshold is None:
+        metrics |= _probabilities(classified, resamples=resamples)
+    elif len(sides) == 2:
         metrics |= _decisions(model, classified.judged, stated, resamples=resamples)
         found = classified.judged
         metrics["subgroups"] = of_subgroups(
@@ -255,9 +268,10 @@ def measure(
             resamples=resamples,
         )
     elif len(classified.sides):
-        only = {(1,): "malignant", (0,): "benign", (): "of an unknown side"}[tuple(sides)]
+        names = classes.binary_names if classes.own else ("benign", "malignant")
+        only = {(1,): names[1], (0,): names[0], (): "of an unknown side"}[tuple(sides)]
         _log.warning("all labelled images are %s: decisions cannot be judged", only)
-    if model.classifiers.classes.num_logits > 1:
+    if classes.num_logits > 1:
         metrics |= _melanoma(model, classified, resamples=resamples)
         metrics |= _diagnoses(model, classified, stated, resamples=resamples)
     if overlaps:
@@ -278,6 +292,18 @@ def _decisions(model: SegFusion, classified: Classified, stated: Metadata, *, re
     }
 
 
+def _probabilities(classified: Classified, *, resamples: int) -> dict[str, Any]:
+    """Returns what the probabilities of classes are worth none of which is looked for."""
+    if not classified.rows:
+        return {}
+    targets, of_classes, groups = classified.targets, classified.of_classes, classified.groups
+    low, high = calibration.calibrated_ece(of_classes.max(axis=1), groups)
+    return {
+        "probabilities": sections.probabilities(targets, of_classes, groups, resamples=resamples),
+        "calibration": {"ece_by_chance": {"low": low, "high": high}},
+    }
+
+
 def _melanoma(model: SegFusion, classified: Classified, *, resamples: int) -> dict[str, Any]:
     """Returns how well the probability of melanoma ranks, of the images whose label says whether they are one."""
     said = classified.melanomas >= 0
@@ -294,20 +320,24 @@ def _diagnoses(model: SegFusion, classified: Classified, stated: Metadata, *, re
     known = classified.targets >= 0
     if len(set(classified.targets[known].tolist())) < 2:
         return {}
-    return sections.diagnosis(
-        classified.targets[known],
-        classified.of_classes[known],
-        model.classes,
-        list(stated.shares),
-        list(itertools.compress(classified.groups, known)),
-        resamples=resamples,
+    targets, of_classes = classified.targets[known], classified.of_classes[known]
+    groups = list(itertools.compress(classified.groups, known))
+    found: dict[str, Any] = dict(
+        sections.diagnosis(targets, of_classes, model.classes, list(stated.shares), groups, resamples=resamples)
     )
+    if model.classifiers.classes.own:
+        each = sections.against_the_rest(targets, of_classes, model.classes, groups, resamples=resamples)
+        found["classes"] = each
+    return found
 
 
 def _target(model: SegFusion, classified: Classified) -> dict[str, dict[str, int]]:
-    """Returns what the labels call by each of the two names, by diagnosis; and, where there is such, "neither"."""
-    names = dict(enumerate(model.classifiers.classes.binary_names)) | {-1: "neither"}
+    """Returns what the labels call by each of the names, by diagnosis; and, where there is such, "neither"."""
+    classes = model.classifiers.classes
+    called = classes.binary_names if classes.has_sides else classes.names
+    sides = classified.sides if classes.has_sides else classified.targets
+    names = dict(enumerate(called)) | {-1: "neither"}
     counts = {name: collections.Counter() for name in names.values()}
-    for row, side in zip(classified.rows, classified.sides.tolist(), strict=True):
+    for row, side in zip(classified.rows, sides.tolist(), strict=True):
         counts[names[side]][row.diagnosis or "not named"] += 1
     return {name: dict(count.most_common()) for name, count in counts.items() if count or name != "neither"}

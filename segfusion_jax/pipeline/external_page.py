@@ -80,10 +80,11 @@ def draw(folder: pathlib.Path, model: SegFusion, external: External, *, resample
             classified.sides, classified.probabilities, model.threshold, classified.groups, min(resamples, 1000)
         )
         names, subgroups = model.classifiers.classes.binary_names, external.metrics["subgroups"]
-        figures.draw_scores(folder, judged, names, subgroups)
+        figures.draw_scores(folder, judged, names, subgroups, own=model.classifiers.classes.own)
     if "diagnosis" in external.metrics:
         known = external.classified.where(external.classified.targets >= 0)
-        figures.draw_diagnoses(folder, known.targets, known.of_classes, model.classes)
+        own = model.classifiers.classes.own
+        figures.draw_diagnoses(folder, known.targets, known.of_classes, model.classes, own=own)
     figures.draw_overlays(folder, external.overlays)
 
 
@@ -110,7 +111,7 @@ def _run(folder: pathlib.Path, model: SegFusion, external: External) -> Finished
         metrics={"segmentation": {}, **external.metrics},
         audit={},
         classes=model.classes,
-        binary_names=model.classifiers.classes.binary_names,
+        binary_names=model.classifiers.classes.binary_names if model.threshold is not None else (),
         collection=external.title,
         address=READERS[external.metrics["collection"]].ADDRESS,
         fallbacks=collections.Counter(external.fallbacks.values()),
@@ -125,6 +126,8 @@ def _run(folder: pathlib.Path, model: SegFusion, external: External) -> Finished
 def _results(run: FinishedRun, *, alone: bool) -> list[Section]:
     """Returns the sections of one collection, which bear its name where there are several."""
     makers = [results.diagnoses, results.segmentation, results.failures]
+    if "probabilities" in run.metrics:
+        makers = [results.calibration, *makers]
     if "classification" in run.metrics:
         decided = [results.classification, results.operating_points, results.calibration]
         makers = [*decided, results.diagnoses, results.segmentation, results.subgroups, results.failures]
@@ -205,6 +208,9 @@ def _verdict(stated: Metadata, runs: Sequence[FinishedRun]) -> str:
         measured = run.metrics.get("classification", {}).get("roc_auc")
         if measured:
             parts.append(f"ROC-AUC {_told(measured)} on {run.num_test:,} images of {run.collection}")
+        if not run.has_sides and "diagnosis" in run.metrics:
+            accuracy = _told(run.metrics["diagnosis"]["balanced_accuracy"])
+            parts.append(f"balanced accuracy {accuracy} on {run.num_test:,} images of {run.collection}")
         if run.metrics["segmentation"]:
             dice = _told(run.metrics["segmentation"]["dice"])
             parts.append(f"mean Dice {dice} of {len(run.overlaps):,} annotated images of {run.collection}")
@@ -255,7 +261,8 @@ def _cautions(run: FinishedRun, stated: Metadata, *, alone: bool) -> Iterator[st
         ]
         yield from (f"{of}{sentence}" for sentence in told)
     else:
-        yield f"{of}Decisions cannot be judged: no images of both kinds are labelled."
+        why = "no images of both kinds are labelled" if run.has_sides else "none of the model's classes is looked for"
+        yield f"{of}Decisions cannot be judged: {why}."
     yield from (f"{of}{sentence}" for sentence in _unknown(run))
     if run.metrics["left_out"]:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in run.metrics["left_out"].items())
@@ -335,10 +342,12 @@ def _provenance(folder: ModelFolder) -> str:
 
 
 def _facts(model: SegFusion, folder: ModelFolder) -> dict[str, str]:
-    files = {"manifest.json": folder.digest, **folder.files}
+    files, decided = {"manifest.json": folder.digest, **folder.files}, {}
+    if model.threshold is not None and model.prevalence is not None:
+        decided["Threshold"] = f"{model.threshold:.3f}, that of the model"
+        decided["Prevalence"] = f"{percent(model.prevalence)}, for which the probabilities hold"
     return {
-        "Threshold": f"{model.threshold:.3f}, that of the model",
-        "Prevalence": f"{percent(model.prevalence)}, for which the probabilities hold",
+        **decided,
         "Model (SHA-256)": ", ".join(f"{name} {digest}" for name, digest in files.items()),
         "Licences": "; ".join(f"{one.get('title', '')}: {one.get('licence', '')}" for one in folder.metadata.data),
     }

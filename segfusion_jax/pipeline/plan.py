@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from segfusion_jax.config import Config, Training
+from segfusion_jax.datasets.classes import Told
 from segfusion_jax.datasets.prepared import Prepared
 from segfusion_jax.input.examples import Examples, empty_batch
 from segfusion_jax.input.loader import TrainStream
@@ -75,7 +76,11 @@ def plan(run: Run) -> str:
     images, storing = _images(run, work)
     has_unets = bool(work.unet_training) if work else not config.bridge.released
     models = [*([_unet(run, work, images)] if has_unets else []), _classifier(run, work, images)]
-    told = work.origin if work else f"not found: taken for two classes and {STEPS:,} steps an epoch"
+    told = (
+        work.origin
+        if work
+        else f"not found: taken for {len(_unread(config).names)} classes and {STEPS:,} steps an epoch"
+    )
     if work:
         epochs = f"{_unet_steps(config, work):,} (U-Net), " if has_unets else ""
         epochs += f"{_classifier_steps(config, work):,} (classifier)"
@@ -114,7 +119,7 @@ def _unet(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
 
 def _classifier(run: Run, work: Workload | None, images: Prepared | None) -> _Model:
     config, section = run.config, run.config.classifier
-    classes = work.classes if work else _two_classes(config)
+    classes = work.classes if work else _unread(config)
     number = len(classes.told.labels)
     weights = classify.class_weights(config, classes, run.split.training) if run.is_prepared else (1.0,) * number
     network = run.networks.random_classifier(0, classes.num_logits)
@@ -131,7 +136,9 @@ def _classifier(run: Run, work: Workload | None, images: Prepared | None) -> _Mo
     return _compile("classifier", "classifier", network, phase, number, predict, stream, run)
 
 
-def _two_classes(config: Config) -> Classes:
+def _unread(config: Config) -> Classes:
+    if config.data.own_classes:
+        return Classes.of(Told(config.data.own_classes, {}), config.data)
     return Classes(("benign", "malignant"), (False, True), 2 if config.data.target == "diagnosis" else 1)
 
 

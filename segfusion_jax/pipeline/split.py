@@ -56,12 +56,12 @@ class Split:
                 )
         return train, choose
 
-    def check_classes(self, judged: np.ndarray, kinds: tuple[str, str]) -> None:
+    def check_classes(self, judged: Sequence[int], kinds: Sequence[str]) -> None:
         """Checks that every classifier can be trained and chosen, so that none is found out after others are trained.
 
         Args:
-          judged: of each target 1 where it is of the second kind, 0 of the first, -1 where its label does not say.
-          kinds: what the two are called.
+          judged: the kind of each target, as of `classes.kinds`; -1 where its label does not say.
+          kinds: what they are called.
 
         Raises:
           ValueError: says what is missing, how many there are, and what can be done.
@@ -73,8 +73,8 @@ class Split:
         for (number, chosen), trained in zip(self.validation, self.training, strict=True):
             for what, rows in (("trained", trained), ("chosen", chosen)):
                 found = [int(judged[row.target]) for row in rows]
-                if not {0, 1} <= {*found}:
-                    counts = f"{found.count(0)} {kinds[0]} and {found.count(1)} {kinds[1]}"
+                if not {*range(len(kinds))} <= {*found}:
+                    counts = " and ".join(f"{found.count(kind)} {name}" for kind, name in enumerate(kinds))
                     raise ValueError(
                         f"the images that classifier {number} is {what} on are {counts}, of each at least 1 is needed: "
                         f"try {remedy}"

@@ -1,10 +1,11 @@
 """How much a run has to do: the images of each stage, counted before anything is trained, or even prepared."""
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segfusion_jax.config import Config
-from segfusion_jax.datasets.classes import targets
+from segfusion_jax.datasets.classes import kinds, targets
 from segfusion_jax.datasets.joining import collect
 from segfusion_jax.pipeline.run import Run
 from segfusion_jax.serving.ensembles import Classes
@@ -77,7 +78,8 @@ def _listed(run: Run) -> Workload:
     own = [place for place, record in enumerate(records) if record.source in config.data.own]
     labelled = [numbers[place] for place in own if numbers[place] >= 0]
     classes = Classes.of(told, config.data)
-    _check([int(classes.judged[target]) for target in labelled], config)
+    judged, names = kinds(told, config.data)
+    _check(collections.Counter(names[judged[target]] for target in labelled if judged[target] >= 0), names, config)
     annotated = sum(record.mask is not None for record in records)
     train, validation = 1 - splits.test_fraction - splits.validation_fraction, splits.validation_fraction
     outside = (splits.num_folds - 1) / splits.num_folds
@@ -100,12 +102,13 @@ def _listed(run: Run) -> Workload:
     )
 
 
-def _check(found: Sequence[int], config: Config) -> None:
-    """Refuses kinds of images, 0 and 1, too few for any deal; what this one does not meet is said when it is made."""
+def _check(found: Mapping[str, int], names: Sequence[str], config: Config) -> None:
+    """Refuses kinds of too few images for any deal; what this one does not meet is said when it is made."""
     parts = 1 + config.splits.num_folds if config.classifier.fold_ensemble else 3
-    if min(found.count(0), found.count(1)) < parts:
+    if min(found[name] for name in names) < parts:
+        counts = " and ".join(f"{found[name]} {name}" for name in reversed(names))
         raise ValueError(
-            f"{found.count(1)} images are positive and {found.count(0)} are not: of each {parts} are needed, "
+            f"the images are {counts}: of each {parts} are needed, "
             "one in test and one in each part that trains or chooses a classifier. Bring more images"
             + (", or set classifier.fold_ensemble=False" if config.classifier.fold_ensemble else "")
         )

@@ -1,5 +1,6 @@
 """What a reader must know before believing a run's numbers, the gravest first."""
 
+import itertools
 from collections.abc import Iterator
 
 from segfusion_jax.report import collapse, labels
@@ -16,17 +17,15 @@ MIN_PLACES = 16
 
 def cautions(run: FinishedRun) -> list[str]:
     """Returns what a reader must know, in whole sentences, the gravest first."""
+    of_sides = (_promised, _calibration, collapse.few, collapse.moved) if run.has_sides else (_calibration,)
     return [
         *_data(run),
-        *collapse.collapsed(run),
+        *(collapse.collapsed(run) if run.has_sides else collapse.confused(run)),
         *_leakage(run),
         *_ungrouped(run),
-        *_promised(run),
-        *_calibration(run),
-        *collapse.few(run),
-        *collapse.moved(run),
+        *itertools.chain.from_iterable(tell(run) for tell in of_sides),
         *collapse.unfamiliar(run),
-        *_subgroups(run),
+        *(_subgroups(run) if run.has_sides else ()),
         *_explanation(run),
         *_undefined(run),
         *_left_out(run),
@@ -54,11 +53,12 @@ def _leakage(run: FinishedRun) -> Iterator[str]:
         )
     for name, auc in run.audit["shortcuts"].items():
         if auc >= SHORTCUT_AUC:
-            yield f"{name.capitalize()} alone tells malignant from benign with a ROC-AUC of {auc:.2f}: a shortcut."
+            sides = run.binary_names if run.config.data.own_classes else ("benign", "malignant")
+            yield f"{name.capitalize()} alone tells {sides[1]} from {sides[0]} with a ROC-AUC of {auc:.2f}: a shortcut."
 
 
 def _calibration(run: FinishedRun) -> Iterator[str]:
-    error = run.metrics["classification"].get("ece")
+    error = run.metrics["classification" if run.has_sides else "probabilities"].get("ece")
     if error and error["value"] > MAX_ECE:
         chance = run.metrics.get("calibration", {}).get("ece_by_chance")
         by_chance = (

@@ -36,9 +36,29 @@ class Item:
 def checklist(run: FinishedRun) -> list[Item]:
     """Returns the items in the order of a paper."""
     file = importlib.resources.files("segfusion_jax.report") / "checklist.toml"
-    facts = {"run": run} | _of_data(run) | _of_models(run) | _of_analysis(run)
+    facts = {"run": run} | _of_sides(run) | _of_data(run) | _of_models(run) | _of_analysis(run)
     items = tomllib.loads(file.read_text(encoding="utf-8"))["items"]
     return [Item(**{name: text.format(**facts) for name, text in item.items()}) for item in items]
+
+
+def _of_sides(run: FinishedRun) -> dict[str, Any]:
+    """Returns what is told apart, how often it is there, and what comes out."""
+    data = run.config.data
+    by = f"data.classes '{data.classes}'" if data.classes else f"data.target '{data.target}'"
+    if not run.has_sides:
+        counts = {name: sum(given.values()) for name, given in run.metrics.get("confusion", {}).items()}
+        return {
+            "contrast": f"{', '.join(run.classes)} ({by})",
+            "of_them": ", ".join(f"{count:,} {name}" for name, count in counts.items()),
+            "output": "A probability of each class; the most probable one is named, and no threshold decides.",
+        }
+    points = len(run.metrics.get("operating_points", []))
+    return {
+        "contrast": f"{run.binary_names[0]} against {run.binary_names[1]} ({by})",
+        "of_them": f"{run.num_positive:,} ({percent(run.prevalence)}) of them {run.binary_names[1]}",
+        "output": f"A probability of '{run.binary_names[1]}'; threshold {run.threshold:.3f}, the best balanced "
+        f"accuracy on validation images. {points} more thresholds for aims of sensitivity or specificity.",
+    }
 
 
 def _of_data(run: FinishedRun) -> dict[str, Any]:
@@ -62,7 +82,6 @@ def _of_data(run: FinishedRun) -> dict[str, Any]:
         "unit": "group (equal or near-equal picture, lesion, patient)" if grouped else "image",
         "parts": ", ".join(f"{name} {of['images']:,} images of {of['groups']:,} groups" for name, of in parts),
         "related": percent(related),
-        "prevalence": percent(run.prevalence),
         "unseen": unseen,
     }
 
@@ -71,7 +90,8 @@ def _of_models(run: FinishedRun) -> dict[str, Any]:
     unet, classifier, folds = run.config.segmenter, run.config.classifier, run.config.splits.num_folds
     ensemble = classifier.fold_ensemble
     unets = _of_unets(run)
-    by_auc = "classifier k's by ROC-AUC on fold k" if ensemble else "the classifier's by ROC-AUC on validation images"
+    area = "ROC-AUC" if run.has_sides else "mean ROC-AUC of the classes"
+    by_auc = f"classifier k's by {area} on fold k" if ensemble else f"the classifier's by {area} on validation images"
     return {
         "unet": unet,
         "bridge": run.config.bridge,
@@ -126,10 +146,15 @@ def _training(model: Segmenter | Classifier) -> str:
 
 
 def _of_analysis(run: FinishedRun) -> dict[str, Any]:
-    scaling, measured = run.metrics.get("calibration"), "ece" in run.metrics["classification"]
+    section = run.metrics["classification" if run.has_sides else "probabilities"]
+    scaling, measured = run.metrics.get("calibration"), "ece" in section
     calibration = f"Temperature fitted on {scaling['fitted_on']:,} validation images. " if scaling else ""
     calibration += (
-        "Error, Brier score and reliability on test images." if measured else "Brier score and log loss only."
+        "Error, Brier score and reliability on test images."
+        if measured and "brier" in section
+        else "Error, log loss and reliability on test images, of the most probable class."
+        if measured
+        else "Brier score and log loss only."
     )
     explained = "Grad-CAM, and the share of evidence within the lesion; no reader has judged the maps."
     has_maps, subgroups = bool(run.metrics.get("explanation")), run.metrics.get("subgroups", [])
@@ -137,7 +162,6 @@ def _of_analysis(run: FinishedRun) -> dict[str, Any]:
     by_fact = f"{len(told)} subgroups by {', '.join(dict.fromkeys(told))}; {len(subgroups) - len(told)} too small."
     tone = "" if any(group["fact"] == "skin tone" for group in subgroups) else " Skin tone is not known."
     return {
-        "operating_points": len(run.metrics.get("operating_points", [])),
         "calibration": calibration,
         "calibration_status": ANSWERED if measured else PARTLY,
         "explanation": explained if has_maps else "None.",

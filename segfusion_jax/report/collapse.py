@@ -60,6 +60,24 @@ def _never(run: FinishedRun) -> Iterator[str]:
     for name, other, metric in ((positive, negative, "sensitivity"), (negative, positive, "specificity")):
         if run.threshold and measured[metric]["value"] == 0:
             yield f"At the threshold no test image that is {name} is called so: they are all called {other}."
+    yield from _unnamed(run)
+
+
+def confused(run: FinishedRun) -> Iterator[str]:
+    """Yields what says that the model does not tell classes apart none of which is looked for, the gravest first."""
+    for where, entry in (
+        ("test images", run.metrics["diagnosis"]["macro_roc_auc"]),
+        ("validation images, which chose the weights", run.metrics.get("validation", {}).get("macro_roc_auc")),
+    ):
+        if entry and entry.get("low", entry["value"]) <= 0.5:
+            yield (
+                f"On the {where}, the mean ROC-AUC of the classes is {entry['value']:.3f}{_interval(entry)}, not shown "
+                "to be better than chance."
+            )
+    yield from _unnamed(run)
+
+
+def _unnamed(run: FinishedRun) -> Iterator[str]:
     confusion = run.metrics.get("confusion", {})
     given = {name: sum(row.get(name, 0) for row in confusion.values()) for name in confusion}
     if missing := [name for name, count in given.items() if not count and sum(confusion[name].values())]:

@@ -1,7 +1,7 @@
 """The page of a run: its sections, each from what the run knows."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segfusion_jax.report import disclosure, figures, labels, results
@@ -40,8 +40,7 @@ def page(run: FinishedRun) -> Page:
 def _sections(run: FinishedRun) -> list[Section]:
     return [
         _data(run),
-        results.classification(run),
-        results.operating_points(run),
+        *([results.classification(run), results.operating_points(run)] if run.has_sides else []),
         results.calibration(run),
         results.diagnoses(run),
         results.segmentation(run),
@@ -66,7 +65,7 @@ def _data(run: FinishedRun) -> Section:
         "Data",
         [
             Flow(_steps(run), parts),
-            _counts(splits),
+            _counts(splits, run.config.data.own_classes),
             *_collections(run),
             *_leakage(run),
             *_shortcuts(run),
@@ -108,7 +107,7 @@ def _targets(counts: Mapping[str, Any]) -> dict[str, int]:
     return {"without label" if name == "none" else name: count for name, count in counts["targets"].items()}
 
 
-def _counts(splits: Mapping[str, Any]) -> Table:
+def _counts(splits: Mapping[str, Any], own: Sequence[str]) -> Table:
     targets = list(dict.fromkeys(name for counts in splits.values() for name in _targets(counts)))
     rows = [
         (
@@ -118,7 +117,13 @@ def _counts(splits: Mapping[str, Any]) -> Table:
         )
         for split, counts in splits.items()
     ]
-    headings = ("Split", "Images", "Groups", "With annotated mask", *(name.capitalize() for name in targets))
+    headings = (
+        "Split",
+        "Images",
+        "Groups",
+        "With annotated mask",
+        *(name if name in own else name.capitalize() for name in targets),
+    )
     return Table("Images by split", headings, rows)
 
 
@@ -151,8 +156,13 @@ def _share(value: float) -> Estimate:
 
 def _shortcuts(run: FinishedRun) -> list[Table]:
     rows = [(name.capitalize(), auc) for name, auc in run.audit["shortcuts"].items()]
-    note = "ROC-AUC, malignant against benign, of single facts that do not show in the lesion; 0.5 = chance."
-    return [Table("Shortcuts", ("Fact", "ROC-AUC"), rows, note)] if rows else []
+    if not rows:
+        return []
+    sides = f"{run.binary_names[1]} against {run.binary_names[0]}" if run.config.data.own_classes else ""
+    note = (
+        f"ROC-AUC, {sides or 'malignant against benign'}, of single facts that do not show in the lesion; 0.5 = chance."
+    )
+    return [Table("Shortcuts", ("Fact", "ROC-AUC"), rows, note)]
 
 
 def _reading(run: FinishedRun) -> list[Table | Text]:

@@ -18,14 +18,15 @@ _TEXTS = {
     "reliability": ("Reliability", "How often what is predicted comes true, on test images; ideal is the diagonal."),
     "confusion_matrix": ("Confusion matrix", "Test images at the threshold that was chosen on validation images."),
     "diagnoses": ("Diagnoses", "Test images by their diagnosis and the one they are given, the most probable."),
+    "classes": ("Classes", "Test images by their class and the one they are given, the most probable."),
     "false_negatives": (
         "Missed lesions",
         "Positive test images below the threshold, those with the lowest probability first.",
     ),
     "grad_cam": (
         "Where the classifier looks",
-        "Grad-CAM of the surest and the least sure images of each side: what raised the score (red) and lowered it "
-        "(blue), with the outline of the mask.",
+        "Grad-CAM of the surest and the least sure images of each side or class: what raised the score (red) and "
+        "lowered it (blue), with the outline of the mask.",
     ),
     "overlays_worst": ("Worst segmentations", "Test images with the lowest overlap; predicted and annotated outlines."),
     "overlays_best": ("Best segmentations", "Test images with the highest overlap; predicted and annotated outlines."),

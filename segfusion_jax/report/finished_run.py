@@ -14,6 +14,7 @@ _HEADLINES = (  # section, metric and its short name, in the order shown
     ("classification", "pr_auc", "PR-AUC"),
     ("classification", "sensitivity", "Sensitivity"),
     ("classification", "specificity", "Specificity"),
+    ("diagnosis", "macro_roc_auc", "Mean ROC-AUC"),
     ("diagnosis", "balanced_accuracy", "Balanced accuracy"),
     ("segmentation", "dice", "Dice"),
     ("segmentation", "jaccard", "Jaccard"),
@@ -27,11 +28,11 @@ class FinishedRun:
 
     Attributes:
       config: config of the run.
-      metrics: content of evaluate/metrics.json; "classification" and "segmentation" (empty without annotations) must
-        be there, every other key may be missing.
+      metrics: content of evaluate/metrics.json; "segmentation" (empty without annotations) must be there, and
+        "classification", or "diagnosis" where no class is looked for; every other key may be missing.
       audit: content of prepare/audit.json.
       classes: names of the classes, by number.
-      binary_names: what the classes of label 0 and those of label 1 are called.
+      binary_names: what the classes of label 0 and those of label 1 are called; () where no class is looked for.
       collection: what the collection is called.
       address: where it is published.
       fallbacks: how many images the bridge took whole, by reason; under "" those that have a mask.
@@ -48,7 +49,7 @@ class FinishedRun:
     metrics: Mapping[str, Any]
     audit: Mapping[str, Any]
     classes: Sequence[str]
-    binary_names: tuple[str, str]
+    binary_names: tuple[str, ...]
     collection: str
     address: str
     fallbacks: Mapping[str, int]
@@ -61,9 +62,14 @@ class FinishedRun:
     pseudonyms: str = ""
 
     @property
+    def has_sides(self) -> bool:
+        """Whether some classes are looked for, so that there are a threshold and decisions of two kinds."""
+        return bool(self.binary_names)
+
+    @property
     def num_test(self) -> int:
         """Test images that were classified."""
-        return int(self.metrics["classification"]["n"]["value"])
+        return int(self.metrics["classification" if self.has_sides else "diagnosis"]["n"]["value"])
 
     @property
     def prevalence(self) -> float:
@@ -83,14 +89,18 @@ class FinishedRun:
 
 def verdict(run: FinishedRun) -> str:
     """Says the outcome in some sentences."""
-    metrics, (negative, positive) = run.metrics, run.binary_names
-    text = (
-        f"{negative.capitalize()} against {positive} on {run.num_test:,} held-out images ({percent(run.prevalence)} "
-        f"{positive}), bridge mode '{run.config.bridge.mode}': ROC-AUC {_told(metrics['classification']['roc_auc'])}."
-    )
+    metrics, of = run.metrics, f"{run.num_test:,} held-out images"
+    text = f"{', '.join(run.classes)} told apart on {of}, bridge mode '{run.config.bridge.mode}'."
+    if run.has_sides:
+        negative, positive = run.binary_names
+        text = (
+            f"{_first_large(negative)} against {positive} on {of} ({percent(run.prevalence)} {positive}), bridge mode "
+            f"'{run.config.bridge.mode}': ROC-AUC {_told(metrics['classification']['roc_auc'])}."
+        )
     if "diagnosis" in metrics:
         accuracy = _told(metrics["diagnosis"]["balanced_accuracy"])
-        text += f" Balanced accuracy over {len(run.classes)} diagnoses: {accuracy}."
+        what = "classes" if run.config.data.own_classes else "diagnoses"
+        text += f" Balanced accuracy over {len(run.classes)} {what}: {accuracy}."
     segmented = metrics["segmentation"]
     if segmented:
         elsewhere = " and ".join(name for name, one in run.config.data.sources.items() if one.use == "masks")
@@ -104,13 +114,14 @@ def verdict(run: FinishedRun) -> str:
 
 def sample(run: FinishedRun) -> str:
     """Says how many images there are, how many of them positive, and where the threshold lies."""
-    groups = run.metrics["classification"].get("groups")
+    groups = run.metrics.get("classification", {}).get("groups")
     of_groups = f" of {groups['value']:,.0f} groups (lesions, patients, duplicates)" if groups else ""
-    parts = [
-        f"{run.num_test:,} test images{of_groups} classified",
-        f"{run.num_positive:,} of them {run.binary_names[1]}",
-        f"threshold {run.threshold:.3f}, chosen on validation images",
-    ]
+    parts = [f"{run.num_test:,} test images{of_groups} classified"]
+    if run.has_sides:
+        parts.append(f"{run.num_positive:,} of them {run.binary_names[1]}")
+        parts.append(f"threshold {run.threshold:.3f}, chosen on validation images")
+    else:
+        parts += [f"{sum(given.values()):,} {name}" for name, given in run.metrics.get("confusion", {}).items()]
     if run.metrics["segmentation"]:
         parts.append(f"{run.metrics['segmentation']['n']['value']:,.0f} test images segmented")
     return " · ".join(parts)
@@ -118,8 +129,13 @@ def sample(run: FinishedRun) -> str:
 
 def headlines(run: FinishedRun) -> list[Headline]:
     """Returns the metrics at the top of the page."""
-    found = ((run.metrics.get(section, {}).get(name), name, short) for section, name, short in _HEADLINES)
+    shown = _HEADLINES if not run.has_sides else [one for one in _HEADLINES if one[1] != "macro_roc_auc"]
+    found = ((run.metrics.get(section, {}).get(name), name, short) for section, name, short in shown)
     return [Headline(short, labels.estimate(name, entry)) for entry, name, short in found if entry][:_TILES]
+
+
+def _first_large(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _told(entry: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ SECTIONS = {
     "melanoma": "Melanoma against all others",
     "diagnosis": "Diagnoses",
     "diagnosis_equal_shares": "Diagnoses as if all were equally frequent",
+    "probabilities": "Probabilities of classes",
     "segmentation": "Segmentation",
     "explanation": "Explanation",
 }

@@ -12,6 +12,7 @@ from segfusion_jax.report.finished_run import FinishedRun
 
 NUM_FAILURES = 50
 """Rows of each table of failures; the tables beside the page have all."""
+_RANKED = ("roc_auc", "pr_auc", "prevalence")  # of each class against the rest
 PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of positive images at which predictive values are told."""
 
@@ -92,7 +93,8 @@ def _elsewhere(run: FinishedRun) -> Table:
 
 def calibration(run: FinishedRun) -> Section:
     """Makes the section of what probabilities are worth."""
-    before, after = run.metrics.get("uncalibrated", {}), run.metrics["classification"]
+    after = run.metrics["classification" if run.has_sides else "probabilities"]
+    before = run.metrics.get("uncalibrated", {})
     rows = [
         (labels.label(name), *labels.estimates([name], before), *labels.estimates([name], after)) for name in before
     ]
@@ -119,26 +121,34 @@ def calibration(run: FinishedRun) -> Section:
 
 
 def diagnoses(run: FinishedRun) -> Section:
-    """Makes the section of diagnoses, which is empty unless the classifier names some."""
+    """Makes the section of diagnoses or own classes, which is empty unless the classifier names some."""
+    is_own = bool(run.config.data.own_classes)
+    what = "class" if is_own else "diagnosis"
     blocks: list[Block] = []
     if "melanoma" in run.metrics:
         note = "Of the probability of melanoma alone, over the images whose label says whether they are one."
         blocks.append(labels.metrics_table("Melanoma against all others", run.metrics["melanoma"], note))
+    if "classes" in run.metrics:
+        rows = [(name, *labels.estimates(_RANKED, ranked)) for name, ranked in run.metrics["classes"].items()]
+        note = "Of the probability of each class, over all test images."
+        blocks.append(Table("Each class against the rest", ("Class", *map(labels.label, _RANKED)), rows, note))
     if "diagnosis" in run.metrics:
-        table = labels.metrics_table("Diagnosis metrics", run.metrics["diagnosis"], "Of the most probable class.")
-        blocks += [*figures.find(run.figures, ("diagnoses",)), table]
+        table = labels.metrics_table(
+            f"{what.capitalize()} metrics", run.metrics["diagnosis"], "Of the most probable class."
+        )
+        blocks += [*figures.find(run.figures, ("classes", "diagnoses")), table]
     if "diagnosis_equal_shares" in run.metrics:
         note = "Of the class that would be the most probable one if all were equally frequent."
         section = run.metrics["diagnosis_equal_shares"]
-        blocks.append(labels.metrics_table("Diagnosis metrics at equal shares", section, note))
+        blocks.append(labels.metrics_table(f"{what.capitalize()} metrics at equal shares", section, note))
     confusion = run.metrics.get("confusion", {})
     if confusion:
         rows = [
             (name, *(given[other] for other in confusion), _right(name, given)) for name, given in confusion.items()
         ]
-        note = "Test images by their diagnosis (rows) and the one they are given (columns)."
-        blocks.append(Table("Confusion", ("Diagnosis", *confusion, "Share right"), rows, note))
-    return Section("Diagnoses", blocks)
+        note = f"Test images by their {what} (rows) and the one they are given (columns)."
+        blocks.append(Table("Confusion", (what.capitalize(), *confusion, "Share right"), rows, note))
+    return Section("Classes" if is_own else "Diagnoses", [*blocks, *([] if run.has_sides else _novelty(run))])
 
 
 def _right(name: str, given: Mapping[str, int]) -> float | None:
@@ -171,7 +181,7 @@ def subgroups(run: FinishedRun) -> Section:
     headings = (
         "Subgroup",
         "Images",
-        run.binary_names[1].capitalize(),
+        run.binary_names[1] if run.config.data.own_classes else run.binary_names[1].capitalize(),
         "Groups",
         *map(labels.label, classified + segmented),
     )
@@ -185,33 +195,14 @@ def subgroups(run: FinishedRun) -> Section:
 
 def failures(run: FinishedRun) -> Section:
     """Makes the section of the most certain errors, missed ones before false alarms, and of the worst masks."""
-    overlaps = {line["image_id"]: line for line in run.overlaps}
-    wrong = [
-        line for line in run.predictions if (float(line["probability"]) >= run.threshold) != (line["label"] == "1")
-    ]
-    wrong.sort(key=lambda line: (line["label"] == "0", -abs(float(line["probability"]) - run.threshold)))
+    overlaps = {line["image_id"]: float(line["dice"]) for line in run.overlaps}
     failed = [line for line in run.overlaps if float(line["jaccard"]) < FAILURE_JACCARD]
     failed.sort(key=lambda line: float(line["jaccard"]))
-    classified = [
-        (
-            line["image_id"],
-            line["group"],
-            run.binary_names[int(line["label"])],
-            float(line["probability"]),
-            float(overlaps[line["image_id"]]["dice"]) if line["image_id"] in overlaps else None,
-        )
-        for line in wrong[:NUM_FAILURES]
-    ]
     segmented = [
         (line["image_id"], line["group"], float(line["dice"]), float(line["jaccard"])) for line in failed[:NUM_FAILURES]
     ]
     tables = [
-        Table(
-            "Misclassified",
-            ("Image", "Group", "Label", f"Probability of '{run.binary_names[1]}'", "Dice"),
-            classified,
-            f"{_of(len(classified), len(wrong))}; missed ones first, predictions.csv has all.",
-        ),
+        _missed(run, overlaps) if run.has_sides else _mistaken(run, overlaps),
         Table(
             "Failed segmentations",
             ("Image", "Group", "Dice", "Jaccard"),
@@ -221,6 +212,46 @@ def failures(run: FinishedRun) -> Section:
         ),
     ]
     return Section("Failures", [table for table in tables if table.rows])
+
+
+def _missed(run: FinishedRun, dice: Mapping[str, float]) -> Table:
+    """Lists the images on the wrong side of the threshold."""
+    wrong = [
+        line for line in run.predictions if (float(line["probability"]) >= run.threshold) != (line["label"] == "1")
+    ]
+    wrong.sort(key=lambda line: (line["label"] == "0", -abs(float(line["probability"]) - run.threshold)))
+    rows = [
+        (
+            line["image_id"],
+            line["group"],
+            run.binary_names[int(line["label"])],
+            float(line["probability"]),
+            dice.get(line["image_id"]),
+        )
+        for line in wrong[:NUM_FAILURES]
+    ]
+    note = f"{_of(len(rows), len(wrong))}; missed ones first, predictions.csv has all."
+    headings = ("Image", "Group", "Label", f"Probability of '{run.binary_names[1]}'", "Dice")
+    return Table("Misclassified", headings, rows, note)
+
+
+def _mistaken(run: FinishedRun, dice: Mapping[str, float]) -> Table:
+    """Lists the images that are called another class than theirs, where no class is looked for."""
+    wrong = [line for line in run.predictions if line["decision"] != line["label"]]
+    wrong.sort(key=lambda line: -float(line[line["decision"]]))
+    rows = [
+        (
+            line["image_id"],
+            line["group"],
+            line["label"],
+            line["decision"],
+            float(line[line["decision"]]),
+            dice.get(line["image_id"]),
+        )
+        for line in wrong[:NUM_FAILURES]
+    ]
+    note = f"{_of(len(rows), len(wrong))}; the surest first, predictions.csv has all."
+    return Table("Misclassified", ("Image", "Group", "Label", "Called", "Probability of that", "Dice"), rows, note)
 
 
 def _of(shown: int, there: int) -> str:

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from segfusion_jax.config import Config, Data
-from segfusion_jax.datasets.classes import Told, judged, positive
+from segfusion_jax.config import Config, Data, is_plugin
+from segfusion_jax.datasets.classes import Told, judged, positive, sides
 from segfusion_jax.input.examples import Source
 from segfusion_jax.models.from_config import make_classifier, make_unet
 from segfusion_jax.models.functional import Functional
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.models.pretrained import load_weights
 from segfusion_jax.ops import native
+from segfusion_jax.runtime import plugins
 from segfusion_jax.runtime.devices import Devices
 from segfusion_jax.training import steps
 from segfusion_jax.training.predict import predict
@@ -35,21 +36,26 @@ class Classes:
 
     Attributes:
       names: name of each class, by number.
-      positive: whether each counts as malignant; with `data.target` "melanoma", as melanoma.
-      num_logits: number of logits of the network: one a class with `data.target` "diagnosis"; otherwise 1, of class 1.
+      positive: whether each counts as malignant; with `data.target` "melanoma", as melanoma; of somebody's own classes,
+        as one that is looked for, which none need be.
+      num_logits: number of logits of the network: one a class with `data.target` "diagnosis" and with `data.classes`;
+        otherwise 1, of class 1.
       coarse: labels that leave several classes possible, as in `datasets.classes.Told`, where images have such.
+      own: whether they are somebody's own, so that nobody says that one is malignant.
     """
 
     names: tuple[str, ...]
     positive: tuple[bool, ...]
     num_logits: int
     coarse: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    own: bool = False
 
     @classmethod
     def of(cls, told: Told, data: Data) -> Self:
         """Returns the classes of a run."""
-        num_logits = len(told.classes) if data.target == "diagnosis" else 1
-        return cls(told.classes, positive(told.classes, data), num_logits, told.coarse)
+        own = bool(data.own_classes)
+        num_logits = len(told.classes) if own or data.target == "diagnosis" else 1
+        return cls(told.classes, positive(told.classes, data), num_logits, told.coarse, own)
 
     @property
     def told(self) -> Told:
@@ -62,8 +68,22 @@ class Classes:
         return np.array(judged(self.told, self.positive))
 
     @property
+    def has_sides(self) -> bool:
+        """Whether some classes are looked for; of others an image is but called the most probable one."""
+        return any(self.positive)
+
+    @property
     def binary_names(self) -> tuple[str, str]:
-        """What the classes that are not positive are called together, and those that are."""
+        """What the classes that are not positive are called together, and those that are.
+
+        Raises:
+          ValueError: no class is positive.
+        """
+        if self.own:
+            found = sides(self.names, self.positive)
+            if found is None:
+                raise ValueError(f"none of {', '.join(self.names)} is looked for: there are no two sides")
+            return found
         return self.names if self.num_logits == 1 else ("benign", "malignant")  # pyright: ignore[reportReturnType]
 
 
@@ -234,7 +254,9 @@ def _identity(what: str, config: Config, networks: Sequence[Functional]) -> str:
         {name: value for name, value in vars(section).items() if name not in _OF_TRAINING}
         for section in (config.segmenter, config.bridge, config.classifier)
     )
-    used = (what, *sections, config.compute_dtype, networks[0].preprocessing, networks[0].conventions, kernels)
+    backbone = config.classifier.backbone
+    code = plugins.digest(backbone) if is_plugin(backbone) else ""
+    used = (what, code, *sections, config.compute_dtype, networks[0].preprocessing, networks[0].conventions, kernels)
     return " ".join(map(str, used))
 
 

@@ -41,35 +41,39 @@ class Facts:
     Attributes:
       digest: SHA-256 of its manifest.
       classes: names of what it tells apart.
-      positive: whether each counts as malignant.
-      decisions: what an image below the threshold is called, and one from it on.
-      prevalence: share of malignant images for which its probabilities hold.
-      points: operating points by their names; "own" is the first.
+      positive: whether each counts as malignant, or is looked for.
+      decisions: what an image below the threshold is called, and one from it on; () where no class is looked for.
+      prevalence: share of malignant images for which its probabilities hold; None likewise.
+      points: operating points by their names; "own" is the first; none likewise.
       data: collections that it learned from, with their licences.
+      own_classes: whether the classes are somebody's own, so that nobody says that one is malignant.
     """
 
     digest: str
     classes: tuple[str, ...]
     positive: tuple[bool, ...]
-    decisions: tuple[str, str]
-    prevalence: float
+    decisions: tuple[str, ...]
+    prevalence: float | None
     points: Mapping[str, OperatingPoint]
     data: Sequence[Mapping[str, str]] = ()
+    own_classes: bool = False
 
     @classmethod
     def of(cls, model: SegFusion) -> Self:
         """Returns the facts of a model that was loaded from a folder."""
         assert model.folder is not None
-        metadata = model.folder.metadata
-        points = [OperatingPoint(OWN, model.threshold, metadata.tested), *map(_point, metadata.operating_points)]
+        metadata, classes, points = model.folder.metadata, model.classifiers.classes, []
+        if model.threshold is not None:
+            points = [OperatingPoint(OWN, model.threshold, metadata.tested), *map(_point, metadata.operating_points)]
         return cls(
             digest=model.folder.digest,
             classes=model.classes,
-            positive=model.classifiers.classes.positive,
-            decisions=model.classifiers.classes.binary_names,
+            positive=classes.positive,
+            decisions=classes.binary_names if classes.has_sides else (),
             prevalence=model.prevalence,
             points={point.name: point for point in points},
             data=metadata.data,
+            own_classes=classes.own,
         )
 
     def told(self) -> dict[str, Any]:
@@ -78,7 +82,7 @@ class Facts:
             "digest": self.digest,
             "use": USE,
             "classes": [
-                {"name": name, "malignant": positive}
+                {"name": name, "positive": positive, "malignant": None if self.own_classes else positive}
                 for name, positive in zip(self.classes, self.positive, strict=True)
             ],
             "decisions": list(self.decisions),

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,11 +20,10 @@ from segfusion_jax.datasets import table
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.runtime import regular, typed
 from segfusion_jax.runtime.atomic import write_text
+from segfusion_jax.serving.manifest import MANIFEST as MANIFEST
+from segfusion_jax.serving.manifest import METADATA as METADATA
+from segfusion_jax.serving.manifest import REMEDY, listed_files, plain
 
-MANIFEST = "manifest.json"
-"""Name of the file in a model folder that has the SHA-256 of all others."""
-METADATA = "metadata.json"
-"""Name of the file that says what the weights are."""
 NOVELTY = "novelty.safetensors"
 """Name of the file by which unfamiliar images are told."""
 SPLIT = "split.csv"
@@ -36,7 +34,8 @@ DECISIONS = ("sensitivity", "specificity")
 ELSEWHERE = "elsewhere"
 """Name of the field of the metadata that says what a model reached on collections that it was not trained on."""
 
-_BYTES = 1 << 30  # of one file
+BYTES = 1 << 30
+"""Of one file, at most."""
 _JSON_BYTES = 1 << 24
 _NETWORKS = 64  # of a kind
 _CLASSES = 1000
@@ -44,17 +43,9 @@ _SIDE = 4096  # pixels of the images that a network takes
 _STORED_SIDE = 16384  # pixels of the images that are prepared for it
 _FILTERS = 256
 _DRAWN = 100_000  # synthetic images
-_NEEDED = (
-    *("config", "unets", "classifiers", "classes", "positive", "num_logits", "temperature", "shift", "prevalence"),
-    *("threshold", "metrics"),
-)
-_REMEDY = (
-    "take the model anew from where it came from; or, if you trust the files as they are, write their SHA-256 by "
-    "python -c \"from segfusion_jax.serving import model_folder; model_folder.write_manifest('FOLDER')\""
-)
+_NEEDED = (*("config", "unets", "classifiers", "classes", "positive", "num_logits", "temperature", "shift", "metrics"),)
+_DECIDED = ("prevalence", "threshold")  # of models some of whose classes are looked for
 _ENDS = ("value", "low", "high")
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +57,13 @@ class Metadata:
       unets: names of the U-Nets' weight files; none where the bridge takes whole images.
       classifiers: names of the classifiers' weight files, at least one.
       classes: names of what they tell apart, at least two.
-      positive: whether each class counts as malignant; some do, some do not.
+      positive: whether each class counts as malignant, or is looked for; some do, some do not; of somebody's own
+        classes none need do.
       num_logits: one a class, or 1 of two classes.
       calibration: what is done to their logits.
-      prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
-      threshold: probability in [0, 1] from which an image is called malignant.
+      prevalence: share of malignant images, in (0, 1), for which the probabilities then hold; None where no class is
+        positive.
+      threshold: probability in [0, 1] from which an image is called malignant; None where no class is positive.
       operating_points: aim, level and threshold of each, which `metrics` state, and `tested`.
       home: what `metrics` state of the model's own test images, each a value with the ends of its interval: `roc_auc`,
         `ece`, `sensitivity` and `specificity` at `threshold`, `dice`.
@@ -80,6 +73,7 @@ class Metadata:
         and `found`, which is as `home`.
       shares: share of each class in training, for several diagnoses; else empty.
       data: which collections the models learned from, where they are and under which licences.
+      plugins: SHA-256 of the code of each part that somebody else wrote, by its name; it is no part of the model.
     """
 
     config: Config
@@ -89,8 +83,8 @@ class Metadata:
     positive: tuple[bool, ...]
     num_logits: int
     calibration: Calibration
-    prevalence: float
-    threshold: float
+    prevalence: float | None
+    threshold: float | None
     operating_points: tuple[dict[str, Any], ...]
     home: dict[str, dict[str, float]]
     home_images: int
@@ -98,6 +92,7 @@ class Metadata:
     elsewhere: tuple[dict[str, Any], ...]
     shares: tuple[float, ...]
     data: tuple[dict[str, str], ...]
+    plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -145,19 +140,14 @@ def open_folder(folder: str | pathlib.Path) -> ModelFolder:
     path = find(folder)
     metadata = read_metadata(path)
     content = _manifest(path)
-    listed = typed.Fields(typed.parse(content, path / MANIFEST), path / MANIFEST).section("files")
-    if not 0 < len(listed.values) <= 4 * _NETWORKS:
-        raise ValueError(f"{path / MANIFEST}: files has {len(listed.values)} entries: must be 1 to {4 * _NETWORKS}")
-    files = {_plain(name, path / MANIFEST): listed.text(name, 64) for name in listed.values}
-    if METADATA not in files:
-        raise ValueError(f"{path / MANIFEST} does not name {METADATA}: {_REMEDY}")
+    files = listed_files(typed.Fields(typed.parse(content, path / MANIFEST), path / MANIFEST))
     found = _digests(path, files)
-    differing = [name for name, digest in files.items() if found[name] != digest or not _DIGEST.fullmatch(digest)]
+    differing = [name for name, digest in files.items() if found[name] != digest]
     if differing:
-        raise ValueError(f"{path}: {', '.join(differing)} was changed since {MANIFEST} was written: {_REMEDY}")
+        raise ValueError(f"{path}: {', '.join(differing)} was changed since {MANIFEST} was written: {REMEDY}")
     unlisted = [name for name in metadata.files if name not in files]
     if unlisted:
-        raise ValueError(f"{path / MANIFEST} does not name {', '.join(unlisted)}: {_REMEDY}")
+        raise ValueError(f"{path / MANIFEST} does not name {', '.join(unlisted)}: {REMEDY}")
     return ModelFolder(path, hashlib.sha256(content).hexdigest(), files, metadata)
 
 
@@ -220,33 +210,32 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
     lacking = [name for name in _NEEDED if name not in fields.values]
     if lacking:
         raise ValueError(f"{path} describes no model of segfusion_jax: it holds no {', '.join(lacking)}")
-    classes = fields.texts("classes", 2, _CLASSES)
-    positive = fields.texts("positive", 1, len(classes) - 1)
-    if not set(positive) < set(classes):
-        raise ValueError(f"{path}: positive = {list(positive)}: must be some of classes, {list(classes)}")
+    config, classes = _config(fields), fields.texts("classes", 2, _CLASSES)
+    positive = _positive(fields, config, classes)
     num_logits = fields.whole("num_logits", 1, len(classes))
     if num_logits != len(classes) and (num_logits, len(classes)) != (1, 2):
         raise ValueError(f"{path}: num_logits = {num_logits}: must be {len(classes)}, one a class, or 1 of two classes")
     metrics = fields.section("metrics")
     return Metadata(
-        config=_config(fields),
-        unets=tuple(_plain(name, path) for name in fields.texts("unets", 0, _NETWORKS)),
-        classifiers=tuple(_plain(name, path) for name in fields.texts("classifiers", 1, _NETWORKS)),
+        config=config,
+        unets=tuple(plain(name, path) for name in fields.texts("unets", 0, _NETWORKS)),
+        classifiers=tuple(plain(name, path) for name in fields.texts("classifiers", 1, _NETWORKS)),
         classes=classes,
         positive=tuple(name in positive for name in classes),
         num_logits=num_logits,
         calibration=Calibration(
             fields.number("temperature", 1e-3, 1e3), fields.numbers("shift", num_logits, -100, 100)
         ),
-        prevalence=fields.number("prevalence", 1e-6, 1 - 1e-6),
-        threshold=fields.number("threshold", 0, 1),
-        operating_points=tuple(_operating_points(metrics)),
+        prevalence=fields.number("prevalence", 1e-6, 1 - 1e-6) if positive else None,
+        threshold=fields.number("threshold", 0, 1) if positive else None,
+        operating_points=tuple(_operating_points(metrics)) if positive else (),
         home=_found(metrics),
         home_images=_images(metrics),
         home_collections=_collections(metrics),
         elsewhere=tuple(_elsewhere(fields)),
         shares=_shares(metrics, classes),
         data=tuple(_data(fields)),
+        plugins=dict(_plugins(fields)),
     )
 
 
@@ -269,27 +258,18 @@ def _manifest(path: pathlib.Path) -> bytes:
         return regular.read(path / MANIFEST, _JSON_BYTES)
     except FileNotFoundError:
         told = f"{path} has no {MANIFEST}, so nobody can tell whether its files are as they were made"
-        raise FileNotFoundError(f"{told}: {_REMEDY}") from None
+        raise FileNotFoundError(f"{told}: {REMEDY}") from None
 
 
 def _digests(path: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
     digests = {}
     for name in names:
         with regular.opened(path / name) as file:
-            if file.seek(0, 2) > _BYTES:
-                raise ValueError(f"{path / name}: {file.tell()} bytes; at most {_BYTES} are read")
+            if file.seek(0, 2) > BYTES:
+                raise ValueError(f"{path / name}: {file.tell()} bytes; at most {BYTES} are read")
             file.seek(0)
             digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
-
-
-def _plain(name: str, path: pathlib.Path) -> str:
-    if not _PLAIN.fullmatch(name):
-        raise ValueError(
-            f"{path}: {name[:100]!r} is no plain file name: must be 1 to 100 of letters, digits, '_', '-' and '.', "
-            "not '-' or '.' first"
-        )
-    return name
 
 
 def _config(fields: typed.Fields) -> Config:
@@ -312,6 +292,23 @@ def _config(fields: typed.Fields) -> Config:
                 f"{fields.where}: config.{name} = {shown}: must be at most {most} in a model that is loaded"
             )
     return config
+
+
+def _positive(fields: typed.Fields, config: Config, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns which classes are positive: some, or, of somebody's own classes, those that the config names."""
+    own = config.data.own_classes
+    positive = fields.texts("positive", 0 if own else 1, len(classes) - 1)
+    if not set(positive) < set(classes):
+        raise ValueError(f"{fields.where}: positive = {list(positive)}: must be some of classes, {list(classes)}")
+    if own and (own, set(config.data.own_positive)) != (classes, set(positive)):
+        raise ValueError(
+            f"{fields.where}: classes = {list(classes)}, positive = {list(positive)}: must be those of config.data, "
+            f"{config.data.classes!r} and {config.data.positive!r}"
+        )
+    lacking = [name for name in _DECIDED if positive and name not in fields.values]
+    if lacking:
+        raise ValueError(f"{fields.where} describes no model of segfusion_jax: it holds no {', '.join(lacking)}")
+    return positive
 
 
 def _operating_points(metrics: typed.Fields) -> Iterable[dict[str, Any]]:
@@ -370,6 +367,15 @@ def _shares(metrics: typed.Fields, classes: tuple[str, ...]) -> tuple[float, ...
         return ()
     shares = calibration.section("shares")
     return tuple(shares.number(name, 1e-9, 1) for name in classes)
+
+
+def _plugins(fields: typed.Fields) -> Iterable[tuple[str, str]]:
+    if "plugins" not in fields.values:
+        return
+    named = fields.section("plugins")
+    for field in list(named.values)[:_NETWORKS]:
+        part = named.section(field)
+        yield part.text("name"), part.text("sha256", 64)
 
 
 def _data(fields: typed.Fields) -> Iterable[dict[str, str]]:

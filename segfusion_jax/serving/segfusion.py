@@ -1,8 +1,9 @@
 """A trained model, ready to predict: image, U-Nets, Data Processing Bridge, classifiers."""
 
 import dataclasses
+import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from segfusion_jax.bridge import masked
 from segfusion_jax.bridge.clean import clean
 from segfusion_jax.bridge.levels import is_lesion, to_levels
 from segfusion_jax.bridge.resize import resize
-from segfusion_jax.config import Bridge, Config, Input
+from segfusion_jax.config import Bridge, Config, Input, is_plugin
 from segfusion_jax.datasets import colours
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.evaluation.novelty import Novelty
@@ -19,6 +20,9 @@ from segfusion_jax.input import arrays
 from segfusion_jax.input.examples import Batch
 from segfusion_jax.models.malignancy import malignancy
 from segfusion_jax.runtime.devices import make_devices
+from segfusion_jax.runtime.plugins import digest
+from segfusion_jax.runtime.plugins import load as load_plugin
+from segfusion_jax.serving import pretrained
 from segfusion_jax.serving.ensembles import (
     Classes,
     ClassifierEnsemble,
@@ -29,6 +33,8 @@ from segfusion_jax.serving.ensembles import (
 )
 from segfusion_jax.serving.model_folder import NOVELTY, ModelFolder, open_folder
 
+_log = logging.getLogger(__name__)
+
 BATCH = 8
 """Images that a loaded model takes at once: a last batch is filled up, and one image alone must not cost too much."""
 
@@ -38,8 +44,9 @@ class Prediction(NamedTuple):
 
     Attributes:
       mask: [height, width] bool lesion, of the image's own size; where `fallback` is set, the whole image.
-      probability: probability of 'malignant', in [0, 1]; of a model for melanoma, of melanoma.
-      malignant: whether the probability reaches the threshold that was chosen on validation data.
+      probability: probability of 'malignant', in [0, 1]; of a model for melanoma, of melanoma; of a model of somebody's
+        own classes, of those that are looked for, and None where none is.
+      malignant: whether the probability reaches the threshold that was chosen on validation data; None without one.
       fallback: "" or why the bridge took the whole image: "empty", "tiny" or "border".
       probabilities: probability of each class by its name, in [0, 1]; they add up to 1.
       novelty: how far the image is from those that the model was trained on, from 0; see `evaluation.novelty`.
@@ -51,14 +58,19 @@ class Prediction(NamedTuple):
     """
 
     mask: np.ndarray
-    probability: float
-    malignant: bool
+    probability: float | None
+    malignant: bool | None
     fallback: str
     probabilities: dict[str, float]
     novelty: float
     familiar: bool
     evidence: np.ndarray | None = None
     bridged: np.ndarray | None = None
+
+    @property
+    def most_probable(self) -> str:
+        """The name of the most probable class."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
 
 class SegFusion:
@@ -71,8 +83,9 @@ class SegFusion:
       segmenters: the U-Nets; an image's mask is the mean of all, or, where there are none, the whole image.
       classifiers: the classifiers, whose mean is taken.
       calibration: what is done to their logits.
-      prevalence: share of malignant images, in (0, 1), for which the probabilities then hold.
-      threshold: probability, at that prevalence, from which an image is called malignant.
+      prevalence: share of malignant images, in (0, 1), for which the probabilities then hold; None where no class is
+        looked for.
+      threshold: probability, at that prevalence, from which an image is called malignant; None likewise.
       familiarity: tells by features of the first classifier which images are like those that it was trained on.
       folder: where all of it was loaded from; None where it was put together.
     """
@@ -84,8 +97,8 @@ class SegFusion:
         classifiers: ClassifierEnsemble,
         *,
         calibration: Calibration,
-        prevalence: float,
-        threshold: float,
+        prevalence: float | None,
+        threshold: float | None,
         familiarity: Novelty,
         folder: ModelFolder | None = None,
     ):
@@ -104,27 +117,30 @@ class SegFusion:
         return self.classifiers.classes.names
 
     @classmethod
-    def load(cls, folder: str | pathlib.Path, *, compute_dtype: str = "") -> Self:
+    def load(cls, folder: str | pathlib.Path, *, compute_dtype: str = "", plugins: Collection[str] = ()) -> Self:
         """Loads a run's workdir, or the folder `model` in it.
 
         Args:
           folder: the one or the other.
           compute_dtype: dtype that the networks compute in, as `config.compute_dtype`; "" for the run's own.
+          plugins: names, "package.module:name", of code that may be imported where the model's backbone is somebody's
+            own. Nothing that is not named here is.
 
         Raises:
           FileNotFoundError: there is no model in the folder, or a file of it is missing.
           ValueError: a file of it was changed since the folder was made, a field of its metadata is out of its bounds,
-            or its weights are not finite or do not fit its config.
+            or its weights are not finite or do not fit its config; or it needs code that `plugins` does not name.
         """
         opened = open_folder(folder)
         metadata = opened.metadata
+        _check_backbone(opened, plugins)
         dtype = compute_dtype or metadata.config.compute_dtype
         config = dataclasses.replace(metadata.config, input=Input(), compute_dtype=dtype)
         devices = make_devices(config.parallel)
         unets, classifiers = (
             [opened.path / name for name in names] for names in (metadata.unets, metadata.classifiers)
         )
-        classes = Classes(metadata.classes, metadata.positive, metadata.num_logits)
+        classes = Classes(metadata.classes, metadata.positive, metadata.num_logits, own=bool(config.data.own_classes))
         return cls(
             config,
             make_segmenters(config, devices, unets, batch_size=BATCH),
@@ -135,6 +151,38 @@ class SegFusion:
             familiarity=Novelty.load(opened.path / NOVELTY),
             folder=opened,
         )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | pathlib.Path,
+        *,
+        sha256: str = "",
+        revision: str = "main",
+        compute_dtype: str = "",
+        plugins: Collection[str] = (),
+    ) -> Self:
+        """Loads a released model from wherever it is, fetching what is not in this user's cache.
+
+        Each file is checked by the SHA-256 that the model's manifest has of it, and a fetch that was cut off goes on
+        where it stopped.
+
+        Args:
+          name: a folder, as of `load`; the address of one, https://...; or a repository of the Hugging Face hub,
+            OWNER/NAME (extra [hub]), where no folder is called so.
+          sha256: SHA-256 of the model's manifest.json, as the report and `segfusion predict` state it. Without it,
+            nobody knows that the model is the one that is meant, only that its files belong together. With it, a model
+            that is in the cache is loaded without asking the web.
+          revision: branch, tag or commit of the repository.
+          compute_dtype, plugins: as of `load`.
+
+        Raises:
+          FileNotFoundError, ValueError: as `load`; or it is another model than `sha256` says.
+          OSError: it cannot be fetched.
+        """
+        folder = pretrained.find(name, sha256=sha256, revision=revision)
+        pretrained.check_digest(open_folder(folder), sha256)
+        return cls.load(folder, compute_dtype=compute_dtype, plugins=plugins)
 
     def predict(
         self,
@@ -156,8 +204,11 @@ class SegFusion:
 
         Raises:
           ValueError: an array is not uint8 [height, width, 3], a file is not an image, `images` is a single one, the
-            prevalence is not in (0, 1), or the networks return for an image what is not finite.
+            prevalence is not in (0, 1) or the model looks for no class, or the networks return for an image what is not
+            finite.
         """
+        if prevalence is not None and self.prevalence is None:
+            raise ValueError(f"prevalence = {prevalence!r}: must be None, since {_no_sides(self.classes)}")
         if prevalence is not None and not 0 < prevalence < 1:
             raise ValueError(f"prevalence = {prevalence!r}: must be in (0, 1)")
         loaded = self._loaded(images)
@@ -182,6 +233,8 @@ class SegFusion:
 
     def explain(self, images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path]) -> list[np.ndarray]:
         """Returns where in each image the classifiers find evidence for malignancy (above 0) and against it (below 0).
+
+        Where no class is looked for, it is evidence for the class that each classifier finds the most probable.
 
         Args:
           images: as in `predict`.
@@ -221,6 +274,12 @@ class SegFusion:
         described = self.classifiers.describe(arrays.Arrays(loaded, self.classifiers.novelty_size))
         return self.familiarity.score(np.stack([finite(found, "feature", row) for row, found in described])).tolist()
 
+    def decision(self, prediction: Prediction) -> str:
+        """Returns what an image is called by its prediction: a side, or, without sides, the most probable class."""
+        if prediction.malignant is None:
+            return prediction.most_probable
+        return self.classifiers.classes.binary_names[prediction.malignant]
+
     def _masks(self, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[str]]:
         """Returns the cleaned mask of each image, uint8 of the U-Nets' size, and why it fell back."""
         probabilities = self.segmenters.predict(arrays.Arrays(images, self.config.segmenter.image_size))
@@ -247,11 +306,11 @@ class SegFusion:
     ) -> Prediction:
         positive = np.array(self.classifiers.classes.positive)
         shares = class_probabilities(self.calibration.apply(logits[None])[0])
-        malignant = bool(malignancy(shares, positive) >= self.threshold)
-        if prevalence is not None:
+        malignant = None if self.threshold is None else bool(malignancy(shares, positive) >= self.threshold)
+        if prevalence is not None and self.prevalence is not None:
             shares = at_prevalence(shares, positive, own=self.prevalence, prevalence=prevalence)
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
-        probability = float(malignancy(shares, positive))
+        probability = None if self.threshold is None else float(malignancy(shares, positive))
         return Prediction(
             is_lesion(mask, self.config.bridge), probability, malignant, fallback, probabilities, novelty, novelty <= 1
         )
@@ -268,6 +327,25 @@ def at_prevalence(shares: np.ndarray, positive: np.ndarray, *, own: float, preva
     """
     shifted = shares * np.where(positive, prevalence / own, (1 - prevalence) / (1 - own))
     return shifted / shifted.sum()
+
+
+def _check_backbone(folder: ModelFolder, allowed: Collection[str]) -> None:
+    """Checks that the code of the model's backbone, where it is somebody's own, is named by the user, and loads it."""
+    name = folder.metadata.config.classifier.backbone
+    if not is_plugin(name):
+        return
+    if name not in allowed:
+        raise ValueError(
+            f"{folder.path}: the model's backbone is code of its maker, {name!r}, which would be imported and run; "
+            f"nothing was. If you trust it, name it: SegFusion.load(..., plugins=[{name!r}]), or --plugin {name}"
+        )
+    load_plugin(name, "classifier.backbone")
+    if digest(name) != folder.metadata.plugins.get(name):
+        _log.warning("%s: the code of %s is not what the model was trained with, by its SHA-256", folder.path, name)
+
+
+def _no_sides(names: Sequence[str]) -> str:
+    return f"none of the model's classes ({', '.join(names)}) is looked for"
 
 
 def finite(values: np.ndarray, what: str, image: object) -> np.ndarray:

@@ -35,7 +35,7 @@ class History:
         self._step = int(state.step)
         self._pending: list[dict[str, jax.Array]] = []
         self._is_warm = False  # whether a step was made, which may have compiled
-        self._log = MetricLog(task.folder, from_step=self._step, enabled=devices.is_lead)
+        self._log = MetricLog(task.folder, from_step=self._step, enabled=devices.is_lead, own=task.metric_logger)
         total = task.steps * task.stream.batch_size
         self._progress = Progress(task.name, total=total, done=self._images, seconds=seconds)
         text = "%s: %d steps of %d images, %d an epoch"

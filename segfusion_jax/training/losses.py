@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from segfusion_jax.config import is_plugin
+from segfusion_jax.runtime import plugins
+
 Coarse = tuple[tuple[bool, ...], ...]
 """The classes that each coarse label leaves possible; as labels their numbers follow those of the classes."""
 
@@ -44,16 +47,29 @@ def classification_loss(
       logits: float32, [batch, 1] of class 1 against class 0 (sigmoid), or [batch, classes] (softmax).
       label: [batch] int32 numbers of classes, from 0, and of coarse labels.
       kind: "cross_entropy", -log p of the label; or "focal", (1 - p)^gamma times that (Lin et al.,
-        arXiv 1708.02002).
+        arXiv 1708.02002); or somebody's own, by "package.module:name", see `plugins.protocols.Loss`.
       focal_gamma: exponent of the focal loss.
       class_weights: weight of each label.
       coarse: the coarse labels; with a softmax only, and none of them of all classes.
     """
-    if logits.shape[-1] == 1:
+    if is_plugin(kind):
+        loss = _own_loss(logits, label, kind, coarse)
+    elif logits.shape[-1] == 1:
         loss = _sigmoid_loss(logits, label, kind, focal_gamma)
     else:
         loss = _softmax_loss(logits, label, kind, focal_gamma, coarse)
     return loss * jnp.asarray(class_weights, jnp.float32)[label]
+
+
+def _own_loss(logits, label, kind, coarse):
+    if logits.shape[-1] == 1:
+        logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
+    return plugins.load(kind, "classifier.loss")(logits, _possible(logits.shape[-1], coarse)[label])
+
+
+def _possible(classes: int, coarse: Coarse) -> jax.Array:
+    """Returns the classes that each label leaves possible, [labels, classes] bool."""
+    return jnp.asarray(np.concatenate([np.eye(classes, dtype=bool), np.array(coarse, bool).reshape(-1, classes)]))
 
 
 def _sigmoid_loss(logits, label, kind, gamma):
@@ -65,7 +81,7 @@ def _sigmoid_loss(logits, label, kind, gamma):
 
 def _softmax_loss(logits, label, kind, gamma, coarse):
     if coarse:
-        inside = jnp.asarray(np.concatenate([np.eye(logits.shape[-1], dtype=bool), coarse]))[label]
+        inside = _possible(logits.shape[-1], coarse)[label]
         others = ~inside
         within, without = (jax.nn.logsumexp(logits, axis=-1, where=where) for where in (inside, others))
         loss = jax.nn.softplus(without - within)  # -log(within / (within + without)), to the last digit

@@ -256,7 +256,8 @@ def make_explain(
     Args:
       classifier: a network of one logit, or of one a class.
       bridge: how the mask meets the image.
-      positive: which classes count as malignant.
+      positive: which classes count as malignant. Where none does, evidence is that for the class which this network
+        finds the most probable.
     """
 
     def explain(variables, batch):

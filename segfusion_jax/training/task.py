@@ -25,6 +25,7 @@ class Task:
       best_metric: the metric of `validate` that chooses the weights, see `choice.rank`.
       epochs: how many.
       steps_per_epoch: how long one is.
+      metric_logger: of the config.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Task:
     best_metric: str
     epochs: int
     steps_per_epoch: int
+    metric_logger: str = ""
 
     @property
     def steps(self) -> int:

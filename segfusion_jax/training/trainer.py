@@ -156,6 +156,7 @@ class Trainer:
             best_metric=recipe.best_metric,
             epochs=training.epochs,
             steps_per_epoch=recipe.steps_per_epoch,
+            metric_logger=self._config.metric_logger,
         )
 
 

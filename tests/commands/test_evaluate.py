@@ -26,7 +26,7 @@ def judged(finished, model, parse, tmp_path_factory):
     """The folder that the command writes, beside `records`, and what it prints."""
     folder = tmp_path_factory.mktemp("judged")
     words = ("evaluate", "--model", finished, "--collection", "synthetic", "--resamples", 200)
-    loaded = mock.patch.object(evaluate.SegFusion, "load", lambda folder: model)
+    loaded = mock.patch.object(evaluate.SegFusion, "load", lambda folder, **_: model)
     with loaded, contextlib.redirect_stdout(io.StringIO()) as printed:
         assert evaluate.run(parse(*words, "--records", folder / "records", "--output", folder / "out")) == 0
     return folder / "out", printed.getvalue()
@@ -71,7 +71,7 @@ def test_what_is_printed_says_what_was_judged(judged):
 def test_a_collection_that_was_seen_in_whole_is_refused(finished, judged, model, parse, tmp_path, monkeypatch):
     parts = [part._replace(split="train") for part in table.read_parts(finished / "model/split.csv")]
     monkeypatch.setattr(table, "read_parts", lambda path: parts)
-    monkeypatch.setattr(evaluate.SegFusion, "load", lambda folder: model)
+    monkeypatch.setattr(evaluate.SegFusion, "load", lambda folder, **_: model)
     words = ("--model", finished, "--collection", "synthetic", "--records", judged[0].parent / "records")
     with pytest.raises(ValueError, match="synthetic lesions: no image .* is left .*80 same id"):
         evaluate.run(parse("evaluate", *words, "--output", tmp_path / "o"))

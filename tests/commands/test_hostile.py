@@ -31,6 +31,7 @@ class Model:
         self.folder = type("Folder", (), {"digest": "0" * 64, "files": {}, "metadata": metadata})()
         classes = type("Classes", (), {"binary_names": self.classes})()
         self.classifiers = type("Classifiers", (), {"classes": classes})()
+        self.decision = lambda prediction: self.classes[prediction.malignant]
 
     def predict(self, given, **_):
         self.batches.append([image.shape[:2] for image in given])
@@ -45,7 +46,7 @@ class Model:
 @pytest.fixture
 def model(monkeypatch) -> Model:
     made = Model()
-    monkeypatch.setattr(predict.SegFusion, "load", lambda folder: made)
+    monkeypatch.setattr(predict.SegFusion, "load", lambda folder, **_: made)
     return made
 
 

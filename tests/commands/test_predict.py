@@ -36,7 +36,7 @@ def photos(finished, tmp_path_factory) -> pathlib.Path:
 @pytest.fixture
 def run(model, monkeypatch, parse, photos, tmp_path):
     """Runs the command into `tmp_path`/out; counts the images that the model is given."""
-    monkeypatch.setattr(predict.SegFusion, "load", lambda folder: model)
+    monkeypatch.setattr(predict.SegFusion, "load", lambda folder, **_: model)
     given = []
 
     def counted(images, **options):

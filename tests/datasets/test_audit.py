@@ -175,3 +175,10 @@ def test_real_isic2020_leaks_by_patient_and_has_duplicates():
     assert sum(one.target for one in kept) == 581
     assert audit.relative_share(kept, audit.RELATIONS["any of these"]) == 0
     assert len({one.group for one in joined}) == 2_056
+
+
+def test_shortcuts_between_sides_of_own_classes():
+    facts = [dict(target=target, origin="AB"[target == 1]) for target in (0, 1, 2) * 200]
+    rows = [row(i, malignant=-1, **one) for i, one in enumerate(facts)]
+    assert audit.shortcuts(rows) == {}
+    assert audit.shortcuts(rows, (0, 1, 0))["origin"] == 1.0

@@ -117,3 +117,13 @@ def test_what_others_placed_stays(facts):
         for row in rows("1" * 4 + "0" * 36)
     ]
     assert both_kinds.completed(dealt, (0, 1), splits, SOURCES)[:4] == dealt[:4]
+
+
+def test_every_own_class_is_in_every_part():
+    dealt = deal(rows("0" * 12 + "1" * 12 + "222"), config.Splits(), SOURCES)
+    completed = both_kinds.completed(dealt, (0, 1, 2), config.Splits(), SOURCES)
+    assert {(one.split, one.target) for one in completed if one.target == 2} == {
+        ("train", 2),
+        ("validation", 2),
+        ("test", 2),
+    }

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from segfusion_jax.config import Data, Splits
+from segfusion_jax.config import Data, Source, Splits
 from segfusion_jax.datasets import classes, prepared, taxonomy
 from segfusion_jax.datasets.table import Row
 
@@ -202,3 +202,33 @@ def test_coarse_labels_do_not_stand_for_a_class_in_training():
         check([0, 1, 3, 4], [0, 4], [1, 4], data, **coarse)
     with pytest.raises(ValueError, match="split 'test' .* 1 no melanoma images; it needs benign and malignant"):
         check([0, 1, 2, 3, 4], [0, 4], [1, 5], data, **coarse)
+
+
+OWN = Data(collection="image_folder", classes="cat_a, cat_b,cat_c", positive="cat_b")
+
+
+def test_own_classes_are_the_targets_in_their_order():
+    cases = [("cat_c", -1), ("cat_a", -1), ("", -1), ("nevus", 0), ("cat_b", -1)]
+    targets, told = classes.targets(cases, OWN)
+    assert targets == [2, 0, -1, -1, 1] and told == classes.Told(("cat_a", "cat_b", "cat_c"), {})
+    assert classes.positive(told.classes, OWN) == (False, True, False)
+    assert classes.kinds(told, OWN) == ((0, 1, 2), told.classes)
+
+
+@pytest.mark.parametrize(
+    ("sought", "names"),
+    [
+        ((False, False, False), None),
+        ((True, False, True), ("b", "a or c")),
+        ((False, True, False), ("not b", "b")),
+    ],
+)
+def test_sides_of_own_classes_have_their_names(sought, names):
+    assert classes.sides(("a", "b", "c"), sought) == names
+
+
+def test_every_split_needs_every_own_class():
+    data = Data(collection="", collections={"isic2019": Source(reader="image_folder")}, classes=OWN.classes)
+    check([0, 1, 2], [0, 1, 2], [0, 1, 2], data, OWN.own_classes)
+    with pytest.raises(ValueError, match="'validation' of .* 1 cat_a, 1 cat_b, 0 cat_c images; it needs all classes"):
+        check([0, 1, 2], [0, 1], [0, 1, 2], data, OWN.own_classes)

@@ -41,3 +41,10 @@ def test_the_logit_is_told_where_probabilities_would_round():
 
 def test_a_single_logit_is_that_of_the_positive_class():
     np.testing.assert_array_equal(malignancy_logit(jnp.array([[0.3], [-7.0]]), (False, True)), np.float32([0.3, -7]))
+
+
+def test_where_nothing_counts_as_malignant_it_is_the_logit_of_the_most_probable_class():
+    logits = np.array([[2.0, 0.0, 1.0], [-1.0, 3.0, 0.5]], np.float32)
+    shares = np.exp(logits.astype(np.float64))
+    shares = (shares / shares.sum(axis=1, keepdims=True)).max(axis=1)
+    np.testing.assert_allclose(malignancy_logit(logits, (False,) * 3), np.log(shares / (1 - shares)), rtol=1e-5)

@@ -169,7 +169,7 @@ def test_without_the_files_it_says_what_it_takes_them_for(tmp_path):
     run = Run(config, tmp_path / "new")
     assert workload(run) is None and plan._two_classes(config).num_logits == 2
     text = plan.plan(run)
-    assert "not found: taken for two classes and 1,000 steps an epoch" in text and "time of each stage" not in text
+    assert "not found: taken for 2 classes and 1,000 steps an epoch" in text and "time of each stage" not in text
 
 
 def test_the_time_of_each_stage_is_told_and_that_of_done_ones_is_not(finished, tmp_path):

@@ -210,3 +210,23 @@ def test_what_is_stated_of_elsewhere_is_bounded(folder, value):
     change(folder, "elsewhere", value)
     with pytest.raises(ValueError, match="metadata.json.* elsewhere"):
         model_folder.read_metadata(folder)
+
+
+def test_code_that_a_model_names_is_not_imported_unless_the_user_names_it(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil_of_a_model.py").write_text("raise SystemExit('it was run')\n")
+    fields = {"classifier.backbone": "backbone", "classifier.loss": "loss", "metric_logger": "logger"}
+    for field, part in fields.items():
+        change(folder, f"config.{field}", f"evil_of_a_model:{part}")
+    change(
+        folder, "plugins", {field: {"name": f"evil_of_a_model:{part}", "sha256": ""} for field, part in fields.items()}
+    )
+    with pytest.raises(ValueError, match="sha256 = '': must be a text of 1 to 64"):
+        model_folder.read_metadata(folder)
+    change(folder, "plugins", {})
+    model_folder.write_manifest(folder)
+    for allowed in ([], ["evil_of_a_model:loss"]):
+        with pytest.raises(ValueError, match="code of its maker, 'evil_of_a_model:backbone'.*nothing was.*--plugin"):
+            sf.SegFusion.load(folder, plugins=allowed)
+    with pytest.raises(SystemExit, match="it was run"):
+        sf.SegFusion.load(folder, plugins=["evil_of_a_model:backbone"])

@@ -195,7 +195,7 @@ class TextFile:
         return str(self.table)
 
 
-def understand(table: File, names: Sequence[str], label_map: LabelMap, group: str) -> Columns:
+def understand(table: File, names: Sequence[str], label_map: LabelMap, group: str, own: Sequence[str] = ()) -> Columns:
     """Tells what the columns of a table mean.
 
     Args:
@@ -203,6 +203,7 @@ def understand(table: File, names: Sequence[str], label_map: LabelMap, group: st
       names: the names of its columns.
       label_map: what it says counts; the names of the others are looked up in MEANINGS.
       group: `data.group`.
+      own: `Data.own_classes`; where there are some, no column says what is malignant.
 
     Raises:
       ValueError: columns whose names differ by case, spaces or hyphens only; a column that is named and not there; no
@@ -224,7 +225,10 @@ def understand(table: File, names: Sequence[str], label_map: LabelMap, group: st
             f"{table}: no column of images ({', '.join(MEANINGS['image'])}); it has {', '.join(names)}. Rename one, or "
             'name it in a labels.toml: [columns] image = "NAME"'
         )
-    one_hot = () if "label" in found else _classes([name for name in names if name not in found.values()], label_map)
+    if own:
+        found.pop("malignant", "")
+    free = [name for name in names if name not in found.values()]
+    one_hot = () if "label" in found else _classes(free, label_map, own)
     if "label" not in found and "malignant" in found and not one_hot:
         found["label"] = found.pop("malignant")
     groups = {by_key[key(name)]: "group" for name in asked}
@@ -250,9 +254,9 @@ def marked(row: official.Row, one_hot: Sequence[str]) -> str:
     return one_hot[values.index(1.0)]
 
 
-def _classes(names: Sequence[str], label_map: LabelMap) -> tuple[str, ...]:
+def _classes(names: Sequence[str], label_map: LabelMap, own: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns that are called like classes, or like what is none of them; () where fewer than two are."""
-    classes = [name for name in names if labels.names_diagnosis(label_map.meant("label", name))]
+    classes = [name for name in names if labels.names_diagnosis(label_map.meant("label", name), own)]
     return tuple(name for name in names if name in classes or key(name) in _NONE) if len(classes) > 1 else ()
 
 

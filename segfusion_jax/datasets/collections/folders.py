@@ -9,7 +9,9 @@ from segfusion_jax.datasets.collections.layout import IMAGE_FOLDERS
 from segfusion_jax.datasets.files import Folder
 
 
-def rows(root: Folder, pictures: Iterable[str], label_map: LabelMap, group: str) -> list[official.Row]:
+def rows(
+    root: Folder, pictures: Iterable[str], label_map: LabelMap, group: str, own: Sequence[str] = ()
+) -> list[official.Row]:
     """Returns a row for each image that lies in a folder: path, label, split and patient_id.
 
     Args:
@@ -17,26 +19,33 @@ def rows(root: Folder, pictures: Iterable[str], label_map: LabelMap, group: str)
       pictures: paths of the images.
       label_map: what it says of labels counts for names of folders.
       group: `data.group`.
+      own: `Data.own_classes`.
 
     Raises:
-      ValueError: a folder that is no class, or of which it is not clear whether it is a patient; classes in each other
-        that contradict.
+      ValueError: an own class that is called like a split, a patient, or any folder of images; a folder that is no
+        class, or of which it is not clear whether it is a patient; classes in each other that contradict.
     """
     found, unclear = [], {}
+    taken = [name for name in own if key(name) in IMAGE_FOLDERS or name.lower() in SPLITS or _is_someone(name)]
+    if taken:
+        raise ValueError(
+            f"data.classes has {', '.join(taken)}: a folder of that name says no class but a split, a patient, or that "
+            "images are there; call folder and class otherwise, or bring a table with a column label"
+        )
     for path in pictures:
         names = _told(path)
         if "/" in path:
             meant = {name: label_map.meant("label", name) for name in names}
-            named = {name: text for name, text in meant.items() if labels.is_label(text)}
+            named = {name: text for name, text in meant.items() if labels.is_label(text, own)}
             words = {name: text for name, text in named.items() if not text.isdigit()} or named
             classes = list(words.values())
             others = [name for name in names if name not in words and not _is_someone(name)]
             if others and not classes:
-                _refuse_no_class(root, others[0])
+                _refuse_no_class(root, others[0], own)
             if others and not group:
                 unclear[others[-1]] = path
             split = next((SPLITS[name.lower()] for name in path.split("/")[:-1] if name.lower() in SPLITS), "")
-            label = _deepest(root, classes)
+            label = _deepest(root, classes, own)
             written = next((name for name, text in words.items() if text == label), "")
             row = {"path": path, "label": label, "written": written, "split": split}
             found.append(row | {"patient_id": of_whom(path, group, others)})
@@ -74,17 +83,18 @@ def _is_someone(name: str) -> bool:
     return looks_like_a_group(name) and len(parts) > 1 and not labels.is_label(name)
 
 
-def _deepest(root: Folder, classes: Sequence[str]) -> str:
+def _deepest(root: Folder, classes: Sequence[str], own: Sequence[str]) -> str:
     """Returns the innermost class that is a diagnosis, else the innermost."""
-    read = [(text, *labels.read(text)) for text in classes]
-    if len({malignant for _, _, malignant in read if malignant >= 0}) > 1:
+    read = [(text, *labels.read(text, own)) for text in classes]
+    sides = {diagnosis if own else malignant for _, diagnosis, malignant in read} - {-1, ""}
+    if len(sides) > 1:
         raise ValueError(f"{root}: folders {'/'.join(classes)} contradict each other")
     diagnoses = [text for text, diagnosis, _ in read if diagnosis]
     return (diagnoses or list(classes) or [""])[-1]
 
 
-def _refuse_no_class(root: Folder, name: str) -> None:
+def _refuse_no_class(root: Folder, name: str, own: Sequence[str]) -> None:
     try:
-        labels.read(name)
+        labels.read(name, own)
     except ValueError as error:
         raise ValueError(f"{root}: folder {name!r} is no class: {error}") from None

@@ -3,7 +3,8 @@
 With a table, `labels.csv`, `metadata.csv` or the only .csv or .tsv there, of one row an image:
 
     image      path in the folder, or a file's name, with or without suffix
-    label      a diagnosis by any name of `taxonomy`, benign, malignant, 0 or 1; empty, ? or - = unknown
+    label      a diagnosis by any name of `taxonomy`, benign, malignant, 0 or 1; empty, ? or - = unknown; with
+               `data.classes` one of these, and nothing else
     MEL, NV, ... without a column label: 0 or 1 by classes, of which one is 1, as ISIC 2018 and 2019 have it; or UNK
     mask       path in the folder, or a file's name; empty = not annotated
     patient_id, lesion_id, group         images that share one of them are never parted
@@ -58,14 +59,15 @@ def understand(root: Folder, data: config.Data) -> Contents:
 
     Args:
       root: the folder, an archive, or the table itself.
-      data: config, of which `labels` and `group` count, and `akiec`, as for HAM10000.
+      data: config, of which `labels`, `group` and `classes` count, and `akiec`, as for HAM10000.
 
     Raises:
       FileNotFoundError: neither a table nor folders of classes.
       ValueError: several tables; a table, label map or COCO file that cannot be understood; a path that leaves the
         folder; folders that are no classes; what looks like a group and is not used as one.
     """
-    root, table = _opened(root)
+    own = data.own_classes
+    root, table = _opened(root, own)
     files = _files(root)
     map_path, label_map = _label_map(files, data)
     annotated = _annotated(files, label_map)
@@ -90,7 +92,7 @@ def understand(root: Folder, data: config.Data) -> Contents:
 
     def record(row: official.Row, image: File) -> Record:
         row = _with_header(row, headers.get(row["path"], dicom.Facts()), grouped=data.group != "none")
-        return _record(row, ids[row["path"]], image, masks.get(row["path"], []), relabelled)
+        return _record(row, ids[row["path"]], image, masks.get(row["path"], []), relabelled, own)
 
     found = {path: [file] for path, file in pictures.items()}
     records, problems = official.records(rows, found, record, column="path")
@@ -129,7 +131,7 @@ def _files(root: Folder) -> dict[str, File]:
     return files
 
 
-def _opened(root: Folder) -> tuple[Folder, File | None]:
+def _opened(root: Folder, own: Sequence[str]) -> tuple[Folder, File | None]:
     """Returns the folder of the images, the inner one where an archive has put it into another, and its table."""
     path = root.path
     if path.is_file() and path.suffix.lower() in _TABLES:
@@ -137,11 +139,11 @@ def _opened(root: Folder) -> tuple[Folder, File | None]:
     if path.is_file() and path.suffix.lower() != ".zip":
         raise ValueError(f"{path}: must be a folder, a zip archive, or a table that ends in {' or '.join(_TABLES)}")
     inner = root.folders()
-    if root.files() or len(inner) != 1 or labels.is_label(inner[0].name):
+    if root.files() or len(inner) != 1 or labels.is_label(inner[0].name, own):
         return root, _table(root)
     says_something = columns.key(inner[0].name) in layout.IMAGE_FOLDERS or inner[0].name.lower() in columns.SPLITS
     deeper = _tables(inner[0]) or (inner[0].folders() and not says_something)
-    return _opened(inner[0]) if deeper else (root, _table(root))
+    return _opened(inner[0], own) if deeper else (root, _table(root))
 
 
 def _tables(root: Folder) -> list[File]:
@@ -197,7 +199,7 @@ def _table_rows(
     the table was read; columns that mean nothing; and the columns by their meanings.
     """
     text, encoding = columns.opened(table)
-    understood = columns.understand(text, official.header(text), label_map, data.group)
+    understood = columns.understand(text, official.header(text), label_map, data.group, data.own_classes)
     names = dict.fromkeys((*understood.by_meaning.values(), *understood.groups, *understood.one_hot))
     written = official.rows(text, list(names))
     rows = [
@@ -207,7 +209,7 @@ def _table_rows(
         for row, ids in zip(written, columns.ids(written, understood), strict=True)
     ]
     for row, values in zip(rows, written, strict=True):
-        row |= _marked(values, understood.one_hot, label_map) if understood.one_hot else {}
+        row |= _marked(values, understood.one_hot, label_map, data.own_classes) if understood.one_hot else {}
         row |= {name: row[name].replace("\\", "/") for name in ("image", "mask") if name in row}
     outside = [row[name] for row in rows for name in ("image", "mask") if _leaves(row.get(name, ""))]
     if outside:
@@ -234,21 +236,21 @@ def _table_rows(
     return rows, read_as, {"columns that are not used": list(understood.unused)}, meanings
 
 
-def _marked(row: official.Row, one_hot: Sequence[str], label_map: LabelMap) -> official.Row:
+def _marked(row: official.Row, one_hot: Sequence[str], label_map: LabelMap, own: Sequence[str]) -> official.Row:
     """Returns the label of a one-hot row and what is written for it; under "one_hot", why there is none."""
     try:
         name = columns.marked(row, one_hot)
     except ValueError as error:
         return {"written": "", "one_hot": str(error)}
     meant = label_map.meant("label", name)
-    return {"written": name, "label": meant if labels.is_label(meant) else ""}
+    return {"written": name, "label": meant if labels.is_label(meant, own) else ""}
 
 
 def _class_rows(
     root: Folder, pictures: Mapping[str, File], label_map: LabelMap, data: config.Data
 ) -> tuple[list[official.Row], list[str]]:
     """Returns the first two of what `_table_rows` does, of folders."""
-    rows = folders.rows(root, pictures, label_map, data.group)
+    rows = folders.rows(root, pictures, label_map, data.group, data.own_classes)
     people = len({row["patient_id"] for row in rows} - {""})
     grouped = f"{people} folders called like patients or lesions" if people else "nothing, there is no table"
     return rows, [f"{len(rows)} images by the names of their folders", f"images belong together by {grouped}"]
@@ -315,7 +317,12 @@ def _with_header(row: official.Row, facts: dicom.Facts, *, grouped: bool) -> off
 
 
 def _record(
-    row: official.Row, image_id: str, image: File, masks: Sequence[File], relabelled: Mapping[str, str]
+    row: official.Row,
+    image_id: str,
+    image: File,
+    masks: Sequence[File],
+    relabelled: Mapping[str, str],
+    own: Sequence[str],
 ) -> Record:
     if row.get("one_hot"):
         raise ValueError(row["one_hot"])
@@ -323,8 +330,8 @@ def _record(
         raise ValueError(f"mask = {row['mask']!r}: no such file")
     if len(masks) > 1:
         raise ValueError(f"{len(masks)} masks, {', '.join(map(str, masks))}: keep one, or name it in a column mask")
-    diagnosis, malignant = labels.both(row.get("label", ""), row.get("malignant", ""))
-    if diagnosis == taxonomy.HAM10000["akiec"]:
+    diagnosis, malignant = labels.both(row.get("label", ""), row.get("malignant", ""), own)
+    if diagnosis == taxonomy.HAM10000["akiec"] and not own:
         diagnosis = relabelled.get(image_id, diagnosis)
     partition = official.known(row.get("split", "")).lower()
     if fold := re.fullmatch(r"(?:fold[ _-]?)?(\d+)(?:\.0)?", partition):

@@ -11,6 +11,7 @@ from sklearn import metrics
 
 from segfusion_jax.config import Config, Training
 from segfusion_jax.datasets.table import Row
+from segfusion_jax.evaluation.classification import multiclass_metrics
 from segfusion_jax.evaluation.shares import balancing, class_counts
 from segfusion_jax.evaluation.small_samples import roc_auc_interval
 from segfusion_jax.models.functional import Functional
@@ -120,12 +121,20 @@ def make_phase(
 def score(predicted: Iterable[tuple[Row, np.ndarray]], classes: Classes) -> dict[str, float]:
     """Returns, of the images whose label says whether they are malignant, the ROC-AUC with its 95 % interval and the
     balanced accuracy at the threshold that is best for it; and the log loss of the labels.
+
+    Of classes none of which is looked for it is the ROC-AUC of each against the rest, `macro_roc_auc`, and the balanced
+    accuracy of the most probable class.
     """
     rows, outputs = zip(*predicted, strict=True)
     logits, targets = np.array(outputs), [row.target for row in rows]
+    probabilities = class_probabilities(logits)
+    of_labels = (probabilities * classes.told.possible[targets]).sum(axis=1)
+    loss = {"loss": float(-np.log(np.clip(of_labels, _TINY, 1 - _TINY)).mean())}
+    if not classes.has_sides:
+        measured = multiclass_metrics(np.array(targets), probabilities)
+        return {name: measured[name] for name in ("macro_roc_auc", "balanced_accuracy")} | loss
     labels = classes.judged[targets]
     said = labels >= 0
-    of_labels = (class_probabilities(logits) * classes.told.possible[targets]).sum(axis=1)
     malignant, positive = malignant_probability(logits[said], classes), labels[said] == 1
     roc_auc = float(metrics.roc_auc_score(labels[said], malignant))
     low, high = roc_auc_interval(roc_auc, int(positive.sum()), int((~positive).sum()))
@@ -135,13 +144,14 @@ def score(predicted: Iterable[tuple[Row, np.ndarray]], classes: Classes) -> dict
         "roc_auc_low": low,
         "roc_auc_high": high,
         "balanced_accuracy": float((1 + found - false_alarms).max() / 2),
-        "loss": float(-np.log(np.clip(of_labels, _TINY, 1 - _TINY)).mean()),
-    }
+    } | loss
 
 
 def best_metric(config: Config) -> str:
     """Returns the key of `score` that chooses the weights."""
-    return {"score": "roc_auc"}.get(name := config.classifier.training.best_metric, name)
+    has_sides = not config.data.own_classes or config.data.own_positive
+    score = "roc_auc" if has_sides else "macro_roc_auc"
+    return {"score": score}.get(name := config.classifier.training.best_metric, name)
 
 
 def _phases(config: Config) -> dict[str, Training]:

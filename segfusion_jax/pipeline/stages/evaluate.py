@@ -28,7 +28,8 @@ class Evaluated:
     Attributes:
       validation: images that chose the classifiers' weights, on which temperature and thresholds are fitted.
       everything: held-out images.
-      test: those of them whose label says whether they are malignant; all that follows is of these.
+      test: those of them whose label says whether they are malignant, or all where no class is looked for; all that
+        follows is of these.
       source: the test images as the classifiers see them.
       evidence: evidence in each test image, as `ClassifierEnsemble.explain` yields it.
       familiar: what tells unfamiliar images.
@@ -48,9 +49,13 @@ class Evaluated:
     overlays: dict[str, list[figures.Overlay]]
 
     @property
-    def threshold(self) -> float:
-        """The probability from which an image is called malignant, chosen on the validation images."""
+    def threshold(self) -> float | None:
+        """The probability from which an image is called malignant, chosen on the validation images; None where no class
+        is looked for.
+        """
         chosen = self.validation.judged
+        if not chosen.classes.has_sides:
+            return None
         return choose_threshold(chosen.labels, chosen.malignancy)
 
 
@@ -87,12 +92,11 @@ def _measure(run: Run, found: Evaluated, shares: Sequence[tuple[float, float]]) 
     """Returns what `metrics.json` holds."""
     options, test, threshold = run.config.evaluation, found.test, found.threshold
     resamples, masks = options.resamples, {row.image_id: row for row in run.masks.rows}
-    decisions = metrics.of_decisions(found.validation, found.everything, threshold, resamples=resamples)
-    points = {"own": threshold, "sensitive": sensitive_threshold(decisions["operating_points"])}
-    return decisions | {
-        "validation": metrics.of_validation(found.validation, resamples=resamples),
-        "segmentation": metrics.of_masks(found.overlaps, resamples=resamples),
-        "subgroups": metrics.of_subgroups(
+    if threshold is None:
+        measured = metrics.of_own_classes(found.validation, test, resamples=resamples)
+    else:
+        measured = metrics.of_decisions(found.validation, found.everything, threshold, resamples=resamples)
+        measured["subgroups"] = metrics.of_subgroups(
             test.rows,
             test.labels,
             test.malignancy,
@@ -101,10 +105,16 @@ def _measure(run: Run, found: Evaluated, shares: Sequence[tuple[float, float]]) 
             found.overlaps,
             min_size=options.min_subgroup,
             resamples=resamples,
-        ),
+        )
+        points = {"own": threshold, "sensitive": sensitive_threshold(measured["operating_points"])}
+        measured["collections"] = by_collection(
+            found.everything, found.novelties, found.overlaps, points, resamples=resamples
+        )
+    return measured | {
+        "validation": metrics.of_validation(found.validation, resamples=resamples),
+        "segmentation": metrics.of_masks(found.overlaps, resamples=resamples),
         "explanation": metrics.of_evidence(test, shares, places=found.evidence[0].size, resamples=resamples),
         "novelty": novelty.metrics(found.novelties, found.everything.groups, resamples=resamples),
-        "collections": by_collection(found.everything, found.novelties, found.overlaps, points, resamples=resamples),
     }
 
 
@@ -119,16 +129,19 @@ def _write(run: Run, found: Evaluated, measured: dict[str, Any]) -> None:
 def _draw(run: Run, found: Evaluated, measured: dict[str, Any], shares: Sequence[tuple[float, float]]) -> None:
     folder, bridge, test, source = run.figures, run.config.bridge, found.test, found.source
     resamples = run.config.evaluation.resamples
-    judged = plots.Judged(test.labels, test.malignancy, found.threshold, test.groups, resamples)
-    names, subgroups = test.classes.binary_names, measured["subgroups"]
-    figures.draw_scores(folder, judged, names, subgroups, uncalibrated=test.uncalibrated)
+    if found.threshold is None:
+        figures.draw_classes(folder, test)
+    else:
+        judged = plots.Judged(test.labels, test.malignancy, found.threshold, test.groups, resamples)
+        names, subgroups = test.classes.binary_names, measured["subgroups"]
+        figures.draw_scores(folder, judged, names, subgroups, uncalibrated=test.uncalibrated, own=test.classes.own)
+        figures.draw_missed(folder, bridge, test, source, found.threshold)
     if test.classes.num_logits > 1:
         known = test.diagnosed
-        figures.draw_diagnoses(folder, known.targets, known.of_classes, test.classes.names)
+        figures.draw_diagnoses(folder, known.targets, known.of_classes, test.classes.names, own=test.classes.own)
     figures.draw_training(folder, run.read_histories())
     figures.draw_overlays(folder, found.overlays)
     figures.draw_bridge(folder, bridge, test, source)
-    figures.draw_missed(folder, bridge, test, source, found.threshold)
     figures.draw_evidence(folder, bridge, test, source, evidence=found.evidence, shares=shares)
     train = run.bridged(run.split.training[0])
     figures.draw_augmentation(folder, run.config.classifier.augmentation, train, seed=run.config.seed)

@@ -19,10 +19,10 @@ from segfusion_jax.input.augment import augment
 from segfusion_jax.input.examples import Examples
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.report import plots
-from segfusion_jax.serving.ensembles import SegmenterEnsemble, WholeImages
+from segfusion_jax.serving.ensembles import SegmenterEnsemble, WholeImages, class_probabilities
 
 PANELS = 8  # images of a gallery
-CURVES = ("loss", "dice", "roc_auc")
+CURVES = ("loss", "dice", "roc_auc", "macro_roc_auc")
 """Metrics of a training that are worth a curve."""
 
 Overlay = tuple[np.ndarray, np.ndarray, np.ndarray, str]
@@ -83,6 +83,7 @@ def draw_scores(
     subgroups: Sequence[Mapping],
     *,
     uncalibrated: np.ndarray | None = None,
+    own: bool = False,
 ) -> None:
     """Draws curves, decisions, probabilities, reliability and subgroups.
 
@@ -92,6 +93,7 @@ def draw_scores(
       names: what those of label 0 and those of label 1 are called.
       subgroups: of `metrics.of_subgroups`.
       uncalibrated: [n] probabilities as the networks give them, where they are to be shown beside.
+      own: whether the classes are somebody's own.
     """
     labels, probabilities, threshold = judged.labels, judged.probabilities, judged.threshold
     curves = (("roc_curve", plots.roc_curve), ("pr_curve", plots.pr_curve), ("decision_curve", plots.decision_curve))
@@ -100,8 +102,9 @@ def draw_scores(
     plots.confusion_matrix(folder / "confusion_matrix.png", labels, probabilities >= threshold, names)
     plots.probability_histogram(folder / "probabilities.png", labels, probabilities, threshold, names)
     before = [] if uncalibrated is None else [_reliability("Before calibration", labels, uncalibrated)]
+    words = (f"Share that is {names[1]}", f"Probability of {names[1]}") if own else plots.MALIGNANT
     plots.reliability_diagram(
-        folder / "reliability.png", [*before, _reliability("After calibration", labels, probabilities)]
+        folder / "reliability.png", [*before, _reliability("After calibration", labels, probabilities)], words
     )
     shown = [subgroup for subgroup in subgroups if "roc_auc" in subgroup["classification"]]
     if shown:
@@ -113,9 +116,23 @@ def draw_scores(
         plots.forest(folder / "subgroups.png", rows, ["ROC-AUC"], references=[overall], counts=["Images"])
 
 
-def draw_diagnoses(folder: pathlib.Path, targets: np.ndarray, of_classes: np.ndarray, names: Sequence[str]) -> None:
-    """Draws which diagnoses [n] are given which, by their probabilities [n, classes]."""
-    plots.confusion_matrix(folder / "diagnoses.png", targets, of_classes.argmax(axis=1), names)
+def draw_diagnoses(
+    folder: pathlib.Path, targets: np.ndarray, of_classes: np.ndarray, names: Sequence[str], *, own: bool = False
+) -> None:
+    """Draws which diagnoses [n], or own classes, are given which, by their probabilities [n, classes]."""
+    name, what = ("classes", "class") if own else ("diagnoses", "diagnosis")
+    plots.confusion_matrix(folder / f"{name}.png", targets, of_classes.argmax(axis=1), names, what)
+
+
+def draw_classes(folder: pathlib.Path, test: Predicted) -> None:
+    """Draws the reliability of the most probable class, where no class is looked for."""
+    called, before = test.of_classes, class_probabilities(test.logits)
+    curves = [
+        _reliability(name, of.argmax(axis=1) == test.targets, of.max(axis=1))
+        for name, of in (("Before calibration", before), ("After calibration", called))
+    ]
+    words = "Share that is called right", "Probability of the most probable class"
+    plots.reliability_diagram(folder / "reliability.png", curves, words)
 
 
 def _reliability(name: str, labels: np.ndarray, probabilities: np.ndarray) -> plots.Reliability:
@@ -132,9 +149,13 @@ def draw_training(folder: pathlib.Path, histories: Mapping[str, Sequence[Mapping
 
 
 def draw_bridge(folder: pathlib.Path, bridge: Bridge, test: Predicted, source: Examples) -> None:
-    """Draws three malignant and three benign test images, whole and bridged; `source` holds the examples of `test`."""
+    """Draws three malignant and three benign test images, or one of each class where none is looked for, whole and
+    bridged; `source` holds the examples of `test`.
+    """
     labels, whole = test.labels, dataclasses.replace(source, bridge=None)
     chosen = [*np.flatnonzero(labels)[:3], *np.flatnonzero(~labels)[:3]]
+    if not test.classes.has_sides:
+        chosen = np.unique(test.targets, return_index=True)[1].tolist()[:PANELS]
     panels = []
     for place in chosen:
         example, row = whole[place], test.rows[place]
@@ -168,16 +189,21 @@ def draw_evidence(
     evidence: Sequence[np.ndarray],
     shares: Sequence[tuple[float, float]],
 ) -> None:
-    """Draws Grad-CAM of the two most and the two least probable images of each side."""
-    order = np.argsort(test.malignancy, kind="stable")
-    panels = []
-    for label, title in ((True, test.classes.binary_names[1]), (False, test.classes.binary_names[0])):
-        places = [place for place in order[::-1] if test.labels[place] == label]
+    """Draws Grad-CAM of the two most and the two least probable images of each side; where there are none, of those
+    that are the most and the least surely of the class that they are called.
+    """
+    kinds, sure = test.labels.astype(int), test.malignancy
+    if not test.classes.has_sides:
+        kinds, sure = test.of_classes.argmax(axis=1), test.of_classes.max(axis=1)
+    names = test.classes.binary_names if test.classes.has_sides else test.classes.names
+    order, panels = np.argsort(sure, kind="stable"), []
+    for kind in sorted(set(kinds.tolist()), reverse=test.classes.has_sides):
+        places = [place for place in order[::-1] if kinds[place] == kind]
         for place in dict.fromkeys([*places[:2], *places[-2:]]):
             example = source[place]
             panels.append(
                 plots.Explanation(
-                    f"{test.rows[place].image_id}\n{title}, {test.malignancy[place]:.2f}",
+                    f"{test.rows[place].image_id}\n{names[kind]}, {sure[place]:.2f}",
                     example["image"],
                     _bridged(example, bridge),
                     lesion(example, bridge),

@@ -12,6 +12,7 @@ from segfusion_jax.input.mask_store import MaskRow
 from segfusion_jax.pipeline.stages.predicted import Predicted
 from segfusion_jax.pipeline.stages.score import Overlaps
 from segfusion_jax.report import text
+from segfusion_jax.serving.ensembles import class_probabilities
 
 LEVELS = (0.8, 0.9, 0.95)
 """Sensitivities and specificities at which the model is judged too."""
@@ -19,7 +20,7 @@ FEWEST = 30
 """Images, malignant ones for a sensitivity and benign ones for a specificity, by which a collection has a say."""
 
 
-_MAIN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "segmentation")
+_MAIN = ("classification", "melanoma", "diagnosis", "diagnosis_equal_shares", "probabilities", "segmentation")
 
 
 def main_table(metrics: Mapping[str, Any]) -> str:
@@ -56,10 +57,43 @@ def of_decisions(validation: Predicted, test: Predicted, threshold: float, *, re
 
 
 def of_classes(test: Predicted, *, resamples: int) -> dict[str, Any]:
-    """Returns the sections of diagnoses and of melanoma, as `of_decisions` has them; nothing of two classes alone."""
+    """Returns the sections of diagnoses or own classes and of melanoma, as `of_decisions` has them; nothing of two
+    classes alone.
+    """
     if test.classes.num_logits == 1:
         return {}
-    return _diagnoses(test.diagnosed, resamples=resamples) | _melanoma(test, resamples=resamples)
+    each = _each_class(test, resamples=resamples) if test.classes.own else _melanoma(test, resamples=resamples)
+    return _diagnoses(test.diagnosed, resamples=resamples) | each
+
+
+def of_own_classes(validation: Predicted, test: Predicted, *, resamples: int) -> dict[str, Any]:
+    """Returns what is measured of classes none of which is looked for: how often the most probable one is right.
+
+    These are `diagnosis`, `diagnosis_equal_shares` and `confusion`; `classes`, for each how its probability ranks; and
+    `probabilities`, `uncalibrated` and `calibration`, as of the most probable class.
+    """
+    of_each, groups = test.of_classes, test.groups
+    right = of_each.max(axis=1)
+    low, high = calibration.calibrated_ece(right, groups)
+    before = class_probabilities(test.logits)
+    return {
+        **of_classes(test, resamples=resamples),
+        "probabilities": sections.probabilities(test.targets, of_each, groups, resamples=resamples),
+        "uncalibrated": sections.probabilities(test.targets, before, groups, resamples=resamples),
+        "calibration": {
+            "temperature": test.calibration.temperature,
+            "shift": list(test.calibration.shift),
+            "fitted_on": len(validation.rows),
+            "shares": dict(zip(test.classes.names, test.shares, strict=True)),
+            "ece_by_chance": {"low": low, "high": high},
+        },
+    }
+
+
+def _each_class(test: Predicted, *, resamples: int) -> dict[str, Any]:
+    names = test.classes.names
+    found = sections.against_the_rest(test.targets, test.of_classes, names, test.groups, resamples=resamples)
+    return {"classes": found}
 
 
 def _diagnoses(test: Predicted, *, resamples: int) -> dict[str, Any]:
@@ -83,6 +117,11 @@ def _melanoma(test: Predicted, *, resamples: int) -> dict[str, Any]:
 
 def of_validation(validation: Predicted, *, resamples: int) -> dict[str, Any]:
     """Returns what was promised on the images that chose weights and thresholds."""
+    if not validation.classes.has_sides:
+        of_each = validation.targets, validation.of_classes
+        area, many = weighted.multiclass_statistics(*of_each)["macro_roc_auc"], len(validation.rows)
+        value = {"macro_roc_auc": float(area(np.ones((1, many)))[0]), "n": float(many)}
+        return bootstrap.entries(value, {"macro_roc_auc": area}, validation.groups, resamples=resamples)
     validation = validation.judged
     areas = weighted.roc_auc(validation.labels, validation.malignancy)
     value = {"roc_auc": float(areas(np.ones((1, len(validation.rows))))[0]), "n": float(len(validation.rows))}

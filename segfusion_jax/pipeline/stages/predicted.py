@@ -47,7 +47,7 @@ class Predicted:
 
     @property
     def judged(self) -> "Predicted":
-        """The images whose label says whether they are malignant; `labels` are of these only."""
+        """The images whose label says whether they are malignant; `labels` are of these only. All, if no class is."""
         return self.where(self.classes.judged[self.targets] >= 0)
 
     def against_all(self, name: str) -> tuple["Predicted", np.ndarray]:
@@ -125,8 +125,11 @@ def table(predicted: Predicted, masks: Mapping[str, MaskRow]) -> tuple[list[str]
     """Returns the columns and the lines of a table of predictions.
 
     `label` is 1 where `probability` should be high; with more than one logit, the diagnosis and each class follow.
+    Where no class is looked for, `label` and `decision` are names of classes, and there is no `probability`.
     """
     classes = predicted.classes
+    if not classes.has_sides:
+        return _table_of_classes(predicted, masks)
     many = classes.num_logits > 1
     names = classes.names if many else classes.names[1:]
     columns = ["image_id", "group", "label", "probability", "fallback", *(f"logit of {name}" for name in names)]
@@ -141,6 +144,17 @@ def table(predicted: Predicted, masks: Mapping[str, MaskRow]) -> tuple[list[str]
         columns += ["diagnosis", *classes.names]
         for line, row, probabilities in zip(lines, predicted.rows, predicted.of_classes, strict=True):
             line += [classes.told.labels[row.target], *map(repr, probabilities.tolist())]
+    return columns, lines
+
+
+def _table_of_classes(predicted: Predicted, masks: Mapping[str, MaskRow]) -> tuple[list[str], list[list]]:
+    names = predicted.classes.names
+    columns = ["image_id", "group", "label", "decision", "fallback", *(f"logit of {name}" for name in names), *names]
+    lines = [
+        [row.image_id, row.group, names[row.target], names[of_classes.argmax()], masks[row.image_id].fallback]
+        + [*map(repr, logits.tolist()), *map(repr, of_classes.tolist())]
+        for row, logits, of_classes in zip(predicted.rows, predicted.logits, predicted.of_classes, strict=True)
+    ]
     return columns, lines
 
 

@@ -1,6 +1,7 @@
 """Stage 1: official files to validated records and grouped splits."""
 
 from segfusion_jax.datasets import prepared
+from segfusion_jax.datasets.classes import kinds
 from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.run import Run
 
@@ -20,6 +21,6 @@ def prepare(run: Run) -> None:
         folders = run.records, run.folder("prepare")
         prepared.prepare(run.config.data, run.config.splits, *folders, saw=saw, digests=run.digests)
     run.devices.wait_for_all("images dealt")
-    run.split.check_classes(run.classes.judged, run.classes.binary_names)
+    run.split.check_classes(*kinds(run.classes.told, run.config.data))
     if set(run.stages) - {"prepare"}:
         run.split.check_masks()

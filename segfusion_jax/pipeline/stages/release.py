@@ -9,11 +9,12 @@ from typing import Any
 
 from segfusion_jax.config import Config, unplaced
 from segfusion_jax.datasets import table
-from segfusion_jax.datasets.collections import READERS
+from segfusion_jax.datasets.collections import find_reader
 from segfusion_jax.datasets.joining import reader
 from segfusion_jax.models.pretrained import release_weights, stored_preprocessing
 from segfusion_jax.pipeline import released
 from segfusion_jax.pipeline.run import Run
+from segfusion_jax.runtime import plugins
 from segfusion_jax.runtime.atomic import write_text
 from segfusion_jax.serving.model_folder import METADATA, NOVELTY, SPLIT, write_manifest
 
@@ -39,6 +40,7 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
     parts = released.together(config, run.rows)
     table.write_parts(folder / SPLIT, parts)
     calibration = metrics.get("calibration", {})
+    decided = {"threshold": metrics["classification"]["threshold"]["value"]} if classes.has_sides else {}
     sections = (("segmenter", config.segmenter), ("classifier", config.classifier))
     metadata = {
         "config": json.loads(unplaced(config).to_json()),
@@ -49,11 +51,16 @@ def release(run: Run, metrics: Mapping[str, Any]) -> None:
         "classes": classes.names,
         "positive": [name for name, positive in zip(classes.names, classes.positive, strict=True) if positive],
         "num_logits": classes.num_logits,
-        "threshold": metrics["classification"]["threshold"]["value"],
+        **decided,
         **{name: calibration[name] for name in ("temperature", "shift", "prevalence") if name in calibration},
         "metrics": metrics,
         "data": _data(config) + [data for data in released.learned_from(config) if data not in _data(config)],
         "split_sha256": table.split_digest(parts),
+        "plugins": {
+            field: {"name": name, "sha256": plugins.digest(name)}
+            for field, name in config.plugins.items()
+            if field != "metric_logger"
+        },
         "pretrained": _origins(run),
         "training": {"splits": _sizes(run.audit), "seconds": run.seconds},
         "versions": run.versions,
@@ -74,7 +81,7 @@ def _origins(run: Run) -> dict[str, dict[str, str]]:
 
 def _data(config: Config) -> list[dict[str, str]]:
     """Returns which collections the models learned from, and under which licence."""
-    sources = {name: READERS[reader(name, config.data.sources)] for name in config.data.sources}
+    sources = {name: find_reader(reader(name, config.data.sources)) for name in config.data.sources}
     return [
         {"collection": name, "title": source.TITLE, "address": source.ADDRESS, "licence": source.LICENCE}
         for name, source in sources.items()

@@ -54,7 +54,7 @@ def _finished(run: Run) -> FinishedRun:
         metrics=run.read_metrics(),
         audit=run.audit,
         classes=run.classes.names,
-        binary_names=run.classes.binary_names,
+        binary_names=run.classes.binary_names if run.classes.has_sides else (),
         collection=titles(run.config.data),
         address=", ".join(source.ADDRESS for source in publishers(run.config.data)),
         fallbacks=collections.Counter(mask.fallback for mask in run.masks.rows),

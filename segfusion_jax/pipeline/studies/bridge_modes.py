@@ -25,7 +25,11 @@ def study(config: Config, workdir: pathlib.Path, repeats: int = 1) -> pathlib.Pa
 
     Returns:
       The page.
+
+    Raises:
+      ValueError: as `comparison.check_sides`.
     """
+    comparison.check_sides(config.data)
     config = variants.with_shared_records(config, workdir)
     finished = variants.run("bridge", configs(config, workdir, repeats), workdir)
     devices = make_devices(config.parallel)

@@ -55,6 +55,8 @@ def study(config: Config, workdir: pathlib.Path, draws: int = 1) -> pathlib.Path
       ValueError: the config's target are diagnoses, which the paper does not tell apart; or its splits leave no choice
         of the protocol.
     """
+    if config.data.own_classes:
+        raise ValueError(f"config.data.classes = {config.data.classes!r}: must be empty for the study 'protocols'")
     if config.data.target == "diagnosis":
         raise ValueError(
             "config.data.target = 'diagnosis': must be 'malignant' or 'melanoma' for the study 'protocols'"

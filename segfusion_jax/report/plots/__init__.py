@@ -21,6 +21,7 @@ from segfusion_jax.report.plots.protocols import Line as Line
 from segfusion_jax.report.plots.protocols import Stated as Stated
 from segfusion_jax.report.plots.protocols import ladder as ladder
 from segfusion_jax.report.plots.protocols import stated_curves as stated_curves
+from segfusion_jax.report.plots.scores import MALIGNANT as MALIGNANT
 from segfusion_jax.report.plots.scores import Reliability as Reliability
 from segfusion_jax.report.plots.scores import confusion_matrix as confusion_matrix
 from segfusion_jax.report.plots.scores import probability_histogram as probability_histogram

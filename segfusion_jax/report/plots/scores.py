@@ -12,6 +12,9 @@ from sklearn import metrics as sk_metrics
 from segfusion_jax.evaluation import classification
 from segfusion_jax.report.plots import style
 
+MALIGNANT = ("Share that is malignant", "Probability of malignancy")
+"""What the axes of a reliability diagram are called where probabilities are of malignancy."""
+
 
 class Reliability(NamedTuple):
     """How often images of like probability were malignant."""
@@ -25,7 +28,11 @@ class Reliability(NamedTuple):
 
 
 def confusion_matrix(
-    path: Path, targets: np.ndarray, decisions: np.ndarray, names: Sequence[str] = style.SIDES
+    path: Path,
+    targets: np.ndarray,
+    decisions: np.ndarray,
+    names: Sequence[str] = style.SIDES,
+    what: str = "diagnosis",
 ) -> Figure:
     """Draws counts of decisions by diagnosis, shaded by their share of the diagnosis.
 
@@ -34,6 +41,7 @@ def confusion_matrix(
       targets: [n] bool or integers, number of each image's class.
       decisions: [n] bool or integers, number of the class that it is given.
       names: [classes] name of each class, at least two.
+      what: what a class is called.
 
     Raises:
       ValueError: there are no images or fewer than two classes, shapes differ, or a number is not of a class.
@@ -66,13 +74,13 @@ def confusion_matrix(
             color="white" if shares[row, column] > 0.5 else style.INK,
             linespacing=1.3,
         )
-    titles = [name[:1].upper() + name[1:] for name in names]
+    titles = [name if what == "class" else name[:1].upper() + name[1:] for name in names]
     axes.set_xticks(
         classes, titles, rotation=35 if many else 0, ha="right" if many else "center", rotation_mode="anchor"
     )
     axes.set_yticks(classes, titles, rotation=0 if many else 90, va="center")
-    axes.set(xlabel="Called by the model", ylabel="Diagnosis")
-    axes.set_title("Decisions (share of the diagnosis)", fontsize=11, color=style.INK)
+    axes.set(xlabel="Called by the model", ylabel=what.capitalize())
+    axes.set_title(f"Decisions (share of the {what})", fontsize=11, color=style.INK)
     axes.tick_params(length=0, labelsize=9, colors=style.INK)
     axes.spines[:].set_visible(False)
     return style.save_drawing(figure, path)
@@ -111,12 +119,13 @@ def probability_histogram(
     return style.save_drawing(figure, path)
 
 
-def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
+def reliability_diagram(path: Path, curves: Sequence[Reliability], words: tuple[str, str] = MALIGNANT) -> Figure:
     """Draws observed shares against probabilities, before and after calibration, over a histogram of probabilities.
 
     Args:
       path: PNG file to write; the SVG goes beside it.
       curves: one or two: before calibration, and after it.
+      words: what the observed shares and the probabilities are called.
 
     Raises:
       ValueError: another number of curves, bins of different numbers, or no probabilities.
@@ -129,8 +138,8 @@ def reliability_diagram(path: Path, curves: Sequence[Reliability]) -> Figure:
             raise ValueError(f"curve {curve.name!r}: shapes {shapes}: must all be (bins,), with probabilities")
     figure = style.drawing(4.4, 5.2)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    style.dress(axes, "Reliability", "", "Share that is malignant")
-    style.dress(below, "", "Probability of malignancy", "Images")
+    style.dress(axes, "Reliability", "", words[0])
+    style.dress(below, "", words[1], "Images")
     axes.plot([0, 1], [0, 1], color=style.INK, linewidth=1, linestyle=":", label="Perfect calibration")
     looks = ((style.VERMILLION, "--", "s"), (style.BLUE, "-", "o"))
     for curve, (colour, line, marker) in zip(curves, looks[-len(curves) :], strict=True):

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from segfusion_jax.report.plots import style
 
-TITLES = {"roc_auc": "ROC-AUC"}
+TITLES = {"roc_auc": "ROC-AUC", "macro_roc_auc": "ROC-AUC, mean over classes"}
 
 
 def training_curves(path: Path, history: Sequence[Mapping[str, Any]]) -> Figure:

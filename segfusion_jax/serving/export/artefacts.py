@@ -99,6 +99,7 @@ def _no_locations() -> Iterator[None]:
 def describe(model: SegFusion, image_size: tuple[int, int] | None, data: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Returns what the numbers mean that the exported chain gives."""
     config, classes = model.config, model.classifiers.classes
+    sought = {"malignant": "[batch] float32: sum of the probabilities of the positive classes"}
     return {
         "input": {
             "images": {
@@ -112,7 +113,7 @@ def describe(model: SegFusion, image_size: tuple[int, int] | None, data: Sequenc
             "mask": "[batch, height, width] float32: the same, cleaned; lesion from mask_threshold on",
             "fallback": "[batch] int32: why the whole image is taken, a number in fallbacks",
             "probabilities": "[batch, classes] float32: calibrated, at the prevalence below",
-            "malignant": "[batch] float32: sum of the probabilities of the positive classes",
+            **(sought if classes.has_sides else {}),
             "novelty": "[batch] float32: how unlike the training images; above 1 nobody knows what the rest is worth",
         },
         "classes": list(classes.names),

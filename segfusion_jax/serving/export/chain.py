@@ -31,7 +31,7 @@ def make_chain(model: SegFusion, *, explain: bool = False) -> Chain:
           taken; the lesion is where it reaches `config.bridge.threshold`;
         fallback: [batch] int32, why the whole image is taken, a number in `traced_clean.FALLBACKS`;
         probabilities: [batch, classes] float32, calibrated, of the model's own prevalence;
-        malignant: [batch] float32, the probability of what counts as malignant;
+        malignant: [batch] float32, the probability of what counts as malignant; not there where no class does;
         novelty: [batch] float32, how far the image is from those of the training: above 1 it is not familiar.
       With `explain` also
         evidence: [batch, rows, columns] float32, that of `SegFusion.explain` on its coarse grid, which lies over
@@ -52,12 +52,13 @@ def make_chain(model: SegFusion, *, explain: bool = False) -> Chain:
         )
         logits = model.classifiers.classify(classifiers, framed)
         calibrated = logits / model.calibration.temperature + jnp.array(model.calibration.shift)
+        sought = {"malignant": jax.nn.sigmoid(malignancy_logit(calibrated, positive))} if any(positive) else {}
         said = {
             "lesion": _at_size(levels, images.shape[1:3]),
             "mask": _at_size(mask, images.shape[1:3]),
             "fallback": fallback,
             "probabilities": _probabilities(calibrated),
-            "malignant": jax.nn.sigmoid(malignancy_logit(calibrated, positive)),
+            **sought,
             "novelty": _novelty(model, pixels),
         }
         if not explain:

@@ -13,7 +13,8 @@ const LEGENDS = {
   outline: "The outline of the lesion, as the model finds it.",
   mask: "The mask: white is lesion.",
   bridged: "What the bridge shows to the classifier.",
-  evidence: "Red speaks for malignancy, blue against it; the strongest is the least transparent.",
+  evidence: "Red speaks for what is looked for (where nothing is, for what the image is called), blue against it; the "
+    + "strongest is the least transparent.",
   image: "The image, upright and in sRGB.",
 };
 const FALLBACKS = {
@@ -90,18 +91,21 @@ export class Card {
     if (!this.said) return;
     const { said } = this;
     const probabilities = atPrevalence(said.probabilities, model, prevalence);
-    const probability = malignancy(probabilities, model);
-    const isPositive = malignancy(said.probabilities, model) >= point.threshold;
-    this.row = { probability, decision: model.decisions[Number(isPositive)], probabilities };
+    const named = Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
+    const probability = point ? malignancy(probabilities, model) : probabilities[named];
+    const isPositive = Boolean(point) && malignancy(said.probabilities, model) >= point.threshold;
+    this.row = { probability, decision: point ? model.decisions[Number(isPositive)] : named, probabilities };
     this.find(".probability strong").textContent = percent(probability);
     this.find(".decision").textContent = `called ${this.row.decision}`;
     this.find(".decision").classList.toggle("positive", isPositive);
-    this.find(".at").textContent = `Probability of ${model.decisions[1]} at a prevalence of ${percent(prevalence)}.`;
+    this.find(".at").textContent = point
+      ? `Probability of ${model.decisions[1]} at a prevalence of ${percent(prevalence)}.`
+      : `Probability of ${named}, the most probable class.`;
     const rows = model.classes.map((one) => ({ ...one, share: probabilities[one.name] }));
     rows.sort((first, second) => second.share - first.share);
     this.find("tbody").replaceChildren(...rows.map(diagnosis));
     this.find(".printed span").textContent = `Model ${model.digest.slice(0, 12)}, segfusion_jax ${model.version}, `
-      + `threshold ${point.threshold.toFixed(3)}, ${new Date().toISOString().slice(0, 10)}.`;
+      + `${point ? `threshold ${point.threshold.toFixed(3)}, ` : ""}${new Date().toISOString().slice(0, 10)}.`;
   }
 
   // What a table has of the image.
@@ -109,10 +113,9 @@ export class Card {
     const { said, row } = this;
     return {
       image: this.name,
-      probability: row.probability.toFixed(6),
+      ...(point ? { probability: row.probability.toFixed(6) } : {}),
       decision: row.decision,
-      prevalence: prevalence.toFixed(6),
-      operating_point: point.name,
+      ...(point ? { prevalence: prevalence.toFixed(6), operating_point: point.name } : {}),
       ...Object.fromEntries(Object.entries(row.probabilities).map(([name, share]) =>
         [`probability of ${name}`, share.toFixed(6)])),
       mask_share: said.mask_share.toFixed(5),

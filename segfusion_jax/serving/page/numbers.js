@@ -1,17 +1,18 @@
 // Arithmetic and texts of the page: nothing here touches the document.
 
 // The probabilities of classes at another prevalence, as `SegFusion.predict` has it: the odds of malignancy are
-// multiplied by those of the new prevalence over those of the model's own.
+// multiplied by those of the new prevalence over those of the model's own. Without one there is nothing to shift.
 export function atPrevalence(probabilities, model, prevalence) {
   const own = model.prevalence;
-  const shifted = model.classes.map(({ name, malignant }) =>
-    probabilities[name] * (malignant ? prevalence / own : (1 - prevalence) / (1 - own)));
+  if (own === null) return probabilities;
+  const shifted = model.classes.map(({ name, positive }) =>
+    probabilities[name] * (positive ? prevalence / own : (1 - prevalence) / (1 - own)));
   const total = shifted.reduce((sum, value) => sum + value, 0);
   return Object.fromEntries(model.classes.map(({ name }, number) => [name, shifted[number] / total]));
 }
 
 export function malignancy(probabilities, model) {
-  return model.classes.reduce((sum, { name, malignant }) => sum + (malignant ? probabilities[name] : 0), 0);
+  return model.classes.reduce((sum, { name, positive }) => sum + (positive ? probabilities[name] : 0), 0);
 }
 
 export function logit(share) {
@@ -32,12 +33,12 @@ export function pointName(point) {
 }
 
 // What an operating point means: what it reached on the model's own test images.
-export function pointNote(point) {
+export function pointNote(point, sought) {
   const stated = (one) => one.low === null || one.high === null ? percent(one.value)
     : `${percent(one.value)} (${percent(one.low)} to ${percent(one.high)})`;
   const { sensitivity, specificity } = point;
   const reached = sensitivity && specificity
-    ? `On the model’s own test images it found ${stated(sensitivity)} of the malignant and left out `
+    ? `On the model’s own test images it found ${stated(sensitivity)} of ${sought} and left out `
       + `${stated(specificity)} of the others (95 % intervals). `
     : "";
   return `${reached}Threshold ${point.threshold.toFixed(3)}. On images from elsewhere it may do much worse: `

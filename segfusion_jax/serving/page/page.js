@@ -22,7 +22,11 @@ async function begin() {
   tell("");
   find("controls").hidden = false;
   describe();
-  setPrevalence(model.prevalence);
+  if (model.classes[0].malignant === null) find("sought").textContent = model.decisions[1];
+  if (model.prevalence === null) {
+    for (const id of ["point", "prevalence"]) find(id).closest("#controls > div").hidden = true;
+  }
+  setPrevalence(model.prevalence ?? 0.5);
   work();
 }
 
@@ -44,6 +48,11 @@ function point() {
   return model.operating_points.find((one) => one.name === find("point").value);
 }
 
+// What the images are called that are looked for: malignant ones, or those of somebody's own classes.
+function soughtName() {
+  return model.classes[0].malignant === null ? model.decisions[1] : "the malignant";
+}
+
 function setPrevalence(share) {
   prevalence = share;
   find("slider").value = logit(share);
@@ -52,7 +61,7 @@ function setPrevalence(share) {
 }
 
 function update() {
-  find("point-note").textContent = pointNote(point());
+  if (point()) find("point-note").textContent = pointNote(point(), soughtName());
   find("slider").setAttribute("aria-valuetext", percent(prevalence));
   for (const card of cards) card.update(model, point(), prevalence);
   sort();

@@ -22,13 +22,13 @@ class Asked:
     """What a request asks for.
 
     Attributes:
-      point: operating point by which is decided.
+      point: operating point by which is decided; None where no class is looked for.
       prevalence: share of malignant images for which the probabilities shall hold; None = the model's own.
       mask: in which format masks are sent.
       pictures: whether pictures are sent.
     """
 
-    point: OperatingPoint
+    point: OperatingPoint | None
     prevalence: float | None
     mask: schema.MaskFormat
     pictures: bool
@@ -45,15 +45,15 @@ def answer(file: str, image: np.ndarray, said: segfusion.Prediction, facts: Fact
       asked: what is asked for.
     """
     positive, shares = np.array(facts.positive), np.array([said.probabilities[name] for name in facts.classes])
-    if asked.prevalence is not None:
+    if asked.prevalence is not None and facts.prevalence is not None:
         shares = segfusion.at_prevalence(shares, positive, own=facts.prevalence, prevalence=asked.prevalence)
     return schema.Prediction(
         file=file,
         width=image.shape[1],
         height=image.shape[0],
-        probability=float(malignancy(shares, positive)),
-        decision=facts.decisions[int(said.probability >= asked.point.threshold)],
-        operating_point=schema.Point(**asked.point.told()),
+        probability=None if asked.point is None else float(malignancy(shares, positive)),
+        decision=_decision(said, facts, asked),
+        operating_point=None if asked.point is None else schema.Point(**asked.point.told()),
         prevalence=facts.prevalence if asked.prevalence is None else asked.prevalence,
         probabilities=dict(zip(facts.classes, shares.tolist(), strict=True)),
         novelty=said.novelty,
@@ -64,6 +64,12 @@ def answer(file: str, image: np.ndarray, said: segfusion.Prediction, facts: Fact
         mask=_mask(said.mask, asked.mask),
         pictures=_pictures(image, said) if asked.pictures else None,
     )
+
+
+def _decision(said: segfusion.Prediction, facts: Facts, asked: Asked) -> str:
+    if asked.point is None or said.probability is None:
+        return said.most_probable
+    return facts.decisions[int(said.probability >= asked.point.threshold)]
 
 
 def measure(mask: np.ndarray) -> schema.Measurements:

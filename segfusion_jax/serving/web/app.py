@@ -117,10 +117,12 @@ def _add_predictions(app: FastAPI, facts: Facts) -> None:
         mask: Annotated[schema.MaskFormat, Query(description="In which format masks are sent.")] = "png",
         pictures: Annotated[bool, Query(description="Whether pictures are sent: slower.")] = False,
     ) -> Response:
-        if operating_point not in facts.points:
+        if prevalence is not None and facts.prevalence is None:
+            raise Problem(422, f"prevalence = {prevalence}: none of this model's classes is looked for.", "None.")
+        if operating_point not in facts.points and (facts.points or operating_point != OWN):
             accepted = f"One of {', '.join(facts.points)}."
             raise Problem(422, f"operating_point = {operating_point[:100]!r} is none of this model's.", accepted)
-        asked = answers.Asked(facts.points[operating_point], prevalence, mask, pictures)
+        asked = answers.Asked(facts.points.get(operating_point), prevalence, mask, pictures)
         said = await app.state.service.answer(request, asked)
         return Response(said.model_dump_json(), media_type="application/json")
 

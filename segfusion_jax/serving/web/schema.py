@@ -28,7 +28,8 @@ class Class(BaseModel):
     """What the model tells apart."""
 
     name: str = Field(examples=["melanoma"])
-    malignant: bool
+    positive: bool = Field(description="Whether it is looked for: whether `probability` counts it.")
+    malignant: bool | None = Field(description="None of somebody's own classes, of which nobody says so.")
 
 
 class Accepted(BaseModel):
@@ -47,9 +48,15 @@ class Model(BaseModel):
     digest: str = Field(description="SHA-256 of the model's manifest.")
     use: str
     classes: list[Class]
-    decisions: tuple[str, str] = Field(description="What an image below the threshold is called, and one from it on.")
-    prevalence: float = Field(description="Share of malignant images for which the probabilities hold.")
-    operating_points: list[Point] = Field(description="The first is the one that the model was released with.")
+    decisions: list[str] = Field(
+        description="What an image below the threshold is called, and one from it on; none if no class is looked for."
+    )
+    prevalence: float | None = Field(
+        description="Share of malignant images for which the probabilities hold; None where no class is looked for."
+    )
+    operating_points: list[Point] = Field(
+        description="The first is the one that the model was released with; none where no class is looked for."
+    )
     data: list[dict[str, str]] = Field(description="What the model learned from, with licences.")
     limits: Accepted
     version: str = Field(description="Version of segfusion_jax.")
@@ -106,10 +113,14 @@ class Prediction(BaseModel):
     file: str
     width: int
     height: int
-    probability: float = Field(description="Of malignancy, at `prevalence`.")
-    decision: str = Field(description="By the operating point, at the model's own prevalence.")
-    operating_point: Point
-    prevalence: float
+    probability: float | None = Field(
+        description="Of malignancy, or of what is looked for, at `prevalence`; None where nothing is."
+    )
+    decision: str = Field(
+        description="By the operating point, at the model's own prevalence; without one, the most probable class."
+    )
+    operating_point: Point | None
+    prevalence: float | None
     probabilities: dict[str, float] = Field(description="Of each class, at `prevalence`; they add up to 1.")
     novelty: float = Field(description="How far the image is from those of the training; above 1 it is not familiar.")
     familiar: bool = Field(description="Of an image that is not, nobody knows what the rest is worth.")

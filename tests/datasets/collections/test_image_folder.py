@@ -245,3 +245,55 @@ def test_the_real_archive_as_it_is():
     assert sum(record.malignant for record in records) == 879 + 6 + 4  # squamous cell carcinomas, actinic keratoses
     groups = collections.Counter(record.patient_id for record in records)
     assert groups["group:IDS"] == 639 and len(groups) == 1_005
+
+
+CATS = config.Data(collection="image_folder", classes="cat_a,Cat B")
+
+
+def test_own_classes_are_folders_of_any_name(tmp_path):
+    root = write(tmp_path, "train/cat_a/1.jpg", "train/cat-b/2.jpg", "test/CAT_A/patient_1/3.jpg")
+    records, problems = read(root, CATS)
+    assert problems == [] and sorted(
+        (one.image_id, one.diagnosis, one.malignant, one.partition) for one in records
+    ) == [
+        ("1", "cat_a", -1, "train"),
+        ("2", "Cat B", -1, "train"),
+        ("3", "cat_a", -1, "test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "classes", "told"),
+    [
+        (
+            ("melanoma/1.jpg", "cat_a/2.jpg"),
+            "cat_a,cat_b",
+            "'melanoma': must be empty or one of data.classes, cat_a, cat_b",
+        ),
+        (("cat_aa/1.jpg",), "cat_a,cat_b", "did you mean cat_a"),
+        (("cat_a/cat_b/1.jpg",), "cat_a,cat_b", "cat_a/cat_b contradict each other"),
+        (("a/1.jpg", "test/2.jpg"), "a,test", "data.classes has test: a folder of that name says no class"),
+        (("cat_a/1.jpg",), "", "data.classes that it is a class of your own"),
+    ],
+)
+def test_folders_that_are_none_of_the_own_classes_are_refused(tmp_path, paths, classes, told):
+    with pytest.raises(ValueError, match=told):
+        read(write(tmp_path, *paths), config.Data(collection="image_folder", classes=classes))
+
+
+def test_own_classes_in_a_table(tmp_path):
+    table = "image,label,malignant\n1.jpg,Cat A,1\n2.jpg,?,0\n3.jpg,dog,\n4.jpg,moggy,\n"
+    root = write(tmp_path, *(f"{number}.jpg" for number in range(1, 5)), table=table)
+    (root / "labels.toml").write_text('[values.label]\nmoggy = "cat b"\n')
+    found = image_folder.understand(Folder(root), CATS)
+    assert {one.image_id: one.diagnosis for one in found.records} == {"1": "cat_a", "2": "", "4": "Cat B"}
+    assert [one.malignant for one in found.records] == [-1] * 3
+    assert found.passed_over["columns that are not used"] == ("malignant",)
+    ((where, what),) = [(one.image_id, one.what) for one in found.problems]
+    assert where == "3" and "one of data.classes, cat_a, Cat B" in what
+
+
+def test_own_classes_one_a_column(tmp_path):
+    root = write(tmp_path, "1.jpg", "2.jpg", table="image,cat_a,Cat B,weight\n1.jpg,0,1,3\n2.jpg,1,0,4\n")
+    records, _ = read(root, CATS)
+    assert {one.image_id: one.diagnosis for one in records} == {"1": "Cat B", "2": "cat_a"}

@@ -97,8 +97,8 @@ def serve(colours):
     """Starts servers; each ends with the test."""
     with contextlib.ExitStack() as stack:
 
-        def started(limits=None, **options):
-            app = make_app(colours, FACTS, limits or Limits(seconds=20), **options)
+        def started(limits=None, predict=colours, facts=FACTS, **options):
+            app = make_app(predict, facts, limits or Limits(seconds=20), **options)
             client = stack.enter_context(TestClient(app, base_url="http://127.0.0.1:8000"))
             while client.get("/readyz").status_code != 200 and colours.open.is_set():
                 pass

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving.web.conftest import encoded, picture, post
+from segfusion_jax.serving.facts import Facts
+from tests.serving.web.conftest import FACTS, encoded, is_problem, picture, post
 
 
 def test_one_image(client):
@@ -109,3 +110,30 @@ def test_names_are_returned_as_they_are(client):
     for name in ("Läsion №1.png", "=cmd|' /C calc'!A0.png", "<img src=x>.png", "../../etc/passwd"):
         response = client.post("/v1/predictions", files=[("images", (name, encoded(picture())))])
         assert response.json()["predictions"][0]["file"] == name
+
+
+def test_classes_none_of_which_is_looked_for(serve, colours):
+    def predict(images, explain):
+        return [said._replace(probability=None, malignant=None) for said in colours(images, explain)]
+
+    facts = Facts(FACTS.digest, ("cat", "dog"), (False, False), (), None, {}, own_classes=True)
+    named = {"melanoma": "cat", "nevus": "dog"}
+
+    def named_so(images, explain):
+        return [
+            said._replace(probabilities={named[name]: share for name, share in said.probabilities.items()})
+            for said in predict(images, explain)
+        ]
+
+    client = serve(predict=named_so, facts=facts)
+    described = client.get("/v1/model").json()
+    assert described["classes"] == [
+        {"name": "cat", "positive": False, "malignant": None},
+        {"name": "dog", "positive": False, "malignant": None},
+    ]
+    assert (described["decisions"], described["prevalence"], described["operating_points"]) == ([], None, [])
+    cat, dog = post(client, encoded(picture(red=153)), encoded(picture(red=51))).json()["predictions"]
+    assert (cat["decision"], dog["decision"]) == ("cat", "dog") and cat["probabilities"]["cat"] == pytest.approx(0.6)
+    assert {cat[name] for name in ("probability", "operating_point", "prevalence")} == {None}
+    for option in ({"prevalence": 0.1}, {"operating_point": "sensitivity-0.9"}):
+        assert is_problem(post(client, encoded(picture()), **option), 422)

@@ -14,7 +14,10 @@ from tests.serving.web.conftest import Colours, encoded, is_problem, picture, po
 def test_the_model(client):
     said = client.get("/v1/model").json()
     assert said["use"] == "Research use only. Not a medical device." and said["digest"] == "ab" * 32
-    assert said["classes"] == [{"name": "melanoma", "malignant": True}, {"name": "nevus", "malignant": False}]
+    assert said["classes"] == [
+        {"name": "melanoma", "positive": True, "malignant": True},
+        {"name": "nevus", "positive": False, "malignant": False},
+    ]
     own, other = said["operating_points"]
     assert own["name"] == "own" and own["specificity"] == {"value": 0.85, "low": None, "high": None}
     assert other["sensitivity"] is None and other["threshold"] == 0.2
