@@ -281,6 +281,7 @@ def measure(
 
 def _decisions(model: SegFusion, classified: Classified, stated: Metadata, *, resamples: int) -> dict[str, Any]:
     labels, probabilities, groups = classified.sides == 1, classified.probabilities, classified.groups
+    assert model.threshold is not None  # of a model that decides
     low, high = calibration.calibrated_ece(probabilities, groups)
     return {
         "classification": sections.classification(labels, probabilities, groups, model.threshold, resamples=resamples),

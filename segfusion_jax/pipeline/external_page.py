@@ -76,6 +76,7 @@ def draw(folder: pathlib.Path, model: SegFusion, external: External, *, resample
     for earlier in folder.glob("overlays_*.png"):  # which may not be wanted any more
         earlier.unlink()
     if "classification" in external.metrics:
+        assert model.threshold is not None  # of a model that decides
         judged = plots.Judged(
             classified.sides, classified.probabilities, model.threshold, classified.groups, min(resamples, 1000)
         )

@@ -171,8 +171,8 @@ def _split(module: nnx.Module, where: str) -> Any:
 def _expect(where: str, what: str, array: Any, shape: tuple[int | None, ...], dtype: Any = jnp.float32) -> None:
     """Checks shape, of which None is any side, and dtype, of which None is any."""
     found = getattr(array, "shape", None)
-    fits = found is not None and len(found) == len(shape)
-    if not fits or any(want not in (None, is_) for want, is_ in zip(shape, found, strict=True)):
+    alike = found is not None and len(found) == len(shape) and zip(shape, found, strict=True)
+    if not alike or any(want not in (None, is_) for want, is_ in alike):
         told = "[" + ", ".join("any" if side is None else str(side) for side in shape) + "]"
         _refuse(where, f"{what} has shape {told}", f"it is {found if found is not None else type(array).__name__}")
     if dtype is not None and array.dtype != dtype:

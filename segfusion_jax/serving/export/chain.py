@@ -11,7 +11,7 @@ from segfusion_jax.bridge.traced_clean import clean
 from segfusion_jax.bridge.traced_resize import resize
 from segfusion_jax.models.malignancy import malignancy_logit
 from segfusion_jax.serving.segfusion import SegFusion
-from segfusion_jax.training.steps import bridged
+from segfusion_jax.training.steps import DeviceBatch, bridged
 
 Chain = Callable[[jax.Array], dict[str, jax.Array]]
 """Images uint8 [batch, height, width, 3] to what `make_chain` says."""
@@ -47,9 +47,8 @@ def make_chain(model: SegFusion, *, explain: bool = False) -> Chain:
         pixels = images.astype(jnp.float32)
         levels = to_levels(model.segmenters.segment(unets, {"image": resize(pixels, size).astype(jnp.uint8)}))
         mask, fallback = clean(levels.astype(jnp.int32), bridge)
-        framed = dict(
-            zip(("image", "mask"), frame(pixels, mask, bridge, model.config.classifier.image_size), strict=True)
-        )
+        image, shown = frame(pixels, mask, bridge, model.config.classifier.image_size)
+        framed: DeviceBatch = {"image": image, "mask": shown}
         logits = model.classifiers.classify(classifiers, framed)
         calibrated = logits / model.calibration.temperature + jnp.array(model.calibration.shift)
         sought = {"malignant": jax.nn.sigmoid(malignancy_logit(calibrated, positive))} if any(positive) else {}
