@@ -46,8 +46,10 @@ def write(
     assert model.folder is not None  # where it was loaded from
     stated, externals = model.folder.metadata, list(found.values())
     runs = [_run(folder, model, external) for folder, external in found.items()]
-    figure = _drawn(folder / "figures" / "elsewhere.png", stated, externals)
-    sections = [_compared(figure, stated, externals), _data(externals)]
+    sections = [_data(externals)]
+    if any(_estimates(external.metrics) for external in externals):
+        figure = _drawn(folder / "figures" / "elsewhere.png", stated, externals)
+        sections = [_compared(figure, stated, externals), *sections]
     for run in runs:
         sections += _results(run, alone=len(runs) == 1)
     sections.append(
@@ -234,11 +236,11 @@ def _sample(runs: Sequence[FinishedRun]) -> str:
 
 
 def _headlines(stated: Metadata, runs: Sequence[FinishedRun]) -> list[Headline]:
-    at_home = [Headline("ROC-AUC at home", labels.estimate("roc_auc", stated.home["roc_auc"]))] * (
-        "roc_auc" in stated.home
-    )
+    reached = stated.home.get("roc_auc")
+    at_home = [Headline("ROC-AUC at home", labels.estimate("roc_auc", reached))] if reached else []
     if len(runs) == 1:
-        own = headlines(runs[0]) if "classification" in runs[0].metrics else []
+        is_judged = "classification" in runs[0].metrics or not runs[0].has_sides
+        own = headlines(runs[0]) if is_judged else []
         return [*at_home, *own][:_TILES]
     areas = [
         Headline(f"ROC-AUC, {run.collection}", labels.estimate("roc_auc", run.metrics["classification"]["roc_auc"]))
