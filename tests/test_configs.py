@@ -39,7 +39,10 @@ SHIPPED = [
     "image_folder:quick",
 ]
 PREPARED_ONLY = ["ham10000", "isic2017", "isic2018", "isic2019"]  # whose stages after that are those of the others
-ALL_STAGES = ["isic2020", "image_folder"]  # with masks of another collection, and with its own
+ALL_STAGES = [
+    "isic2020",
+    pytest.param("image_folder", marks=pytest.mark.slow),
+]  # with masks of another collection, and with its own
 SIZES = ("epochs", "batch_size", "learning_rate", "ema_decay")
 
 

@@ -59,7 +59,8 @@ def read(rows: Sequence[Row], splits: config.Splits) -> Places:
     ids = [row.image_id for row in rows]
     places = {one: told.get(one) or by_plain_id[plain_id(one)] for one in ids if plain_id(one) in by_plain_id}
     if not places:
-        raise ValueError(f"splits.table = {splits.table!r} has none of the images; an id of it is {next(iter(told))!r}")
+        example = f"an id of it is {next(iter(told))!r}" if told else "it has no rows"
+        raise ValueError(f"splits.table = {splits.table!r} has none of the images; {example}")
     return _undivided(rows, places, splits) if splits.table.startswith(tables.PREFIX) else places
 
 

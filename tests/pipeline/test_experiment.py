@@ -61,9 +61,7 @@ def ham10000(tmp_path, **overrides):
 def test_every_stage_leaves_its_mark(finished):
     assert list(experiment.STAGES) == EVERY
     marks = [json.loads((finished / folder / "done.json").read_text()) for folder in EVERY]
-    assert len({mark["fingerprint"] for mark in marks}) == len(marks) - 1 and all(
-        mark["seconds"] >= 0 for mark in marks
-    )
+    assert len({mark["fingerprint"] for mark in marks}) == len(marks) and all(mark["seconds"] >= 0 for mark in marks)
     written = json.loads((finished / "config.json").read_text())
     assert written["config"] == json.loads(tiny.BASE.to_json())
     assert {"jax", "flax", "optax", "python", "segfusion_jax"} <= set(written["versions"])

@@ -47,7 +47,7 @@ def data(tmp_path, monkeypatch):
 )
 def test_a_file_that_changes_under_its_name_is_refused(tmp_path, monkeypatch, idle, field, again):
     encoder = {"segmenter__encoder": "mobilenet_v3_small"} if field.startswith("segmenter") else {}
-    content = "image_id,split\n" if field == "splits__table" else "one\n"
+    content = "image_id,split\nSYN_0000000,train\n" if field == "splits__table" else "one\n"
     config = tiny.config(**encoder, **{field: str(tmp_path / "file")})
     (tmp_path / "file").write_text(content)
     stages = ["prepare", *dependence.TRAINED, "evaluate", "report"]

@@ -167,7 +167,7 @@ def test_reading_is_timed_on_images_stored_as_prepare_stores_them(finished):
 def test_without_the_files_it_says_what_it_takes_them_for(tmp_path):
     config = tiny.config("ham10000", data__target="diagnosis", data__root=str(tmp_path / "nowhere"))
     run = Run(config, tmp_path / "new")
-    assert workload(run) is None and plan._two_classes(config).num_logits == 2
+    assert workload(run) is None and plan._unread(config).num_logits == 2
     text = plan.plan(run)
     assert "not found: taken for 2 classes and 1,000 steps an epoch" in text and "time of each stage" not in text
 

@@ -49,7 +49,8 @@ def losses(make):
     return found
 
 
-@pytest.mark.parametrize("make", [pytest.param(small_unet, marks=pytest.mark.slow), small_efficientnet])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [small_unet, small_efficientnet])
 def test_losses_are_those_of_training_without_the_kernels(make, shallow_networks, monkeypatch):
     if not native.available():
         pytest.skip("there is no C++ compiler")

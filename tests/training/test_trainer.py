@@ -16,7 +16,9 @@ from segfusion_jax.training.trainer import Member, Phase, Recipe, Trainer, sampl
 from tests.training import toy
 
 OPTIMIZERS = {"first": optax.sgd(0.1), "second": optax.sgd(0.0)}  # which changes nothing
-CONFIG = types.SimpleNamespace(input=Input(num_threads=2, log_seconds=1e9), checkpoints=Checkpointing(), data=Data())
+CONFIG = types.SimpleNamespace(
+    input=Input(num_threads=2, log_seconds=1e9), checkpoints=Checkpointing(), data=Data(), metric_logger=""
+)
 EXAMPLES = toy.examples(16)
 
 

@@ -75,6 +75,8 @@ def test_the_model_of_a_site_says_where_the_evidence_is(published, tmp_path):
         assert np.abs(outputs["bridged"][number].astype(int) - prediction.bridged).max() <= 1
         assert outputs["novelty"][number] == pytest.approx(prediction.novelty, rel=5e-3)
     facts = json.loads((tmp_path / "site/model.json").read_text())
-    assert facts["classes"][1] == {"name": "melanoma", "malignant": True} and facts["prevalence"] == 0.2
+    assert (
+        facts["classes"][1] == {"name": "melanoma", "malignant": True, "positive": True} and facts["prevalence"] == 0.2
+    )
     assert facts["operating_points"][0]["threshold"] == 0.3
     assert facts["bytes"] == (tmp_path / "site/segfusion.onnx").stat().st_size
