@@ -17,6 +17,7 @@ def test_a_split_by_image_is_flagged(tmp_path):
     assert audit["leaking"] and audit["relatives_in_training"]["this_split"]["same lesion"] > 0.2
 
 
+@pytest.mark.slow
 def test_the_papers_protocol_runs_through_all_stages_and_is_flagged(tmp_path):
     experiment.run(tiny.config(splits__protocol="paper", data__synthetic_images=40), tmp_path)
     audit = audit_of(tmp_path)
