@@ -3,6 +3,8 @@
 import collections
 import json
 
+import pytest
+
 from segfusion_jax.pipeline import experiment
 from tests import tiny
 
