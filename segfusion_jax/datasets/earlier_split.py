@@ -2,8 +2,10 @@
 
 import collections
 import gzip
+import io
 import logging
 import pathlib
+import zlib
 from collections.abc import Mapping, Sequence
 
 from segfusion_jax import config
@@ -19,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 _SPLITS = ("test", "official_test", "validation", "train", "unused")
 """What a table may say, the strictest first."""
+_UNPACKED = 1 << 28
+"""Bytes that a packed table may have, unpacked."""
 
 Places = dict[str, tuple[str, int]]
 """Split and fold, -1 = not said, or outside train and validation; by the id of an image or the name of a group."""
@@ -111,8 +115,18 @@ class _Unpacked(DiskFile):
     """A file that is packed by gzip."""
 
     def read(self) -> bytes:
-        """Returns all bytes, unpacked."""
-        return gzip.decompress(super().read())
+        """Returns all bytes, unpacked.
+
+        Raises:
+          ValueError: they are no whole gzip file, or more than `_UNPACKED`.
+        """
+        try:
+            content = gzip.GzipFile(fileobj=io.BytesIO(super().read())).read(_UNPACKED + 1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{self.path}: is no whole gzip file ({error})") from error
+        if len(content) > _UNPACKED:
+            raise ValueError(f"{self.path}: unpacks to more than {_UNPACKED} bytes, which is all that is read")
+        return content
 
 
 def _table(path: pathlib.Path, splits: config.Splits) -> Places:

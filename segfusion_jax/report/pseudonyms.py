@@ -6,9 +6,11 @@ import random
 from collections.abc import Iterable, Mapping
 
 from segfusion_jax.report.finished_run import FinishedRun
+from segfusion_jax.runtime import regular
 from segfusion_jax.runtime.atomic import read_table, write_table
 
 _COLUMNS = ("number", "id")
+_BYTES = 1 << 28
 
 
 class Key:
@@ -26,6 +28,10 @@ class Key:
         self.path = path.expanduser()
         if self.path.absolute().resolve().is_relative_to(apart.absolute().resolve()):
             raise ValueError(f"--pseudonymise = {path}: the key must lie outside of the folder that is shown, {apart}")
+        if self.path.exists():
+            head = regular.read(self.path, _BYTES).splitlines()[:1]
+            if head and head[0].decode(errors="replace").strip() != ",".join(_COLUMNS):
+                raise ValueError(f"--pseudonymise = {path}: is no key, whose first line is {','.join(_COLUMNS)}")
         rows = read_table(self.path) if self.path.exists() else []
         if any(tuple(row) != _COLUMNS for row in rows):
             raise ValueError(f"--pseudonymise = {path}: has other columns than {', '.join(_COLUMNS)}: is no key")

@@ -9,7 +9,7 @@ import pytest
 
 from segfusion_jax import config
 from segfusion_jax.commands.main import main
-from segfusion_jax.datasets import prepared, splits
+from segfusion_jax.datasets import earlier_split, prepared, splits
 from segfusion_jax.datasets.published_splits import content, making, tables, writing
 from segfusion_jax.datasets.published_splits.content import Content
 from tests.datasets import official
@@ -160,3 +160,14 @@ def test_a_table_that_is_not_published_or_of_more_folds_is_refused():
         splits.deal([row(0)], options("isic2018-v1"))
     with pytest.raises(ValueError, match=r"--config.splits.num_folds=\d, or more"):
         splits.deal([row(0, image_id="ISIC_0024306")], options("ham10000-v1", num_folds=3))
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "bomb"])
+def test_a_packed_table_that_is_damaged_or_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(earlier_split, "_UNPACKED", 1000)
+    content = gzip.compress(b"image_id,split\n" + b"I0000,train\n" * (200 if damage == "bomb" else 20))
+    content = {"cut": content[:-12], "changed": content[:12] + b"\xff\xff" + content[14:], "bomb": content}[damage]
+    (tmp_path / "t.csv.gz").write_bytes(content)
+    options = config.Splits(table=str(tmp_path / "t.csv.gz"))
+    with pytest.raises(ValueError, match="unpacks to more than 1000" if damage == "bomb" else "no whole gzip file"):
+        earlier_split.read([row(0)], options)

@@ -78,7 +78,12 @@ def lowered(dtype, *, gradient: bool) -> str:
 
 
 def test_the_table_says_which_layers_they_compute(on_gpu):
-    text = lowered(jnp.bfloat16, gradient=True)
+    try:
+        text = lowered(jnp.bfloat16, gradient=True)
+    except RuntimeError as error:  # of jax 0.12, which lowers these kernels where there is a GPU only
+        if "No supported GPU devices" not in str(error):
+            raise
+        pytest.skip("this jax lowers Triton kernels only where there is a GPU")
     assert text.count("triton") == 2 and "stablehlo.convolution" not in text
     assert "triton" not in lowered(jnp.float32, gradient=True)
 
