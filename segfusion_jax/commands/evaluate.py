@@ -119,7 +119,7 @@ def _write(arguments: argparse.Namespace, model: SegFusion, found: Sequence[Exte
     for folder, external in folders.items():
         write_text(folder / "metrics.json", json.dumps(external.metrics, indent=2) + "\n")
         _write_predictions(folder / "predictions.csv", model, external)
-        write_table(folder / "segmentation.csv", *table_of_scores(external.overlaps))
+        _write_by_id(folder / "segmentation.csv", *table_of_scores(external.overlaps))
         external_page.draw(folder, model, external, resamples=arguments.resamples)
     external_page.write(
         arguments.output,
@@ -166,7 +166,7 @@ def _write_predictions(path: pathlib.Path, model: SegFusion, external: External)
             classified.rows, classified.sides.tolist(), classified.probabilities, classified.of_classes, strict=True
         )
     ]
-    write_table(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)
+    _write_by_id(path, [*columns, *(f"probability of {name}" for name in model.classes)], lines)
 
 
 def _write_classes(path: pathlib.Path, model: SegFusion, external: External) -> None:
@@ -178,4 +178,9 @@ def _write_classes(path: pathlib.Path, model: SegFusion, external: External) -> 
         for row, of_classes in zip(classified.rows, classified.of_classes, strict=True)
     ]
     columns = ["image_id", "group", "label", "decision", "fallback"]
-    write_table(path, [*columns, *(f"probability of {name}" for name in names)], lines)
+    _write_by_id(path, [*columns, *(f"probability of {name}" for name in names)], lines)
+
+
+def _write_by_id(path: pathlib.Path, columns: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    """Writes a table in the order of its ids: where numbers stand for them, their old order would tell who is who."""
+    write_table(path, columns, sorted(lines, key=lambda line: line[0]))
