@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,9 @@ COLLECTIONS = (
     *("synthetic", "ham10000", "isic2017", "isic2018", "isic2019", "isic2020", "isic2024"),
     *("ph2", "image_folder"),
 )
+
+_MOST, _LONGEST = 1000, 200  # classes, characters of one
+_TAKEN = ("error", "unfamiliar", "neither")  # what tables and summaries say beside the names of classes
 
 USES = ("all", "train", "test", "masks")
 _LEVELS = tuple(map(str, range(256)))
@@ -112,6 +116,9 @@ class Data(Section):
         names, sought = self.own_classes, self.own_positive
         if self.classes and (len(names) < 2 or "" in names or len({name.casefold() for name in names}) < len(names)):
             refuse(self, "classes", "two names or more, by commas, none of them empty or there twice in any case")
+        if not all(map(_is_name, names)) or len(names) > _MOST:
+            accepted = f"at most {_MOST} names of at most {_LONGEST} characters, in Unicode's composed form (NFC), "
+            refuse(self, "classes", f"{accepted}of printed characters but |, and none of {', '.join(_TAKEN)}")
         if self.positive and not set(sought) < set(names):
             refuse(self, "positive", f"some of data.classes = {self.classes!r}, and not all")
         if self.classes and self.target != "malignant":
@@ -169,6 +176,12 @@ class Data(Section):
             given = {"use": "masks"} | ({"root": folder} if folder else {})
             values["collections"] = {**sources, masks: {**sources.get(masks, {}), **given}}
         return values
+
+
+def _is_name(name: str) -> bool:
+    """Returns whether a class of somebody's own may be called so, in tables and on pages, too."""
+    is_plain = name.isprintable() and "|" not in name and name == unicodedata.normalize("NFC", name)
+    return is_plain and len(name) <= _LONGEST and name.casefold() not in _TAKEN
 
 
 def _names(text: str) -> tuple[str, ...]:

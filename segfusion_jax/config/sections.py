@@ -282,7 +282,7 @@ class Release(Section):
     """What a released model gives away of the images that it learned from."""
 
     perceptual_hashes: bool = field(False)
-    """Of an image_folder's images too: with them copies under other names are known, and looks can be guessed."""
+    """Hashes of an image_folder's images are released too, by which copies are known, and looks can be guessed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -340,5 +340,5 @@ def _target(model: SegFusion, classified: Classified) -> dict[str, dict[str, int
     names = dict(enumerate(called)) | {-1: "neither"}
     counts = {name: collections.Counter() for name in names.values()}
     for row, side in zip(classified.rows, sides.tolist(), strict=True):
-        counts[names[side]][row.diagnosis or "not named"] += 1
+        counts[names[side]][row.diagnosis or "without a diagnosis"] += 1
     return {name: dict(count.most_common()) for name, count in counts.items() if count or name != "neither"}

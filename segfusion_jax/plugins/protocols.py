@@ -144,7 +144,7 @@ class Reader(Protocol):
     ADDRESS: str
     """Where it is published."""
     LICENCE: str
-    """Of its images and labels."""
+    """Licence of its images and labels."""
 
     def read(self, root: Folder, data: Data) -> tuple[Sequence[Record], Sequence[Problem]]:
         """Lists the images without decoding one, and what cannot be used.

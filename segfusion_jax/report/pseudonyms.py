@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from segfusion_jax.report.finished_run import FinishedRun
 from segfusion_jax.runtime import regular
 from segfusion_jax.runtime.atomic import read_table, write_table
+from segfusion_jax.runtime.locks import locked
 
 _COLUMNS = ("number", "id")
 _BYTES = 1 << 28
@@ -32,10 +33,7 @@ class Key:
             head = regular.read(self.path, _BYTES).splitlines()[:1]
             if head and head[0].decode(errors="replace").strip() != ",".join(_COLUMNS):
                 raise ValueError(f"--pseudonymise = {path}: is no key, whose first line is {','.join(_COLUMNS)}")
-        rows = read_table(self.path) if self.path.exists() else []
-        if any(tuple(row) != _COLUMNS for row in rows):
-            raise ValueError(f"--pseudonymise = {path}: has other columns than {', '.join(_COLUMNS)}: is no key")
-        self._numbers = {row["id"]: row["number"] for row in rows}
+        self._read()
 
     @property
     def name(self) -> str:
@@ -44,16 +42,28 @@ class Key:
 
     def numbers(self, ids: Iterable[str]) -> dict[str, str]:
         """Returns the number of each id; new ones are drawn by lot, so that their order says nothing, and kept."""
-        new = sorted(set(ids) - self._numbers.keys() - {""})
-        random.SystemRandom().shuffle(new)
-        first = max(map(int, self._numbers.values()), default=0) + 1
-        self._numbers |= {image_id: f"{number:05d}" for number, image_id in enumerate(new, first)}
-        if new:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(0o600)
-            write_table(self.path, _COLUMNS, sorted((number, one) for one, number in self._numbers.items()))
-            self.path.chmod(0o600)
-        return self._numbers
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.path.with_name(f"{self.path.name}.lock"), what=f"numbers ids in {self.path}"):
+            numbers = self._read()
+            new = sorted(set(ids) - numbers.keys() - {""})
+            random.SystemRandom().shuffle(new)
+            first = max(map(int, numbers.values()), default=0) + 1
+            numbers |= {image_id: f"{number:05d}" for number, image_id in enumerate(new, first)}
+            if new:
+                self.path.touch(0o600)
+                write_table(self.path, _COLUMNS, sorted((number, one) for one, number in numbers.items()))
+                self.path.chmod(0o600)
+        return numbers
+
+    def _read(self) -> dict[str, str]:
+        """Returns the numbers by the ids that have one by now."""
+        rows = read_table(self.path) if self.path.exists() else []
+        if any(tuple(row) != _COLUMNS or not row["number"].isdecimal() or row["id"] is None for row in rows):
+            raise ValueError(f"--pseudonymise = {self.path}: has a row that is not {', '.join(_COLUMNS)}: is no key")
+        numbers = {row["id"]: row["number"] for row in rows}
+        if len(set(numbers.values())) < len(rows):
+            raise ValueError(f"--pseudonymise = {self.path}: has a number or an id twice: is no key")
+        return numbers
 
 
 def pseudonymised(run: FinishedRun, key: Key) -> FinishedRun:

@@ -56,6 +56,7 @@ class Remote:
       sha512: hex digits; "" = unknown.
       md5: hex digits; "" = unknown.
       size: bytes; 0 = unknown.
+      most: bytes that are received at most, whatever is announced; 0 = any number.
 
     Raises:
       ValueError: the URL is neither http nor https, or has no last part and no filename stands for it.
@@ -67,6 +68,7 @@ class Remote:
     sha512: str = ""
     md5: str = ""
     size: int = 0
+    most: int = 0
 
     def __post_init__(self):
         if not _on_the_web(self.url):
@@ -182,6 +184,7 @@ def _receive(remote: Remote, part: pathlib.Path) -> None:
 
     Raises:
       ConnectionError: fewer bytes came than were announced.
+      ValueError: more came than `remote.most`; none are kept.
     """
     if remote.size and _size(part) == remote.size:
         return  # stopped while it was checked
@@ -195,6 +198,9 @@ def _receive(remote: Remote, part: pathlib.Path) -> None:
         progress.show(done)
         while chunk := response.read(_CHUNK):
             file.write(chunk)
+            if remote.most and max(total, file.tell()) > remote.most:
+                part.unlink()
+                raise ValueError(f"{remote.url} has more than {remote.most} bytes, which is all that is received")
             if progress.is_due():
                 progress.show(file.tell() / 1e6)
         file.flush()

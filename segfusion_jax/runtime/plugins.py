@@ -23,7 +23,7 @@ def load(name: str, field: str) -> Any:
     module, _, part = name.partition(":")
     try:
         found = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         remedy = "install it, or name the folder that holds it in PYTHONPATH"
         raise ValueError(
             f"{field} = {name!r}: {module} cannot be imported ({type(error).__name__}: {error}); {remedy}"

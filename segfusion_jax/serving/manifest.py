@@ -6,6 +6,8 @@ from segfusion_jax.runtime import typed
 
 MANIFEST = "manifest.json"
 """Name of the file in a model folder that has the SHA-256 of all others."""
+BYTES = 1 << 24
+"""A manifest, or another of a model's files in JSON, has at most so many."""
 METADATA = "metadata.json"
 """Name of the file that says what the weights are."""
 REMEDY = (

@@ -20,6 +20,7 @@ from segfusion_jax.datasets import table
 from segfusion_jax.evaluation.calibration import Calibration
 from segfusion_jax.runtime import regular, typed
 from segfusion_jax.runtime.atomic import write_text
+from segfusion_jax.serving.manifest import BYTES as JSON_BYTES
 from segfusion_jax.serving.manifest import MANIFEST as MANIFEST
 from segfusion_jax.serving.manifest import METADATA as METADATA
 from segfusion_jax.serving.manifest import REMEDY, listed_files, plain
@@ -35,8 +36,7 @@ ELSEWHERE = "elsewhere"
 """Name of the field of the metadata that says what a model reached on collections that it was not trained on."""
 
 BYTES = 1 << 30
-"""Of one file, at most."""
-_JSON_BYTES = 1 << 24
+"""A file of a model has at most so many."""
 _NETWORKS = 64  # of a kind
 _CLASSES = 1000
 _SIDE = 4096  # pixels of the images that a network takes
@@ -101,7 +101,7 @@ class Metadata:
 
     @property
     def tested(self) -> dict[str, dict[str, float]]:
-        """Of `home`, what is said of decisions."""
+        """What `home` says of decisions."""
         return {name: self.home[name] for name in DECISIONS if name in self.home}
 
 
@@ -171,10 +171,11 @@ def state_elsewhere(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]]
       found: content of metrics.json by the collections' titles; what was stated of these before is replaced.
 
     Raises:
-      ValueError: a file was changed since the folder was made, which a new manifest would hide.
+      ValueError: a file was changed since the folder was made, which a new manifest would hide; or what was found is
+        out of its bounds, such as not finite. Nothing is written then.
     """
     path = open_folder(folder).path
-    content = typed.parse(regular.read(path / METADATA, _JSON_BYTES), path / METADATA)
+    content = typed.parse(regular.read(path / METADATA, JSON_BYTES), path / METADATA)
     kept = [one for one in content.get(ELSEWHERE, []) if one["title"] not in found]
     shown = {"classification": ("n", "roc_auc", "ece", *DECISIONS), "segmentation": ("dice",)}
     for title, metrics in found.items():
@@ -184,7 +185,9 @@ def state_elsewhere(folder: pathlib.Path, found: Mapping[str, Mapping[str, Any]]
             if section in metrics
         }
         kept.append({"title": title, "metrics": sections})
-    write_text(path / METADATA, json.dumps(content | {ELSEWHERE: kept}, indent=2) + "\n")
+    written = json.dumps(content | {ELSEWHERE: kept}, indent=2) + "\n"
+    _metadata(typed.Fields(typed.parse(written.encode(), path / METADATA), path / METADATA))
+    write_text(path / METADATA, written)
     write_manifest(path)
 
 
@@ -206,7 +209,11 @@ def read_metadata(folder: pathlib.Path) -> Metadata:
       ValueError: a field is missing, of another type or out of its bounds; names it.
     """
     path = folder / METADATA
-    fields = typed.Fields(typed.read(path, _JSON_BYTES), path)
+    return _metadata(typed.Fields(typed.read(path, JSON_BYTES), path))
+
+
+def _metadata(fields: typed.Fields) -> Metadata:
+    path = fields.where
     lacking = [name for name in _NEEDED if name not in fields.values]
     if lacking:
         raise ValueError(f"{path} describes no model of segfusion_jax: it holds no {', '.join(lacking)}")
@@ -255,7 +262,7 @@ def find(folder: str | pathlib.Path) -> pathlib.Path:
 
 def _manifest(path: pathlib.Path) -> bytes:
     try:
-        return regular.read(path / MANIFEST, _JSON_BYTES)
+        return regular.read(path / MANIFEST, JSON_BYTES)
     except FileNotFoundError:
         told = f"{path} has no {MANIFEST}, so nobody can tell whether its files are as they were made"
         raise FileNotFoundError(f"{told}: {REMEDY}") from None

@@ -4,7 +4,7 @@ import hashlib
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from segfusion_jax.runtime import caches, downloads, typed
 from segfusion_jax.runtime.locks import locked
@@ -53,7 +53,9 @@ def _fetched(name: str, fetch: Fetch, sha256: str) -> pathlib.Path:
     cache = caches.folder() / "models"
     kept = cache / sha256.lower()
     if sha256 and (kept / MANIFEST).exists():
-        return kept
+        files = _listed((kept / MANIFEST).read_bytes(), str(kept / MANIFEST))
+        if not _damaged(kept, files):
+            return kept
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         content = fetch(MANIFEST, "", pathlib.Path(scratch)).read_bytes()
@@ -64,10 +66,22 @@ def _fetched(name: str, fetch: Fetch, sha256: str) -> pathlib.Path:
     folder = cache / digest
     folder.mkdir(exist_ok=True)
     with locked(cache / f"{digest}.lock", what=f"fetches {name}"):
+        for file in _damaged(folder, files):
+            (folder / file).unlink(missing_ok=True)
         for file, expected in files.items():
             fetch(file, expected, folder)
-        (folder / MANIFEST).write_bytes(content)  # last, so that a folder with it has all
+        (folder / MANIFEST).write_bytes(content)  # last, so that a folder with it had all
     return folder
+
+
+def _damaged(folder: pathlib.Path, files: Mapping[str, str]) -> list[str]:
+    """Returns the names of the files of a model in the cache that are missing, or have another SHA-256 than theirs."""
+    remotes = {file: downloads.Remote("https://cache", filename=file, sha256=sha256) for file, sha256 in files.items()}
+    return [
+        file
+        for file, remote in remotes.items()
+        if not (folder / file).is_file() or downloads.fault_of(remote, folder / file)
+    ]
 
 
 def _listed(content: bytes, where: str) -> dict[str, str]:
@@ -76,10 +90,8 @@ def _listed(content: bytes, where: str) -> dict[str, str]:
 
 def _from_web(address: str) -> Fetch:
     def fetch(file: str, sha256: str, folder: pathlib.Path) -> pathlib.Path:
-        remote = downloads.Remote(f"{address}/{file}", sha256=sha256)
-        if (size := downloads.announced_size(remote)) > model_folder.BYTES:
-            raise ValueError(f"{remote.url} announces {size} bytes; a file of a model has at most {model_folder.BYTES}")
-        return downloads.fetch(remote, folder)
+        most = model_folder.BYTES if sha256 else manifest.BYTES
+        return downloads.fetch(downloads.Remote(f"{address}/{file}", sha256=sha256, most=most), folder)
 
     return fetch
 

@@ -26,3 +26,16 @@ def test_an_id_keeps_its_number_in_another_run(tmp_path):
     first = Key(tmp_path / "key", apart=tmp_path / "shown").numbers(["b", "a"])
     again = Key(tmp_path / "key", apart=tmp_path / "shown").numbers(["a", "c"])
     assert again["a"] == first["a"] and again["c"] == "00003"
+
+
+def test_two_keys_of_one_file_give_no_number_twice(tmp_path):
+    one, other = (Key(tmp_path / "key", apart=tmp_path / "shown") for _ in range(2))
+    assert one.numbers(["a"]) == {"a": "00001"}
+    assert other.numbers(["b"]) == {"a": "00001", "b": "00002"}
+
+
+@pytest.mark.parametrize("rows", ["00001,a\n00001,b\n", "00001,a\n00002,a\n", "x,a\n", "00001\n"])
+def test_a_key_that_says_two_things_is_refused(tmp_path, rows):
+    (tmp_path / "key").write_text("number,id\n" + rows)
+    with pytest.raises(ValueError, match="is no key"):
+        Key(tmp_path / "key", apart=tmp_path / "shown")

@@ -175,6 +175,14 @@ def test_a_split_out_of_its_bounds_is_refused(folder, row):
         model_folder.open_folder(folder).read_parts()
 
 
+@pytest.mark.parametrize("value", [float("nan"), 1.5])
+def test_what_is_out_of_bounds_is_not_stated_and_harms_no_model(folder, value):
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    with pytest.raises(ValueError, match="roc_auc|no finite number"):
+        model_folder.state_elsewhere(folder, {"ISIC 2017": {"classification": {"roc_auc": {"value": value}}}})
+    assert before == {name: (folder / name).read_bytes() for name in FILES}
+
+
 def test_what_a_model_reached_at_home_and_elsewhere_is_stated(folder):
     stated = json.loads((folder / "metadata.json").read_text())["metrics"]
     before = model_folder.open_folder(folder)
@@ -228,5 +236,5 @@ def test_code_that_a_model_names_is_not_imported_unless_the_user_names_it(folder
     for allowed in ([], ["evil_of_a_model:loss"]):
         with pytest.raises(ValueError, match="code of its maker, 'evil_of_a_model:backbone'.*nothing was.*--plugin"):
             sf.SegFusion.load(folder, plugins=allowed)
-    with pytest.raises(SystemExit, match="it was run"):
+    with pytest.raises(ValueError, match="cannot be imported .SystemExit: it was run"):
         sf.SegFusion.load(folder, plugins=["evil_of_a_model:backbone"])

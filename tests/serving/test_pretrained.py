@@ -96,10 +96,19 @@ def test_a_manifest_that_is_none_writes_nothing(web, cache, manifest, told):
     assert list(cache.iterdir()) == []
 
 
-def test_a_file_that_is_too_large_is_not_begun(web, monkeypatch):
+def test_a_file_that_is_too_large_is_not_kept(web, cache, monkeypatch):
     monkeypatch.setattr(model_folder, "BYTES", 10_000)
-    with pytest.raises(ValueError, match="announces .* bytes; a file of a model has at most 10000"):
+    with pytest.raises(ValueError, match="has more than 10000 bytes, which is all that is received"):
         pretrained.find(f"{web.address}/models/ham")
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size > 10_000]
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_fetched_again(web, cache):
+    folder = pretrained.find(f"{web.address}/models/ham")
+    digest, before = folder.name, (folder / "split.csv").read_bytes()
+    for again in (f"{web.address}/models/ham", f"{web.address}/models/ham/"):
+        (folder / "split.csv").write_bytes(before + b"x")
+        assert pretrained.find(again, sha256=digest) == folder and (folder / "split.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["ham10000", "a/b/c", "ftp://x/y", "../up"])

@@ -44,7 +44,8 @@ def read(text: str, own: Sequence[str] = ()) -> tuple[str, int]:
         known = ", ".join((*taxonomy.DIAGNOSES, "benign, malignant, 0, 1"))
         raise ValueError(
             f"label = {text!r}: must be empty or one of {known}{question}; a labels.toml says what it means, "
-            "or data.classes that it is a class of your own (segfusion check, segfusion train: --set data.classes=...)"
+            "or data.classes that it is a class of your own (segfusion check --classes=..., segfusion train --set "
+            "data.classes=...)"
         )
     return "", _MALIGNANT.get(value, -1)
 

@@ -211,7 +211,8 @@ def draw_evidence(
                     shares[place][0],
                 )
             )
-    plots.explanations(folder / "grad_cam.png", panels)
+    toward = names[1] if test.classes.has_sides else "the class that it is called"
+    plots.explanations(folder / "grad_cam.png", panels, toward if test.classes.own else "malignancy")
 
 
 def draw_augmentation(folder: pathlib.Path, augmentation: Augmentation, train: Examples, *, seed: int) -> None:

@@ -108,14 +108,16 @@ def bridge_panels(path: Path, panels: Sequence[tuple[np.ndarray, np.ndarray, np.
     return style.save_gallery(figure, path)
 
 
-def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
+def explanations(path: Path, panels: Sequence[Explanation], toward: str = "malignancy") -> Figure:
     """Shows one column for each image: the image, what the classifier sees, and its evidence over the image.
 
-    Evidence for malignancy is red, against it blue, each image's scaled to its strongest. The contour is the lesion's.
+    Evidence for what is looked for is red, against it blue, each image's scaled to its strongest. The contour is the
+    lesion's.
 
     Args:
       path: PNG file to write.
       panels: the images, in the order in which they are shown.
+      toward: what is looked for.
 
     Raises:
       ValueError: there are no panels.
@@ -145,7 +147,7 @@ def explanations(path: Path, panels: Sequence[Explanation]) -> Figure:
         pad=0.02,
         ticks=[-1, 0, 1],
     )
-    bar.ax.set_xticklabels(["against", "0", "for malignancy"])
+    bar.ax.set_xticklabels(["against", "0", f"for {toward}"])
     bar.set_label("Evidence (share of the strongest)", fontsize=8, color=style.INK)
     bar.ax.tick_params(labelsize=8, colors=style.INK)
     return style.save_gallery(figure, path)
